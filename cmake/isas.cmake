@@ -1,0 +1,48 @@
+# Each instruction set compiles cpp/src/kernels/kernels.cpp once more, with the flags below and CONVPOOL_ISA_<NAME>.
+
+set(convpool_flags_sse2 "")
+set(convpool_flags_avx2 -mavx2 -mfma -mtune=haswell)
+# Tuned for a machine that splits a load from its uses: others fold it into each FMA, which halves the speed of small tiles.
+set(convpool_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND convpool_flags_avx512 -mtune=icelake-server)
+endif()
+set(convpool_flags_neon "")
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT CMAKE_OSX_ARCHITECTURES STREQUAL "arm64")
+  set(convpool_known_isas sse2 avx2 avx512)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$" OR CMAKE_OSX_ARCHITECTURES STREQUAL "arm64")
+  set(convpool_known_isas neon)
+else()
+  message(FATAL_ERROR "convpool has no kernels for ${CMAKE_SYSTEM_PROCESSOR}; it knows x86-64 and aarch64")
+endif()
+
+# Adds the kernels of every chosen ISA to a target.
+function(convpool_add_kernels target)
+  set(chosen ${CONVPOOL_ISAS})
+  if(chosen STREQUAL "all")
+    set(chosen ${convpool_known_isas})
+  endif()
+  list(GET convpool_known_isas 0 baseline)
+  if(NOT baseline IN_LIST chosen)
+    message(FATAL_ERROR "CONVPOOL_ISAS must hold ${baseline}, which every such machine can run")
+  endif()
+  foreach(isa IN LISTS chosen)
+    if(NOT isa IN_LIST convpool_known_isas)
+      message(FATAL_ERROR "CONVPOOL_ISAS has ${isa}; for ${CMAKE_SYSTEM_PROCESSOR} there are: ${convpool_known_isas}")
+    endif()
+    string(TOUPPER ${isa} name)
+    add_library(${target}_${isa} OBJECT cpp/src/kernels/kernels.cpp)
+    target_compile_features(${target}_${isa} PRIVATE cxx_std_20)
+    target_compile_definitions(${target}_${isa} PRIVATE CONVPOOL_ISA_${name})
+    target_compile_options(${target}_${isa} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -Wextra
+                                                    ${convpool_flags_${isa}})
+    if(CONVPOOL_WERROR)
+      target_compile_options(${target}_${isa} PRIVATE -Werror)
+    endif()
+    set_target_properties(${target}_${isa} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
+                                                      CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
+    target_compile_definitions(${target} PRIVATE CONVPOOL_HAVE_${name})
+  endforeach()
+endfunction()

@@ -1,0 +1,510 @@
+// Blocked loops over the input in place, or over a padded copy of a few of its rows.
+//
+// Each register tile runs through the taps as a list of segments (where the input starts, where the weights start, how many
+// steps), so that stride, dilation and padding are nothing but offsets, and a tap that lies wholly in zero padding is left out.
+// Two orientations share that: output channels in the vectors (weights packed, input broadcast element by element), or pixels in
+// the vectors (weights broadcast as they lie, input rows read in whole vectors, taken apart by the stride).
+
+#include <algorithm>
+
+#include "conv2d_algorithm.hpp"
+#include "conv2d_weights.hpp"
+#include "epilogue.hpp"
+#include "padded_rows.hpp"
+#include "parallel.hpp"
+#include "tiling.hpp"
+#include "workspace.hpp"
+
+namespace convpool {
+namespace {
+
+using kernels::Segment;
+using kernels::TileArguments;
+using std::int64_t;
+
+/// A copied block should stay in the L2 cache beside the weights that pass it.
+constexpr int64_t block_bytes = 256 << 10;
+/// Tiles that a set of weights passes before the next set is fetched.
+constexpr int64_t tiles_per_block = 8;
+
+/// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
+template <class T>
+struct InputWindow {
+  const T* base = nullptr;
+  int64_t row = 0, channel = 0, pixel = 0;
+  int64_t first_channel = 0, first_row = 0, first_column = 0;
+
+  int64_t channel_offset(int64_t c) const { return (c - first_channel) * channel; }
+};
+
+/// A 1x1 convolution that moves by single pixels sees one long row.
+template <class T>
+bool reads_as_one_row(const Conv2dRun<T>& run) {
+  const Conv2dGeometry& g = run.geometry;
+  return g.taps() == 1 && g.h.stride == 1 && g.w.stride == 1 && !g.h.padded() && !g.w.padded() && g.h.in == g.h.out &&
+         g.w.in == g.w.out && rows_contiguous(run.input) && rows_contiguous(run.output);
+}
+
+template <class T>
+void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& output) {
+  g.w.in = g.w.out = g.h.in * g.w.in;
+  g.h.in = g.h.out = 1;
+  input.shape[2] = output.shape[2] = 1;
+  input.shape[3] = output.shape[3] = g.w.in;
+}
+
+/// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output channels.
+template <class T>
+class Direct {
+ public:
+  explicit Direct(const Conv2dRun<T>& run)
+      : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+    if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
+  }
+
+ protected:
+  int64_t rows_read(int64_t rows) const { return (rows - 1) * g_.h.stride + g_.h.effective_kernel(); }
+
+  /// Rows of results for a task: enough tiles to use a set of weights well, a copy that fits the cache.
+  int64_t rows_per_task(int64_t tiles_in_row, int64_t copied_row_elements) const {
+    int64_t rows = std::clamp<int64_t>(ceil_div(tiles_per_block, tiles_in_row), 1, g_.h.out);
+    while (rows > 1 && rows_read(rows) * copied_row_elements * int64_t{sizeof(T)} > block_bytes) --rows;
+    return rows;
+  }
+
+  /// Channels that a copied block takes at a time.
+  int64_t channels_per_copy(int64_t rows, int64_t row_elements_per_channel) const {
+    const int64_t bytes = rows_read(rows) * row_elements_per_channel * int64_t{sizeof(T)};
+    const int64_t fitting = block_bytes / std::max<int64_t>(1, bytes) / reduction_block * reduction_block;
+    return std::clamp<int64_t>(fitting, std::min(reduction_block, g_.group_channels()), g_.group_channels());
+  }
+
+  /// Pieces of the output channels, so that a few pixels still give every thread something to do.
+  int64_t channel_pieces(int64_t other_tasks, int64_t most) const {
+    return std::clamp<int64_t>(ceil_div(2 * run_.threads, other_tasks), 1, run_.threads == 1 ? 1 : most);
+  }
+
+  /// Offset of tap row i for output row oh in the window; false where it shows only zeros.
+  bool row_offset(const InputWindow<T>& window, bool in_place, int64_t oh, int64_t i, int64_t& offset) const {
+    const int64_t y = g_.h.start(oh) + i * g_.h.dilation;
+    const int64_t source = source_index(y, g_.h.in, g_.padding_mode);
+    if (source < 0) return false;
+    offset = ((in_place ? source : y) - window.first_row) * window.row;
+    return true;
+  }
+
+  /// Whether the outputs of rows [oh_begin, oh_end) read row y of the padded input at all.
+  bool row_is_read(int64_t y, int64_t oh_begin, int64_t oh_end) const {
+    for (int64_t i = 0; i < g_.h.kernel; ++i) {
+      const int64_t distance = y - g_.h.start(oh_begin) - i * g_.h.dilation;
+      if (distance >= 0 && distance % g_.h.stride == 0 && distance / g_.h.stride < oh_end - oh_begin) return true;
+    }
+    return false;
+  }
+
+  /// copy(source row, row of the block) for each row that a block of output rows needs.
+  template <class Copy>
+  void for_each_row_read(int64_t oh_begin, int64_t oh_end, Copy&& copy) const {
+    const int64_t first = g_.h.start(oh_begin);
+    for (int64_t y = first; y < first + rows_read(oh_end - oh_begin); ++y) {
+      const int64_t source = source_index(y, g_.h.in, g_.padding_mode);
+      if (source >= 0 && row_is_read(y, oh_begin, oh_end)) copy(source, y - first);
+    }
+  }
+
+  bool column_is_zero(int64_t ow, int64_t count, int64_t j) const {
+    if (g_.padding_mode != PaddingMode::zeros) return false;
+    const Range inside = g_.w.outputs_inside(j);
+    return ow + count <= inside.begin || ow >= inside.end;
+  }
+
+  const T* image(int64_t n, int64_t group) const {
+    return input_.data + n * input_.stride(0) + group * g_.group_channels() * input_.stride(1);
+  }
+  T* result(int64_t n, int64_t k, int64_t oh, int64_t ow) const {
+    return output_.data + n * output_.stride(0) + k * output_.stride(1) + oh * output_.stride(2) + ow * output_.stride(3);
+  }
+
+  const Conv2dRun<T>& run_;
+  Conv2dGeometry g_;
+  TensorView<const T> input_;
+  TensorView<T> output_;
+  Epilogue<T> epilogue_;
+  int64_t lanes_;
+};
+
+/// Output channels in the vectors, pixels of a row broadcast.
+template <class T>
+class ChannelVectors : Direct<T> {
+  using Base = Direct<T>;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_;
+
+ public:
+  explicit ChannelVectors(const Conv2dRun<T>& run) : Base(run) {
+    vectors_ = ceil_div(g_.group_out_channels(), lanes_);
+    tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
+    in_place_ = !g_.w.padded();
+    input_channels_last_ = channels_last(input_);
+    output_channels_last_ = channels_last(output_);
+    padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
+    const EvenSplit tiles(g_.w.out, tile_.rows);
+    const int64_t copied = in_place_ ? 0 : padded_width_ * std::min<int64_t>(g_.group_channels(), 4 * reduction_block);
+    rows_ = this->rows_per_task(tiles.pieces, copied);
+    copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
+    row_tasks_ = ceil_div(g_.h.out, rows_);
+    const int64_t tasks = g_.batch * g_.groups * row_tasks_;
+    int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
+    if (keeps_partial_sums()) {
+      // Sums that wait for the next channels are bounded too.
+      const int64_t most = std::max<int64_t>(tile_.vectors, 2 * block_bytes / (rows_ * g_.w.out * lanes_ * int64_t{sizeof(T)}));
+      pieces = std::max(pieces, ceil_div(vectors_, most));
+    }
+    channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
+  }
+
+  void operator()() const {
+    const int64_t copy = in_place_ ? 0 : this->rows_read(rows_) * copy_channels_ * padded_width_;
+    const int64_t partial = output_channels_last_  ? 0
+                            : keeps_partial_sums() ? rows_ * g_.w.out * channel_split_.largest() * lanes_
+                                                   : int64_t{tile_.rows} * tile_.vectors * lanes_;
+    const int64_t segments = ceil_div(copy_channels_, reduction_block) * g_.taps();
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
+    const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
+    parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
+      T* const block = scratch.slot(thread);
+      run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+    });
+  }
+
+ private:
+  bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
+
+  void run_task(int64_t task, T* block, T* partial, Segment* segments) const {
+    const int64_t piece = task % channel_split_.pieces;
+    task /= channel_split_.pieces;
+    const int64_t oh_begin = task % row_tasks_ * rows_;
+    const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
+    task /= row_tasks_;
+    const int64_t group = task % g_.groups, n = task / g_.groups;
+    const int64_t v_begin = channel_split_.begin(piece), v_end = channel_split_.end(piece);
+    const EvenSplit tiles(g_.w.out, tile_.rows);
+    for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {
+      const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
+      const InputWindow<T> window = in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
+      for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
+        const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
+        for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
+          for (int64_t t = 0; t < tiles.pieces; ++t) {
+            const int64_t ow = tiles.begin(t), count = tiles.end(t) - ow;
+            const int64_t used = list_segments(window, c, c_end, oh, ow, count, segments);
+            T* sums = partial;
+            int64_t sums_row = width * lanes_;
+            if (keeps_partial_sums()) {
+              sums_row = (v_end - v_begin) * lanes_;
+              sums = partial + ((oh - oh_begin) * g_.w.out + ow) * sums_row + (v - v_begin) * lanes_;
+            }
+            run_tile({segments, used}, window, n, group, v, width, oh, ow, count, c == 0, c_end == g_.group_channels(), sums,
+                     sums_row);
+          }
+        }
+      }
+    }
+  }
+
+  InputWindow<T> whole_input(int64_t n, int64_t group) const {
+    return {this->image(n, group), input_.stride(2), input_.stride(1), input_.stride(3), 0, 0, 0};
+  }
+
+  InputWindow<T> copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end,
+                            T* block) const {
+    const int64_t channels = c_end - c_begin;
+    InputWindow<T> window{block, channels * padded_width_, 0, 0, c_begin, g_.h.start(oh_begin), g_.w.start(0)};
+    window.channel = input_channels_last_ ? 1 : padded_width_;
+    window.pixel = input_channels_last_ ? channels : 1;
+    const T* const from = this->image(n, group) + c_begin * input_.stride(1);
+    this->for_each_row_read(oh_begin, oh_end, [&](int64_t source, int64_t row) {
+      copy_row(from + source * input_.stride(2), channels, block + row * window.row);
+    });
+    return window;
+  }
+
+  void copy_row(const T* row, int64_t channels, T* to) const {
+    const int64_t first = g_.w.start(0);
+    if (!input_channels_last_) {
+      for (int64_t c = 0; c < channels; ++c) {
+        copy_padded_row(row + c * input_.stride(1), input_.stride(3), g_.w.in, g_.padding_mode, T(0), first, padded_width_,
+                        to + c * padded_width_);
+      }
+      return;
+    }
+    for (int64_t x = 0; x < padded_width_; ++x) {
+      const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
+      if (source < 0) {
+        std::fill_n(to + x * channels, channels, T(0));
+      } else {
+        std::copy_n(row + source * input_.stride(3), channels, to + x * channels);
+      }
+    }
+  }
+
+  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow, int64_t count,
+                        Segment* segments) const {
+    int64_t used = 0;
+    for (int64_t c = c_begin; c < c_end; c += reduction_block) {
+      const int64_t channels = std::min(reduction_block, c_end - c);
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        int64_t row;
+        if (!this->row_offset(window, in_place_, oh, i, row)) continue;
+        for (int64_t j = 0; j < g_.w.kernel; ++j) {
+          if (this->column_is_zero(ow, count, j)) continue;
+          const int64_t x = g_.w.start(ow) + j * g_.w.dilation - window.first_column;
+          const Segment next{row + window.channel_offset(c) + x * window.pixel, reduction_index(g_, c, i, j) * lanes_, channels};
+          // Channels-last with few channels: the taps of a row follow one another in both operands.
+          if (used > 0) {
+            Segment& last = segments[used - 1];
+            if (last.a + last.count * window.channel == next.a && last.b + last.count * lanes_ == next.b) {
+              last.count += next.count;
+              continue;
+            }
+          }
+          segments[used++] = next;
+        }
+      }
+    }
+    return used;
+  }
+
+  struct SegmentList {
+    const Segment* data;
+    int64_t count;
+  };
+
+  void run_tile(SegmentList segments, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width, int64_t oh,
+                int64_t ow, int64_t count, bool first, bool last, T* sums, int64_t sums_row) const {
+    const int64_t packed = group * vectors_ + v;
+    const int64_t k = group * g_.group_out_channels() + v * lanes_;
+    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
+    T* const out = this->result(n, k, oh, ow);
+    TileArguments<T> tile{};
+    tile.segments = segments.data;
+    tile.segment_count = segments.count;
+    tile.a = window.base;
+    tile.a_row = g_.w.stride * window.pixel;
+    tile.a_step = window.channel;
+    tile.b = run_.weights.data + packed * g_.reduction() * lanes_;
+    tile.b_vector = g_.reduction() * lanes_;
+    tile.b_step = lanes_;
+    tile.c = output_channels_last_ ? out : sums;
+    tile.c_row = output_channels_last_ ? output_.stride(3) : sums_row;
+    tile.columns = output_channels_last_ ? channels : width * lanes_;
+    tile.column_bias = run_.weights.bias + packed * lanes_;
+    tile.accumulate = !first;
+    const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
+    tile.low = clamp.low;
+    tile.high = clamp.high;
+    run_.kernels.tile[width][count](tile);
+    if (!last) return;
+    if (output_channels_last_) {
+      if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
+      return;
+    }
+    run_.kernels.transpose(sums, sums_row, count, channels, out, output_.stride(1));
+    if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, count);
+  }
+
+  int64_t vectors_ = 0;
+  TileShape tile_{};
+  bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false;
+  int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  EvenSplit channel_split_{1, 1};
+};
+
+/// Pixels of a row in the vectors, output channels broadcast.
+template <class T>
+class PixelVectors : Direct<T> {
+  using Base = Direct<T>;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_;
+
+ public:
+  explicit PixelVectors(const Conv2dRun<T>& run) : Base(run) {
+    const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
+    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
+    // Long rows are cut, so that the copied block stays small whatever the image.
+    columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
+    const int64_t pixels = columns_.largest() * lanes_;
+    const PhasedRows rows(g_.w, 0, pixels);
+    rows_ = this->rows_per_task(ceil_div(columns_.largest(), tile_.vectors),
+                                rows.row_pitch() * std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
+    copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
+    row_tasks_ = ceil_div(g_.h.out, rows_);
+    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
+    channel_split_ = EvenSplit(g_.group_out_channels(),
+                               ceil_div(g_.group_out_channels(), this->channel_pieces(tasks, g_.group_out_channels())));
+    walks_columns_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
+  }
+
+  void operator()() const {
+    const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_);
+    const int64_t copy = this->rows_read(rows_) * copy_channels_ * rows.row_pitch();
+    const int64_t row_scratch = rows.row_pitch();
+    const int64_t segments = g_.taps() * (walks_columns_ ? copy_channels_ : ceil_div(copy_channels_, reduction_block));
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
+    const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
+    parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
+                 [&](int64_t task, int thread) {
+                   T* const block = scratch.slot(thread);
+                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                 });
+  }
+
+ private:
+  struct Window : InputWindow<T> {
+    bool in_place = false;
+    PhasedRows rows{Axis{}, 0, 0};
+  };
+
+  void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
+    const int64_t piece = task % channel_split_.pieces;
+    task /= channel_split_.pieces;
+    const int64_t column = task % columns_.pieces;
+    task /= columns_.pieces;
+    const int64_t oh_begin = task % row_tasks_ * rows_;
+    const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
+    task /= row_tasks_;
+    const int64_t group = task % g_.groups, n = task / g_.groups;
+    const int64_t ow_begin = columns_.begin(column) * lanes_;
+    const int64_t ow_read = columns_.end(column) * lanes_;
+    const int64_t ow_end = std::min(g_.w.out, ow_read);
+    const EvenSplit tiles(columns_.end(column) - columns_.begin(column), tile_.vectors);
+    const bool in_place = reads_in_place(ow_begin, ow_read);
+    const int64_t copy_channels = in_place ? g_.group_channels() : copy_channels_;
+    for (int64_t c = 0; c < g_.group_channels(); c += copy_channels) {
+      const int64_t c_end = std::min(g_.group_channels(), c + copy_channels);
+      const Window window = in_place ? whole_input(n, group, ow_begin, ow_read)
+                                     : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
+      for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
+        for (int64_t t = 0; t < tiles.pieces; ++t) {
+          const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
+          const int64_t vectors = tiles.end(t) - tiles.begin(t);
+          const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
+          const int64_t used = list_segments(window, c, c_end, oh, ow, ow - ow_begin, columns, segments);
+          run_tiles(segments, used, window, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow, vectors,
+                    columns, c == 0, c_end == g_.group_channels());
+        }
+      }
+    }
+  }
+
+  /// Whole vectors must not leave the row: the last ones of a row go through the copy.
+  bool reads_in_place(int64_t ow_begin, int64_t ow_read) const {
+    return g_.w.stride == 1 && input_.stride(3) == 1 && g_.w.start(ow_begin) >= 0 &&
+           g_.w.start(ow_read - 1) + g_.w.effective_kernel() <= g_.w.in;
+  }
+
+  Window whole_input(int64_t n, int64_t group, int64_t ow_begin, int64_t ow_read) const {
+    Window window;
+    static_cast<InputWindow<T>&>(window) = {this->image(n, group), input_.stride(2), input_.stride(1), 1, 0, 0, 0};
+    window.in_place = true;
+    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin);
+    return window;
+  }
+
+  Window copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end, int64_t ow_begin,
+                    int64_t ow_read, T* block, T* row_scratch) const {
+    Window window;
+    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin);
+    window.first_row = g_.h.start(oh_begin);
+    window.channel = window.rows.row_pitch();
+    window.row = (c_end - c_begin) * window.channel;
+    window.base = block;
+    window.first_channel = c_begin;
+    this->for_each_row_read(oh_begin, oh_end, [&](int64_t source, int64_t row) {
+      for (int64_t c = c_begin; c < c_end; ++c) {
+        const T* from = this->image(n, group) + c * input_.stride(1) + source * input_.stride(2);
+        window.rows.copy(run_.kernels, from, input_.stride(3), g_.w.in, g_.padding_mode, T(0), row_scratch,
+                         block + row * window.row + window.channel_offset(c));
+      }
+    });
+    return window;
+  }
+
+  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow, int64_t ow_in_block,
+                        int64_t columns, Segment* segments) const {
+    int64_t used = 0;
+    const int64_t step = walks_columns_ ? 1 : reduction_block;
+    for (int64_t c = c_begin; c < c_end; c += step) {
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        int64_t row;
+        if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
+        const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel;
+        const int64_t b = row + window.channel_offset(c) + (window.in_place ? g_.w.start(ow) : ow_in_block);
+        if (walks_columns_) {
+          for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
+            segments[used++] = {a + j, b + tap_offset(window, j), ceil_div(g_.w.kernel - j, g_.w.stride)};
+          }
+          continue;
+        }
+        for (int64_t j = 0; j < g_.w.kernel; ++j) {
+          if (this->column_is_zero(ow, columns, j)) continue;
+          segments[used++] = {a + j, b + tap_offset(window, j), std::min(reduction_block, c_end - c)};
+        }
+      }
+    }
+    return used;
+  }
+
+  int64_t tap_offset(const Window& window, int64_t j) const {
+    return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
+  }
+
+  void run_tiles(const Segment* segments, int64_t used, const Window& window, int64_t n, int64_t group, int64_t k_begin,
+                 int64_t k_end, int64_t oh, int64_t ow, int64_t vectors, int64_t columns, bool first, bool last) const {
+    TileArguments<T> tile{};
+    tile.segments = segments;
+    tile.segment_count = used;
+    tile.a_row = g_.reduction();
+    tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
+    tile.b = window.base;
+    tile.b_vector = lanes_;
+    tile.b_step = walks_columns_ ? 1 : window.channel;
+    tile.c_row = output_.stride(1);
+    tile.columns = columns;
+    tile.accumulate = !first;
+    const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
+    tile.low = clamp.low;
+    tile.high = clamp.high;
+    const EvenSplit rows(k_end - k_begin, run_.kernels.tile_rows[vectors]);
+    for (int64_t r = 0; r < rows.pieces; ++r) {
+      const int64_t k = group * g_.group_out_channels() + k_begin + rows.begin(r);
+      const int64_t count = rows.end(r) - rows.begin(r);
+      tile.a = run_.weights.data + k * g_.reduction();
+      tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
+      tile.c = this->result(n, k, oh, ow);
+      run_.kernels.tile[vectors][count](tile);
+      if (last && epilogue_.has_curve) {
+        run_.kernels.apply_curve(epilogue_.curve, tile.c, tile.c_row, count, columns);
+      }
+    }
+  }
+
+  TileShape tile_{};
+  EvenSplit columns_{1, 1}, channel_split_{1, 1};
+  int64_t rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  bool walks_columns_ = false;
+};
+
+}  // namespace
+
+template <class T>
+void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors) {
+  if (channels_in_vectors) {
+    ChannelVectors<T>{run}();
+  } else {
+    PixelVectors<T>{run}();
+  }
+}
+
+template void run_direct(const Conv2dRun<float>&, bool);
+template void run_direct(const Conv2dRun<double>&, bool);
+
+}  // namespace convpool

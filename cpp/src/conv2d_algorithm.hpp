@@ -1,0 +1,64 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "convpool/conv2d.hpp"
+#include "geometry.hpp"
+#include "kernels/kernel_table.hpp"
+#include "tensor_layout.hpp"
+
+namespace convpool {
+
+/// How an algorithm wants the weights to lie.
+enum class WeightForm {
+  plain,               ///< (K, C/groups, kH, kW), contiguous
+  channel_vectors,     ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vectors
+  depthwise_channels,  ///< [tap][K in whole vectors]
+};
+
+/// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is null
+/// only in plain form.
+template <class T>
+struct Weights {
+  const T* data = nullptr;
+  const T* bias = nullptr;
+};
+
+/// What a plan settles for one input: everything that depends on shapes, strides and the ISA alone.
+struct Conv2dChoice {
+  Algorithm algorithm = Algorithm::naive;
+  WeightForm form = WeightForm::plain;
+  /// Which side lies in the vectors of the register tile: output channels, or pixels.
+  bool channels_in_vectors = false;
+  std::string reason;
+};
+
+/// One run: the algorithms read it and nothing else. Sizes were checked; the output doesn't overlap the inputs.
+template <class T>
+struct Conv2dRun {
+  const Conv2dGeometry& geometry;
+  TensorView<const T> input;
+  TensorView<T> output;
+  Weights<T> weights;
+  Activation activation;
+  int threads;
+  const kernels::Table<T>& kernels;
+};
+
+/// The named algorithms. Each asks for the form that its choice says.
+template <class T>
+void run_naive(const Conv2dRun<T>& run);
+template <class T>
+void run_im2col(const Conv2dRun<T>& run, bool channels_in_vectors);
+template <class T>
+void run_implicit_gemm(const Conv2dRun<T>& run, bool channels_in_vectors);
+template <class T>
+void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors);
+template <class T>
+void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);
+
+/// Why the algorithm can't do such a case; empty where it can.
+std::string why_not(Algorithm algorithm, const Conv2dGeometry& geometry);
+
+}  // namespace convpool

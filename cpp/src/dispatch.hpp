@@ -1,0 +1,11 @@
+#pragma once
+
+#include "kernels/kernel_table.hpp"
+
+namespace convpool {
+
+/// The kernels in force: chosen at the first call from the CPU and CONVPOOL_ISA, or by set_isa().
+/// Throws std::invalid_argument where CONVPOOL_ISA names none that can run here.
+const kernels::IsaKernels& active_kernels();
+
+}  // namespace convpool

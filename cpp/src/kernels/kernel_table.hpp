@@ -1,0 +1,186 @@
+#pragma once
+
+// What an instruction set offers to the algorithms: plain structs and function pointers. This header and everything that the
+// per-ISA translation unit includes must stay free of standard headers with inline functions: the linker keeps one copy of
+// such a function for the whole library, and it could be the one compiled for the strongest ISA.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace convpool::kernels {
+
+using std::ptrdiff_t;
+
+inline constexpr int max_tile_vectors = 4;
+inline constexpr int max_tile_rows = 14;
+inline constexpr int vector_alignment = 64;
+
+/// A run of `count` steps of a reduction: where A and B start, in elements from the tile's base pointers.
+struct Segment {
+  ptrdiff_t a, b, count;
+};
+
+/// C[r][x] = clamp(init + sum over segments s and steps k of A[s.a + r * a_row + k * a_step] * B[s.b + x' + k * b_step])
+///
+/// for R rows and V vectors of columns, both fixed by the kernel; x = v * lanes + lane and x' = v * b_vector + lane.
+/// A is broadcast, element by element; B is read in whole vectors, also in the columns from `columns` on, which are never
+/// stored. init is C itself where `accumulate`, else row_bias[r] or column_bias[x] (V whole vectors) or 0. No pointer needs
+/// more than its element's alignment. The sum of an element runs through the segments in order, whatever R and V are, so
+/// that the shape of a tile leaves no trace in the bits.
+template <class T>
+struct TileArguments {
+  const Segment* segments;
+  ptrdiff_t segment_count;
+  const T* a;
+  ptrdiff_t a_row, a_step;
+  const T* b;
+  ptrdiff_t b_vector, b_step;
+  T* c;
+  ptrdiff_t c_row;
+  ptrdiff_t columns;
+  const T* row_bias;
+  const T* column_bias;
+  T low, high;
+  bool accumulate;
+};
+
+enum class Curve { sigmoid, hardswish, silu };
+
+/// A depthwise convolution of pixels in vectors: out[r][x] = clamp(bias + sum_t weight[t] * in[tap_offset[t] + r * in_row + x]).
+/// Reads whole vectors: up to 4 vectors past `columns`.
+template <class T>
+struct DepthwisePlaneArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  const ptrdiff_t* tap_offset;
+  const T* weight;
+  ptrdiff_t taps;
+  T* out;
+  ptrdiff_t out_row;
+  ptrdiff_t rows, columns;
+  T bias, low, high;
+};
+
+struct Tap {
+  ptrdiff_t in, weight;
+};
+
+/// A depthwise convolution of channels in vectors, for a run of pixels that share their taps:
+/// out[p][c] = clamp(bias[c] + sum_t weight[tap[t].weight + c] * in[tap[t].in + p * in_pixel + c]).
+/// weight and bias are readable up to the next whole vector of channels; in and out are touched up to `channels` only.
+template <class T>
+struct DepthwiseChannelsArguments {
+  const T* in;
+  ptrdiff_t in_pixel;
+  const Tap* tap;
+  ptrdiff_t taps;
+  const T* weight;
+  const T* bias;
+  T* out;
+  ptrdiff_t out_pixel;
+  ptrdiff_t pixels, channels;
+  T low, high;
+};
+
+enum class Reduction { max, sum };
+
+/// out[r][x] = reduction over t of in[offset[t] + r * in_row + x], for taps >= 1; a sum is then divided by divisor[x] where
+/// that isn't null. A max lets NaN win. Touches nothing outside columns.
+template <class T>
+struct ReduceArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  const ptrdiff_t* offset;
+  ptrdiff_t taps;
+  T* out;
+  ptrdiff_t out_row;
+  ptrdiff_t rows, columns;
+  const T* divisor;
+};
+
+/// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.
+template <class T>
+struct ReduceRunArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  ptrdiff_t count;
+  T* out;
+  ptrdiff_t out_step;
+  ptrdiff_t rows;
+  T divisor;
+};
+
+template <class T>
+struct IndexOf;
+template <>
+struct IndexOf<float> {
+  using type = std::int32_t;
+};
+template <>
+struct IndexOf<double> {
+  using type = std::int64_t;
+};
+
+/// The largest of in[offset[t] + x] over the taps and where it was: index = tap_index[t] + x * index_step. Ties keep the first
+/// tap, of NaNs the last wins. A result of -inf keeps first_index + first_index_of[x] (null: + 0).
+template <class T>
+struct MaxIndexArguments {
+  using Index = typename IndexOf<T>::type;
+  const T* in;
+  const ptrdiff_t* offset;
+  const Index* tap_index;
+  ptrdiff_t taps;
+  Index index_step;
+  Index first_index;
+  const Index* first_index_of;
+  T* out;
+  std::int64_t* indices;
+  ptrdiff_t columns;
+};
+
+template <class T>
+using TileKernel = void (*)(const TileArguments<T>&);
+
+template <class T>
+struct Table {
+  int lanes;
+  /// The most rows of a tile that keeps its accumulators in registers, by its number of column vectors.
+  int tile_rows[max_tile_vectors + 1];
+  /// tile[V][R], null outside 1 <= R <= tile_rows[V].
+  TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
+  /// to[c][r] = from[r][c].
+  void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
+  void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
+  void (*depthwise_plane)(const DepthwisePlaneArguments<T>&);
+  void (*depthwise_channels)(const DepthwiseChannelsArguments<T>&);
+  void (*reduce)(Reduction, const ReduceArguments<T>&);
+  void (*reduce_run)(Reduction, const ReduceRunArguments<T>&);
+  void (*max_index)(const MaxIndexArguments<T>&);
+  /// phases[p * phase_pitch + x] = in[x * stride + p] for p < stride and x * stride + p < columns.
+  void (*split_phases)(const T* in, ptrdiff_t columns, ptrdiff_t stride, T* phases, ptrdiff_t phase_pitch);
+};
+
+/// Everything of one ISA; the one symbol that its translation unit exports.
+struct IsaKernels {
+  const char* name;
+  Table<float> f32;
+  Table<double> f64;
+};
+
+extern const IsaKernels sse2_kernels;
+extern const IsaKernels avx2_kernels;
+extern const IsaKernels avx512_kernels;
+extern const IsaKernels neon_kernels;
+
+template <class T>
+const Table<T>& table_of(const IsaKernels& kernels);
+template <>
+inline const Table<float>& table_of<float>(const IsaKernels& kernels) {
+  return kernels.f32;
+}
+template <>
+inline const Table<double>& table_of<double>(const IsaKernels& kernels) {
+  return kernels.f64;
+}
+
+}  // namespace convpool::kernels

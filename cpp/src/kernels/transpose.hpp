@@ -1,0 +1,68 @@
+#pragma once
+
+// Transposition in registers: a square of lanes x lanes elements at a time.
+
+#include "vector.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+// The lower (Half 0) or upper (Half 1) halves of a and b, element by element in turn.
+template <class T, int Half, int... I>
+CONVPOOL_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, Indices<I...>) {
+  constexpr int L = lanes<T>;
+  return __builtin_shufflevector(a, b, (Half * (L / 2) + I / 2 + (I % 2) * L)...);
+}
+
+/// log2(lanes) passes that each interleave the first half of the rows with the second.
+template <class T>
+CONVPOOL_INLINE void transpose_square(Vec<T> (&rows)[lanes<T>]) {
+  constexpr int L = lanes<T>;
+  using All = typename MakeIndices<L>::type;
+  for (int pass = 1; pass < L; pass *= 2) {
+    Vec<T> next[L];
+    unroll<L / 2>([&](auto i) {
+      next[2 * i] = interleave<T, 0>(rows[i], rows[i + L / 2], All{});
+      next[2 * i + 1] = interleave<T, 1>(rows[i], rows[i + L / 2], All{});
+    });
+    unroll<L>([&](auto i) { rows[i] = next[i]; });
+  }
+}
+
+/// Not inlined: the registers it takes would push out its user's.
+template <class T>
+[[gnu::noinline]] void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
+                                 ptrdiff_t to_row) {
+  constexpr int L = lanes<T>;
+  for (ptrdiff_t r = 0; r < row_count; r += L) {
+    const ptrdiff_t rows = row_count - r < L ? row_count - r : L;
+    for (ptrdiff_t c = 0; c < columns; c += L) {
+      const ptrdiff_t width = columns - c < L ? columns - c : L;
+      const T* source = from + r * from_row + c;
+      T* target = to + c * to_row + r;
+      if (2 * rows <= L || 2 * width <= L) {
+        for (ptrdiff_t x = 0; x < width; ++x) {
+          for (ptrdiff_t y = 0; y < rows; ++y) target[x * to_row + y] = source[y * from_row + x];
+        }
+        continue;
+      }
+      Vec<T> square[L];
+      if (width == L) {
+        unroll<L>([&](auto i) { square[i] = i < rows ? load(source + i * from_row) : Vec<T>{}; });
+      } else {
+        unroll<L>([&](auto i) { square[i] = i < rows ? load_first(source + i * from_row, width) : Vec<T>{}; });
+      }
+      transpose_square<T>(square);
+      if (rows == L) {
+        for (int i = 0; i < width; ++i) store(target + i * to_row, square[i]);
+      } else {
+        alignas(vector_alignment) T stage[L * L];
+        unroll<L>([&](auto i) { store(stage + i * L, square[i]); });
+        copy_rows(stage, L, width, rows, target, to_row);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace convpool::kernels

@@ -1,0 +1,115 @@
+#include "convpool/pool2d.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "dispatch.hpp"
+#include "pool2d_algorithm.hpp"
+#include "staging.hpp"
+#include "tensor_layout.hpp"
+#include "threads.hpp"
+
+namespace convpool {
+namespace {
+
+using std::int64_t;
+
+/// Below this many elements read and written (about 20 us) a thread costs more than it brings.
+constexpr double least_work_per_thread = 60e3;
+
+double work_of(const Pool2dGeometry& g) {
+  const double planes = static_cast<double>(g.batch) * static_cast<double>(g.channels);
+  const double in = static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
+  const double out = static_cast<double>(g.h.out) * static_cast<double>(g.w.out);
+  return planes * (in + out * static_cast<double>(1 + (g.h.kernel + g.w.kernel) / 8));
+}
+
+enum class Lies { in_planes, channels_last, otherwise };
+
+template <class T>
+Lies how(const TensorView<T>& view) {
+  if (channels_last(view) && (view.stride(3) == view.size(1) || view.size(3) <= 1)) return Lies::channels_last;
+  return pixels_contiguous(view) ? Lies::in_planes : Lies::otherwise;
+}
+
+template <class T>
+void check(const Pool2dGeometry& g, const char* name, const TensorView<T>& result) {
+  require_shape(name, result.shape, g.output_shape());
+  if (!g.empty() && result.data == nullptr) throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
+  if (!strides_are_injective(result.shape, result.strides)) {
+    throw std::invalid_argument(std::string(name) + " has elements that share memory: strides " + shape_text(result.strides) +
+                                " for shape " + shape_text(result.shape));
+  }
+}
+
+/// Calls run(input, result, is channels_last) with arrays that lie alike in one of the two ways that algorithms take; what lies
+/// otherwise is copied, the result back after the run. The result decides.
+template <class T, class Run>
+void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>& result, int threads, Run&& run) {
+  Lies lies = how(result);
+  ContiguousCopy<T> input_copy, result_copy;
+  TensorView<T> target = result;
+  TensorView<const T> source = input;
+  if (lies == Lies::otherwise) {
+    lies = Lies::in_planes;
+    result_copy = ContiguousCopy<T>(result);
+    target = result_copy.view();
+  }
+  if (how(input) != lies) {
+    input_copy = ContiguousCopy<T>(input, lies == Lies::channels_last);
+    copy_elements<T>(input, input_copy.view(), threads);
+    source = input_copy.view();
+  }
+  run(source, target, lies == Lies::channels_last);
+  if (target.data != result.data) copy_elements<T>(target, result, threads);
+}
+
+}  // namespace
+
+Shape4 pool2d_output_shape(const Shape4& input, const Pool2dParams& params) { return pool2d_geometry(input, params).output_shape(); }
+
+template <class T>
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices, const Pool2dParams& params,
+                int num_threads) {
+  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
+  check(g, "output", output);
+  const bool with_indices = indices.data != nullptr;
+  if (with_indices) check(g, "indices", indices);
+  const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
+  const auto& kernels = kernels::table_of<T>(active_kernels());
+  if (g.empty()) return;
+  with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
+    const Pool2dRun<T> run{g, from, to, channels_last, threads, kernels};
+    if (!with_indices) return run_separable_pool(run, kernels::Reduction::max, {});
+    const Lies wanted = channels_last ? Lies::channels_last : Lies::in_planes;
+    if (how(indices) == wanted) return run_max_pool_with_indices(run, indices);
+    const ContiguousCopy<int64_t> stage(indices, channels_last);
+    run_max_pool_with_indices(run, stage.view());
+    copy_elements<int64_t>(stage.view(), indices, threads);
+  });
+}
+
+template <class T>
+void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params, int num_threads) {
+  if (params.divisor_override && *params.divisor_override == 0) {
+    throw std::invalid_argument("divisor_override must not be 0; leave it out to divide by the window's size");
+  }
+  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
+  check(g, "output", output);
+  const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
+  const auto& kernels = kernels::table_of<T>(active_kernels());
+  if (g.empty()) return;
+  with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
+    run_separable_pool(Pool2dRun<T>{g, from, to, channels_last, threads, kernels}, kernels::Reduction::sum,
+                       {params.count_include_pad, params.divisor_override});
+  });
+}
+
+#define CONVPOOL_INSTANTIATE(T)                                                                                        \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int);      \
+  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, int);
+CONVPOOL_INSTANTIATE(float)
+CONVPOOL_INSTANTIATE(double)
+#undef CONVPOOL_INSTANTIATE
+
+}  // namespace convpool

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/kernel_table.hpp"
+
+namespace convpool {
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+/// `total` things cut into the fewest pieces of at most `largest`, as even as can be: no small last piece.
+struct EvenSplit {
+  std::int64_t total, pieces;
+  EvenSplit(std::int64_t total_, std::int64_t largest) : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
+  std::int64_t begin(std::int64_t piece) const { return total * piece / pieces; }
+  std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
+  std::int64_t largest() const { return ceil_div(total, pieces); }
+};
+
+/// The shape of a register tile.
+struct TileShape {
+  int rows, vectors;
+};
+
+/// Cycles for each vector FMA, relative to the peak of two a cycle: a tile loads rows + vectors for rows * vectors FMAs, two
+/// loads a cycle, and needs 8 independent sums (4 cycles of latency, two a cycle).
+inline double tile_cost(TileShape tile) {
+  const double sums = static_cast<double>(tile.rows) * tile.vectors;
+  const double loads = (tile.rows + tile.vectors) / sums;
+  return std::max({1.0, loads, 8 / sums}) + 0.1 * loads;
+}
+
+/// The cheapest tile for `rows` broadcast rows, as they split evenly, and `vectors` column vectors.
+template <class T>
+TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::int64_t vectors) {
+  TileShape best{1, 1};
+  double best_cost = 1e30;
+  for (int v = 1; v <= kernels::max_tile_vectors && v <= vectors; ++v) {
+    const TileShape tile{static_cast<int>(EvenSplit(rows, kernels.tile_rows[v]).largest()), v};
+    if (const double cost = tile_cost(tile); cost < best_cost) {
+      best_cost = cost;
+      best = tile;
+    }
+  }
+  return best;
+}
+
+}  // namespace convpool

@@ -1,0 +1,95 @@
+#include "arrays.hpp"
+
+#include <stdexcept>
+
+#include "result_memory.hpp"
+
+namespace convpool::bindings {
+namespace {
+
+[[noreturn]] void unknown(const char* what, const std::string& name) {
+  throw std::invalid_argument(std::string("unknown ") + what + " \"" + name + "\"");
+}
+
+}  // namespace
+
+Layout parse_layout(const std::string& name) {
+  if (name == "NCHW") return Layout::nchw;
+  if (name == "NHWC") return Layout::nhwc;
+  unknown("layout", name);
+}
+
+PaddingMode parse_padding_mode(const std::string& name) {
+  if (name == "zeros") return PaddingMode::zeros;
+  if (name == "reflect") return PaddingMode::reflect;
+  if (name == "replicate") return PaddingMode::replicate;
+  if (name == "circular") return PaddingMode::circular;
+  unknown("padding_mode", name);
+}
+
+Activation parse_activation(const std::string& name) {
+  if (name == "none") return Activation::none;
+  if (name == "relu") return Activation::relu;
+  if (name == "relu6") return Activation::relu6;
+  if (name == "sigmoid") return Activation::sigmoid;
+  if (name == "hardswish") return Activation::hardswish;
+  if (name == "silu") return Activation::silu;
+  unknown("activation", name);
+}
+
+Algorithm parse_algorithm(const std::string& name) {
+  if (name == "auto") return Algorithm::automatic;
+  if (name == "naive") return Algorithm::naive;
+  if (name == "im2col") return Algorithm::im2col;
+  if (name == "implicit_gemm") return Algorithm::implicit_gemm;
+  if (name == "direct") return Algorithm::direct;
+  if (name == "winograd") return Algorithm::winograd;
+  if (name == "depthwise") return Algorithm::depthwise;
+  unknown("algorithm", name);
+}
+
+Padding parse_padding(const py::object& padding, bool nested) {
+  if (py::isinstance<py::str>(padding)) {
+    const auto name = padding.cast<std::string>();
+    if (name == "valid") return Padding::valid();
+    if (name == "same") return Padding::same();
+    if (name == "same_lower") return Padding::same_lower();
+    if (name == "full") return Padding::full();
+    unknown("padding", name);
+  }
+  const auto [rows, columns] = padding.cast<std::pair<Pair, Pair>>();
+  Padding p = Padding::sides(rows[0], rows[1], columns[0], columns[1]);
+  if (!nested) p.kind = Padding::Kind::symmetric;
+  return p;
+}
+
+Shape4 logical_shape(const py::handle& shape, Layout layout) {
+  const auto sizes = shape.cast<std::vector<std::int64_t>>();
+  if (sizes.size() != 3 && sizes.size() != 4) {
+    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got " + std::to_string(sizes.size()));
+  }
+  const std::size_t first = sizes.size() - 3;
+  const std::int64_t n = first == 0 ? 1 : sizes[0];
+  if (layout == Layout::nchw) return {n, sizes[first], sizes[first + 1], sizes[first + 2]};
+  return {n, sizes[first + 2], sizes[first], sizes[first + 1]};
+}
+
+py::tuple layout_shape(const Shape4& s, Layout layout, bool batched) {
+  const Shape4 order = layout == Layout::nchw ? s : Shape4{s[0], s[2], s[3], s[1]};
+  py::tuple shape(batched ? 4 : 3);
+  for (std::size_t i = 0; i < shape.size(); ++i) shape[i] = order[batched ? i : i + 1];
+  return shape;
+}
+
+py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched, const std::optional<py::array>& out) {
+  const py::tuple shape = layout_shape(logical, layout, batched);
+  if (!out) return new_array(dtype, shape.cast<std::vector<py::ssize_t>>());
+  const bool same = out->ndim() == static_cast<py::ssize_t>(shape.size()) && py::tuple(out->attr("shape")).equal(shape);
+  if (!same) {
+    throw std::invalid_argument("out has shape " + py::str(out->attr("shape")).cast<std::string>() + ", but the result has " +
+                                py::str(shape).cast<std::string>());
+  }
+  return *out;
+}
+
+}  // namespace convpool::bindings

@@ -1,0 +1,162 @@
+#include "arrays.hpp"
+
+namespace convpool::bindings {
+namespace {
+
+Conv2dParams make_params(const Pair& stride, const py::object& padding, const Pair& dilation, std::int64_t groups,
+                         const std::string& padding_mode, const std::string& activation, const std::string& algorithm) {
+  Conv2dParams params;
+  params.stride = stride;
+  params.padding = parse_padding(padding);
+  params.dilation = dilation;
+  params.groups = groups;
+  params.padding_mode = parse_padding_mode(padding_mode);
+  params.activation = parse_activation(activation);
+  params.algorithm = parse_algorithm(algorithm);
+  return params;
+}
+
+template <class T>
+const T* bias_data(const std::optional<py::array>& bias, std::int64_t out_channels, std::vector<T>& storage) {
+  if (!bias) return nullptr;
+  if (bias->ndim() != 1 || bias->shape(0) != out_channels) {
+    throw std::invalid_argument("bias has shape " + py::str(bias->attr("shape")).cast<std::string>() + ", but the weight has " +
+                                std::to_string(out_channels) + " output channels: bias must have shape (" +
+                                std::to_string(out_channels) + ",)");
+  }
+  const T* data = static_cast<const T*>(bias->data());
+  if (bias->strides(0) == static_cast<py::ssize_t>(sizeof(T)) || out_channels <= 1) return data;
+  storage.resize(static_cast<std::size_t>(out_channels));
+  const py::ssize_t step = bias->strides(0) / static_cast<py::ssize_t>(sizeof(T));
+  for (std::int64_t k = 0; k < out_channels; ++k) storage[static_cast<std::size_t>(k)] = data[k * step];
+  return storage.data();
+}
+
+template <class T>
+TensorView<const T> weight_view(const py::array& weight) {
+  if (weight.ndim() != 4) {
+    throw std::invalid_argument("weight must have 4 dimensions (K, C/groups, kH, kW), got shape " +
+                                py::str(weight.attr("shape")).cast<std::string>());
+  }
+  return const_view<T>(weight, Layout::nchw);
+}
+
+void require_dimensions(const py::array& input) {
+  if (input.ndim() != 3 && input.ndim() != 4) {
+    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got shape " +
+                                py::str(input.attr("shape")).cast<std::string>());
+  }
+}
+
+py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias, const Pair& stride,
+                       const py::object& padding, const Pair& dilation, std::int64_t groups, const std::string& padding_mode,
+                       const std::string& layout_name, const std::string& activation, const std::string& algorithm,
+                       const std::optional<py::array>& out, int num_threads) {
+  const Layout layout = parse_layout(layout_name);
+  const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
+  require_dimensions(input);
+  return with_element_type(input, [&]<class T>(T) {
+    const TensorView<const T> w = weight_view<T>(weight);
+    std::vector<T> bias_storage;
+    const T* b = bias_data<T>(bias, w.size(0), bias_storage);
+    const TensorView<const T> in = const_view<T>(input, layout);
+    py::array result = result_array(input.dtype(), conv2d_output_shape(in.shape, w.shape, params), layout, input.ndim() == 4, out);
+    const TensorView<T> to = mutable_view<T>(result, layout);
+    {
+      py::gil_scoped_release release;
+      conv2d<T>(in, w, b, to, params, num_threads);
+    }
+    return result;
+  });
+}
+
+/// A plan of either element type behind one Python class.
+class Plan {
+ public:
+  Plan(const py::array& weight, const std::optional<py::array>& bias, const Pair& stride, const py::object& padding,
+       const Pair& dilation, std::int64_t groups, const std::string& padding_mode, const std::string& layout,
+       const std::string& activation, const std::string& algorithm)
+      : layout_(parse_layout(layout)), dtype_(weight.dtype()) {
+    const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
+    with_element_type(weight, [&]<class T>(T) {
+      const TensorView<const T> w = weight_view<T>(weight);
+      std::vector<T> storage;
+      const T* b = bias_data<T>(bias, w.size(0), storage);
+      slot<T>().emplace(w, b, params);
+    });
+  }
+
+  py::array operator()(const py::array& input, const std::optional<py::array>& out, int num_threads) {
+    require_dimensions(input);
+    if (input.dtype().num() != dtype_.num()) {
+      throw py::type_error("input has dtype " + py::str(input.dtype()).cast<std::string>() + ", but the weight has " +
+                           py::str(dtype_).cast<std::string>() + "; use one dtype for both");
+    }
+    return with_element_type(input, [&]<class T>(T) {
+      const Conv2dPlan<T>& plan = *slot<T>();
+      const TensorView<const T> in = const_view<T>(input, layout_);
+      py::array result = result_array(dtype_, plan.output_shape(in.shape), layout_, input.ndim() == 4, out);
+      const TensorView<T> to = mutable_view<T>(result, layout_);
+      {
+        py::gil_scoped_release release;
+        plan(in, to, num_threads);
+      }
+      return result;
+    });
+  }
+
+  std::string explain(const py::object& input_shape) const {
+    const Shape4 in = logical_shape(input_shape, layout_);
+    return f32_ ? explain_as(*f32_, in) : explain_as(*f64_, in);
+  }
+
+  py::dtype dtype() const { return dtype_; }
+  py::tuple weight_shape() const { return layout_shape(f32_ ? f32_->weight_shape() : f64_->weight_shape(), Layout::nchw, true); }
+
+ private:
+  template <class T>
+  std::optional<Conv2dPlan<T>>& slot() {
+    if constexpr (std::is_same_v<T, float>) {
+      return f32_;
+    } else {
+      return f64_;
+    }
+  }
+
+  template <class T>
+  std::string explain_as(const Conv2dPlan<T>& plan, const Shape4& in) const {
+    const auto view = [&](auto* data, const Shape4& s) {
+      using View = TensorView<std::remove_pointer_t<decltype(data)>>;
+      return layout_ == Layout::nchw ? View::nchw(data, s[0], s[1], s[2], s[3]) : View::nhwc(data, s[0], s[1], s[2], s[3]);
+    };
+    return plan.explain(view(static_cast<const T*>(nullptr), in), view(static_cast<T*>(nullptr), plan.output_shape(in)));
+  }
+
+  Layout layout_;
+  py::dtype dtype_;
+  std::optional<Conv2dPlan<float>> f32_;
+  std::optional<Conv2dPlan<double>> f64_;
+};
+
+}  // namespace
+
+void bind_conv2d(py::module_& m) {
+  m.def("conv2d", &conv2d_array);
+  m.def("conv2d_output_shape",
+        [](const py::object& input_shape, const Shape4& weight_shape, const Pair& stride, const py::object& padding,
+           const Pair& dilation, std::int64_t groups, const std::string& padding_mode, const std::string& layout_name) {
+          const Layout layout = parse_layout(layout_name);
+          const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, "none", "auto");
+          return layout_shape(conv2d_output_shape(logical_shape(input_shape, layout), weight_shape, params), layout,
+                              py::len(input_shape) == 4);
+        });
+  py::class_<Plan>(m, "Conv2dPlan")
+      .def(py::init<const py::array&, const std::optional<py::array>&, const Pair&, const py::object&, const Pair&, std::int64_t,
+                    const std::string&, const std::string&, const std::string&, const std::string&>())
+      .def("__call__", &Plan::operator())
+      .def("explain", &Plan::explain)
+      .def_property_readonly("dtype", &Plan::dtype)
+      .def_property_readonly("weight_shape", &Plan::weight_shape);
+}
+
+}  // namespace convpool::bindings

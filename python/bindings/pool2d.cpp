@@ -1,0 +1,87 @@
+#include "arrays.hpp"
+
+namespace convpool::bindings {
+namespace {
+
+template <class Params>
+Params make_params(const Pair& kernel, const Pair& stride, const py::object& padding, const Pair& dilation, bool ceil_mode,
+                   bool padding_nested) {
+  Params params;
+  params.kernel = kernel;
+  params.stride = stride;
+  params.padding = parse_padding(padding, padding_nested);
+  params.dilation = dilation;
+  params.ceil_mode = ceil_mode;
+  return params;
+}
+
+void require_dimensions(const py::array& input) {
+  if (input.ndim() != 3 && input.ndim() != 4) {
+    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got shape " +
+                                py::str(input.attr("shape")).cast<std::string>());
+  }
+}
+
+py::object max_pool2d_array(const py::array& input, const Pair& kernel, const Pair& stride, const py::object& padding,
+                            const Pair& dilation, bool ceil_mode, bool return_indices, const std::string& layout_name,
+                            const std::optional<py::array>& out, int num_threads, bool padding_nested) {
+  const Layout layout = parse_layout(layout_name);
+  const auto params = make_params<Pool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
+  require_dimensions(input);
+  return with_element_type(input, [&]<class T>(T) -> py::object {
+    const TensorView<const T> in = const_view<T>(input, layout);
+    const Shape4 shape = pool2d_output_shape(in.shape, params);
+    const bool batched = input.ndim() == 4;
+    py::array result = result_array(input.dtype(), shape, layout, batched, out);
+    const TensorView<T> to = mutable_view<T>(result, layout);
+    py::array indices;
+    TensorView<std::int64_t> positions;
+    if (return_indices) {
+      indices = result_array(py::dtype::of<std::int64_t>(), shape, layout, batched, std::nullopt);
+      positions = mutable_view<std::int64_t>(indices, layout);
+    }
+    {
+      py::gil_scoped_release release;
+      max_pool2d<T>(in, to, positions, params, num_threads);
+    }
+    if (return_indices) return py::make_tuple(result, indices);
+    return std::move(result);
+  });
+}
+
+py::array avg_pool2d_array(const py::array& input, const Pair& kernel, const Pair& stride, const py::object& padding,
+                           const Pair& dilation, bool ceil_mode, bool count_include_pad,
+                           const std::optional<std::int64_t>& divisor_override, const std::string& layout_name,
+                           const std::optional<py::array>& out, int num_threads, bool padding_nested) {
+  const Layout layout = parse_layout(layout_name);
+  auto params = make_params<AvgPool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
+  params.count_include_pad = count_include_pad;
+  params.divisor_override = divisor_override;
+  require_dimensions(input);
+  return with_element_type(input, [&]<class T>(T) {
+    const TensorView<const T> in = const_view<T>(input, layout);
+    py::array result = result_array(input.dtype(), pool2d_output_shape(in.shape, params), layout, input.ndim() == 4, out);
+    const TensorView<T> to = mutable_view<T>(result, layout);
+    {
+      py::gil_scoped_release release;
+      avg_pool2d<T>(in, to, params, num_threads);
+    }
+    return result;
+  });
+}
+
+}  // namespace
+
+void bind_pool2d(py::module_& m) {
+  m.def("max_pool2d", &max_pool2d_array);
+  m.def("avg_pool2d", &avg_pool2d_array);
+  m.def("pool2d_output_shape",
+        [](const py::object& input_shape, const Pair& kernel, const Pair& stride, const py::object& padding, const Pair& dilation,
+           bool ceil_mode, const std::string& layout_name, bool padding_nested) {
+          const Layout layout = parse_layout(layout_name);
+          const auto params = make_params<Pool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
+          return layout_shape(pool2d_output_shape(logical_shape(input_shape, layout), params), layout, py::len(input_shape) == 4);
+        });
+}
+
+}  // namespace convpool::bindings
