@@ -2,37 +2,51 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "geometry.hpp"
 #include "kernels/kernel_table.hpp"
 
 namespace convpool {
 
-/// A row with the padding around it: to[x] = row[source of (first + x)] for x < count, `fill` where nothing lies there.
+/// Rows of the input, `row` elements apart, whose pixels are `pixel` apart.
 template <class T>
-void copy_padded_row(const T* row, std::int64_t stride, std::int64_t size, PaddingMode mode, T fill, std::int64_t first,
-                     std::int64_t count, T* to) {
+struct SourceRows {
+  const T* data;
+  std::int64_t row, pixel;
+  std::int64_t columns;
+};
+
+/// Rows with the padding around them: to[r * to_row + x] = element (first + x) of row r for x < count, `fill` where nothing lies.
+template <class T>
+void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill,
+                      std::int64_t first, std::int64_t count, T* to, std::int64_t to_row) {
   const std::int64_t begin = std::clamp<std::int64_t>(-first, 0, count);
-  const std::int64_t end = std::clamp<std::int64_t>(size - first, begin, count);
-  const auto edge = [&](std::int64_t from, std::int64_t until) {
-    if (mode == PaddingMode::zeros) {
-      std::fill(to + from, to + until, fill);
-      return;
-    }
-    for (std::int64_t x = from; x < until; ++x) {
-      // Past the padding proper lies only what whole vectors read and nobody uses.
-      const std::int64_t source = std::clamp<std::int64_t>(source_index(first + x, size, mode), 0, size - 1);
-      to[x] = row[source * stride];
-    }
-  };
-  edge(0, begin);
-  if (stride == 1) {
-    std::memcpy(to + begin, row + first + begin, static_cast<std::size_t>(end - begin) * sizeof(T));
-  } else {
-    for (std::int64_t x = begin; x < end; ++x) to[x] = row[(first + x) * stride];
+  const std::int64_t end = std::clamp<std::int64_t>(from.columns - first, begin, count);
+  if (from.pixel == 1) {
+    kernels.pad_rows({from.data + first + begin, from.row, to, to_row, rows, begin, end - begin, count, fill});
   }
-  edge(end, count);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* const row = from.data + r * from.row;
+    T* const out = to + r * to_row;
+    if (from.pixel != 1) {
+      std::fill(out, out + begin, fill);
+      for (std::int64_t x = begin; x < end; ++x) out[x] = row[(first + x) * from.pixel];
+      std::fill(out + end, out + count, fill);
+    }
+    if (mode == PaddingMode::zeros) {
+      if (from.pixel == 1) return;
+      continue;
+    }
+    const auto edge = [&](std::int64_t from_x, std::int64_t until_x) {
+      for (std::int64_t x = from_x; x < until_x; ++x) {
+        // Past the padding proper lies only what whole vectors read and nobody uses.
+        const std::int64_t source = std::clamp<std::int64_t>(source_index(first + x, from.columns, mode), 0, from.columns - 1);
+        out[x] = row[source * from.pixel];
+      }
+    };
+    edge(0, begin);
+    edge(end, count);
+  }
 }
 
 /// Where the padded rows of a plane go, taken apart by the stride: element x of a row, counted from `first`, stands at
@@ -52,15 +66,18 @@ struct PhasedRows {
     return x % phases * phase_pitch + x / phases;
   }
 
-  /// `scratch` holds row_pitch() elements and is used only where there is more than one phase.
+  /// Copies rows to rows `to_row` apart. `scratch` holds row_pitch() elements; used only where there is more than one phase.
   template <class T>
-  void copy(const kernels::Table<T>& kernels, const T* row, std::int64_t stride, std::int64_t size, PaddingMode mode, T fill,
-            T* scratch, T* to) const {
+  void copy(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill, T* scratch,
+            T* to, std::int64_t to_row) const {
     if (phases == 1) {
-      copy_padded_row(row, stride, size, mode, fill, first, phase_pitch, to);
-    } else {
-      copy_padded_row(row, stride, size, mode, fill, first, row_pitch(), scratch);
-      kernels.split_phases(scratch, row_pitch(), phases, to, phase_pitch);
+      copy_padded_rows(kernels, from, rows, mode, fill, first, phase_pitch, to, to_row);
+      return;
+    }
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const SourceRows<T> row{from.data + r * from.row, 0, from.pixel, from.columns};
+      copy_padded_rows(kernels, row, 1, mode, fill, first, row_pitch(), scratch, 0);
+      kernels.split_phases({scratch, 0, to + r * to_row, 0, phase_pitch, 1, row_pitch(), phases});
     }
   }
 };

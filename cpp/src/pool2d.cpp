@@ -24,12 +24,18 @@ double work_of(const Pool2dGeometry& g) {
   return planes * (in + out * static_cast<double>(1 + (g.h.kernel + g.w.kernel) / 8));
 }
 
-enum class Lies { in_planes, channels_last, otherwise };
-
+/// An array of 1x1 planes, or of one channel, can be both.
 template <class T>
-Lies how(const TensorView<T>& view) {
-  if (channels_last(view) && (view.stride(3) == view.size(1) || view.size(3) <= 1)) return Lies::channels_last;
-  return pixels_contiguous(view) ? Lies::in_planes : Lies::otherwise;
+bool lies_in_planes(const TensorView<T>& view) {
+  return pixels_contiguous(view);
+}
+template <class T>
+bool lies_channels_last(const TensorView<T>& view) {
+  return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(3) == view.size(1) || view.size(3) <= 1);
+}
+template <class T>
+bool lies(const TensorView<T>& view, bool channels_last) {
+  return channels_last ? lies_channels_last(view) : lies_in_planes(view);
 }
 
 template <class T>
@@ -43,24 +49,24 @@ void check(const Pool2dGeometry& g, const char* name, const TensorView<T>& resul
 }
 
 /// Calls run(input, result, is channels_last) with arrays that lie alike in one of the two ways that algorithms take; what lies
-/// otherwise is copied, the result back after the run. The result decides.
+/// otherwise is copied, the result back after the run.
 template <class T, class Run>
 void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>& result, int threads, Run&& run) {
-  Lies lies = how(result);
+  const bool planes = lies_in_planes(input) && lies_in_planes(result);
+  const bool channels_last = !planes && (lies_channels_last(input) || !lies_in_planes(result)) && lies_channels_last(result);
   ContiguousCopy<T> input_copy, result_copy;
-  TensorView<T> target = result;
   TensorView<const T> source = input;
-  if (lies == Lies::otherwise) {
-    lies = Lies::in_planes;
-    result_copy = ContiguousCopy<T>(result);
-    target = result_copy.view();
-  }
-  if (how(input) != lies) {
-    input_copy = ContiguousCopy<T>(input, lies == Lies::channels_last);
+  TensorView<T> target = result;
+  if (!lies(input, channels_last)) {
+    input_copy = ContiguousCopy<T>(input, channels_last);
     copy_elements<T>(input, input_copy.view(), threads);
     source = input_copy.view();
   }
-  run(source, target, lies == Lies::channels_last);
+  if (!lies(result, channels_last)) {
+    result_copy = ContiguousCopy<T>(result, channels_last);
+    target = result_copy.view();
+  }
+  run(source, target, channels_last);
   if (target.data != result.data) copy_elements<T>(target, result, threads);
 }
 
@@ -81,8 +87,7 @@ void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int6
   with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
     const Pool2dRun<T> run{g, from, to, channels_last, threads, kernels};
     if (!with_indices) return run_separable_pool(run, kernels::Reduction::max, {});
-    const Lies wanted = channels_last ? Lies::channels_last : Lies::in_planes;
-    if (how(indices) == wanted) return run_max_pool_with_indices(run, indices);
+    if (lies(indices, channels_last)) return run_max_pool_with_indices(run, indices);
     const ContiguousCopy<int64_t> stage(indices, channels_last);
     run_max_pool_with_indices(run, stage.view());
     copy_elements<int64_t>(stage.view(), indices, threads);

@@ -74,7 +74,7 @@ class PlaneVectors {
       : run_(run),
         g_(run.geometry),
         epilogue_(run.activation),
-        columns_(g_.w, 0, round_up(g_.w.out, 4 * run.kernels.lanes)),
+        columns_(g_.w, 0, round_up(g_.w.out, run.kernels.lanes)),
         output_in_planes_(!channels_last(run.output)) {
     const int64_t row_bytes = columns_.row_pitch() * int64_t{sizeof(T)};
     const int64_t reach = g_.h.effective_kernel() - 1;
@@ -153,15 +153,19 @@ class PlaneVectors {
     const T* const plane = run_.input.data + n * run_.input.stride(0) + c * run_.input.stride(1);
     const int64_t first = g_.h.start(oh), count = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
     T* const scratch = block + rows_copied() * columns_.row_pitch();
-    for (int64_t r = 0; r < count; ++r) {
+    for (int64_t r = 0; r < count;) {
       T* const to = block + r * columns_.row_pitch();
       const int64_t y = source_index(first + r, g_.h.in, g_.padding_mode);
       if (y < 0) {
         std::fill_n(to, columns_.row_pitch(), T(0));
-      } else {
-        columns_.copy(run_.kernels, plane + y * run_.input.stride(2), run_.input.stride(3), g_.w.in, g_.padding_mode, T(0), scratch,
-                      to);
+        ++r;
+        continue;
       }
+      // Rows inside the plane follow one another; padding rows come one at a time.
+      const int64_t together = first + r == y ? std::min(count - r, g_.h.in - y) : 1;
+      columns_.copy(run_.kernels, {plane + y * run_.input.stride(2), run_.input.stride(2), run_.input.stride(3), g_.w.in}, together,
+                    g_.padding_mode, T(0), scratch, to, columns_.row_pitch());
+      r += together;
     }
   }
 

@@ -231,10 +231,8 @@ class ChannelVectors : Direct<T> {
   void copy_row(const T* row, int64_t channels, T* to) const {
     const int64_t first = g_.w.start(0);
     if (!input_channels_last_) {
-      for (int64_t c = 0; c < channels; ++c) {
-        copy_padded_row(row + c * input_.stride(1), input_.stride(3), g_.w.in, g_.padding_mode, T(0), first, padded_width_,
-                        to + c * padded_width_);
-      }
+      copy_padded_rows(run_.kernels, {row, input_.stride(1), input_.stride(3), g_.w.in}, channels, g_.padding_mode, T(0), first,
+                       padded_width_, to, padded_width_);
       return;
     }
     for (int64_t x = 0; x < padded_width_; ++x) {
@@ -419,11 +417,9 @@ class PixelVectors : Direct<T> {
     window.base = block;
     window.first_channel = c_begin;
     this->for_each_row_read(oh_begin, oh_end, [&](int64_t source, int64_t row) {
-      for (int64_t c = c_begin; c < c_end; ++c) {
-        const T* from = this->image(n, group) + c * input_.stride(1) + source * input_.stride(2);
-        window.rows.copy(run_.kernels, from, input_.stride(3), g_.w.in, g_.padding_mode, T(0), row_scratch,
-                         block + row * window.row + window.channel_offset(c));
-      }
+      const T* const from = this->image(n, group) + c_begin * input_.stride(1) + source * input_.stride(2);
+      window.rows.copy(run_.kernels, {from, input_.stride(1), input_.stride(3), g_.w.in}, c_end - c_begin, g_.padding_mode, T(0),
+                       row_scratch, block + row * window.row, window.channel);
     });
     return window;
   }

@@ -63,8 +63,8 @@ class PlaneIndices {
       const int64_t slot = y / g_.h.dilation % g_.h.kernel;  // rows of one window are a dilation apart: no two share a slot
       T* const row = rows + slot * columns_.row_pitch();
       if (ring[slot] != y) {
-        columns_.copy(run_.kernels, plane + y * run_.input.stride(2), int64_t{1}, g_.w.in, PaddingMode::zeros,
-                      -std::numeric_limits<T>::infinity(), rows + g_.h.kernel * columns_.row_pitch(), row);
+        columns_.copy(run_.kernels, {plane + y * run_.input.stride(2), 0, 1, g_.w.in}, 1, PaddingMode::zeros,
+                      -std::numeric_limits<T>::infinity(), rows + g_.h.kernel * columns_.row_pitch(), row, 0);
         ring[slot] = y;
       }
       for (int64_t j = 0; j < g_.w.kernel; ++j) {

@@ -58,7 +58,7 @@ class SeparablePool {
     const int64_t row_tasks = ceil_div(g_.h.out, rows_ * 4);
     const int64_t divisors = reduction_ == Reduction::sum ? column_split_.largest() * inner_ : 0;
     const int64_t offsets = g_.h.kernel + g_.w.kernel;
-    const SlottedWorkspace<T> scratch(rows_ * row_pitch_ + (splits_phases_ ? row_pitch_ : 0) + divisors, run_.threads);
+    const SlottedWorkspace<T> scratch(rows_ * row_pitch_ * (splits_phases_ ? 2 : 1) + divisors, run_.threads);
     const SlottedWorkspace<ptrdiff_t> offset_scratch(offsets, run_.threads);
     parallel_for(planes * row_tasks * column_split_.pieces, run_.threads, [&](int64_t task, int thread) {
       Task t;
@@ -72,7 +72,7 @@ class SeparablePool {
       t.out = run_.output.data + n * run_.output.stride(0) + c * run_.output.stride(1);
       t.buffer = scratch.slot(thread);
       t.unsplit = t.buffer + rows_ * row_pitch_;
-      t.divisors = t.unsplit + (splits_phases_ ? row_pitch_ : 0);
+      t.divisors = t.unsplit + (splits_phases_ ? rows_ * row_pitch_ : 0);
       t.offsets = offset_scratch.slot(thread);
       run_task(t);
     });
@@ -84,7 +84,7 @@ class SeparablePool {
     const T* in;
     T* out;
     T* buffer;   // rows between the passes
-    T* unsplit;  // one row before it is taken apart by the stride
+    T* unsplit;  // the same before they are taken apart by the stride
     T* divisors;
     ptrdiff_t* offsets;
   };
@@ -124,9 +124,8 @@ class SeparablePool {
     const int64_t count = padded_columns(t.columns.end - t.columns.begin);
     const Range inside{std::clamp<int64_t>(first, 0, g_.w.in), std::clamp<int64_t>(first + count, 0, g_.w.in)};
     T* const padded = splits_phases_ ? t.unsplit : t.buffer;
-    const int64_t padded_rows = splits_phases_ ? 1 : rows_;
     const int64_t lead = (inside.begin - first) * inner_, body = (inside.end - inside.begin) * inner_;
-    for (int64_t r = 0; r < padded_rows; ++r) {
+    for (int64_t r = 0; r < rows_; ++r) {
       std::fill_n(padded + r * row_pitch_, lead, identity());
       std::fill(padded + r * row_pitch_ + lead + body, padded + (r + 1) * row_pitch_, identity());
     }
@@ -140,6 +139,9 @@ class SeparablePool {
       const int64_t run = rows_alike(oh, t.rows.end);
       const Range taps = g_.h.taps_inside(oh);
       reduce_down(t, oh, run, taps, inside, padded + lead, body, row_offsets);
+      if (splits_phases_) {
+        run_.kernels.split_phases({t.unsplit, row_pitch_, t.buffer, row_pitch_, phased_.phase_pitch, run, row_pitch_, g_.w.stride});
+      }
       if (reduction_ == Reduction::sum) {
         if (const int64_t counted = counted_taps(g_.h, oh, divisor_.count_include_pad); counted != divisors_for) {
           fill_divisors(t, counted);
@@ -163,10 +165,7 @@ class SeparablePool {
   void reduce_down(const Task& t, int64_t oh, int64_t run, const Range& taps, const Range& inside, T* to, int64_t body,
                    ptrdiff_t* offsets) const {
     if (taps.empty() || body == 0) {
-      for (int64_t r = 0; r < run; ++r) {
-        std::fill_n(splits_phases_ ? to : to + r * row_pitch_, body, identity());
-        if (splits_phases_) split(t, r);
-      }
+      for (int64_t r = 0; r < run; ++r) std::fill_n(to + r * row_pitch_, body, identity());
       return;
     }
     const int64_t pixel = run_.channels_last ? run_.input.stride(3) : 1;
@@ -179,20 +178,8 @@ class SeparablePool {
     a.out = to;
     a.out_row = row_pitch_;
     a.columns = body;
-    a.rows = splits_phases_ ? 1 : run;
-    if (!splits_phases_) {
-      run_.kernels.reduce(reduction_, a);
-      return;
-    }
-    for (int64_t r = 0; r < run; ++r) {
-      run_.kernels.reduce(reduction_, a);
-      a.in += a.in_row;
-      split(t, r);
-    }
-  }
-
-  void split(const Task& t, int64_t r) const {
-    run_.kernels.split_phases(t.unsplit, row_pitch_, g_.w.stride, t.buffer + r * row_pitch_, phased_.phase_pitch);
+    a.rows = run;
+    run_.kernels.reduce(reduction_, a);
   }
 
   void fill_divisors(const Task& t, int64_t counted_rows) const {

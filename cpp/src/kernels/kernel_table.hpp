@@ -138,6 +138,27 @@ struct MaxIndexArguments {
   ptrdiff_t columns;
 };
 
+/// out[r][p * phase_pitch + x] = in[r][x * stride + p] for p < stride and x * stride + p < columns.
+template <class T>
+struct SplitArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  T* out;
+  ptrdiff_t out_row, phase_pitch;
+  ptrdiff_t rows, columns, stride;
+};
+
+/// out[r] = `lead` times fill, in[r][0 .. columns), and fill up to `total`.
+template <class T>
+struct PadArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  T* out;
+  ptrdiff_t out_row;
+  ptrdiff_t rows, lead, columns, total;
+  T fill;
+};
+
 template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
 
@@ -156,8 +177,8 @@ struct Table {
   void (*reduce)(Reduction, const ReduceArguments<T>&);
   void (*reduce_run)(Reduction, const ReduceRunArguments<T>&);
   void (*max_index)(const MaxIndexArguments<T>&);
-  /// phases[p * phase_pitch + x] = in[x * stride + p] for p < stride and x * stride + p < columns.
-  void (*split_phases)(const T* in, ptrdiff_t columns, ptrdiff_t stride, T* phases, ptrdiff_t phase_pitch);
+  void (*split_phases)(const SplitArguments<T>&);
+  void (*pad_rows)(const PadArguments<T>&);
 };
 
 /// Everything of one ISA; the one symbol that its translation unit exports.

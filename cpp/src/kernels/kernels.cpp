@@ -3,8 +3,8 @@
 #include "activation.hpp"
 #include "depthwise.hpp"
 #include "outer_product.hpp"
-#include "phases.hpp"
 #include "pooling.hpp"
+#include "row_layout.hpp"
 #include "transpose.hpp"
 
 namespace convpool::kernels {
@@ -26,6 +26,7 @@ constexpr Table<T> make_table() {
   table.reduce_run = reduce_run<T>;
   table.max_index = max_index<T>;
   table.split_phases = split_phases<T>;
+  table.pad_rows = pad_rows<T>;
   return table;
 }
 

@@ -4,6 +4,10 @@
 
 #include "kernel_table.hpp"
 
+#if defined(__x86_64__)
+#include <immintrin.h>  // only functions that are always inlined
+#endif
+
 #if defined(CONVPOOL_ISA_AVX512)
 #if !defined(__AVX512F__) || !defined(__AVX512VL__) || !defined(__AVX512DQ__) || !defined(__AVX512BW__) || !defined(__FMA__)
 #error "the avx512 kernels need -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma"
@@ -29,7 +33,7 @@
 #error "no ISA chosen"
 #endif
 
-#define CONVPOOL_INLINE constexpr inline __attribute__((always_inline))
+#define CONVPOOL_INLINE inline __attribute__((always_inline))
 
 namespace convpool::kernels {
 namespace {
@@ -56,27 +60,81 @@ CONVPOOL_INLINE void store(T* p, Vec<T> v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-/// Element by element, for the ends of rows that no whole vector may touch.
-template <class T>
-[[gnu::noinline]] void copy_rows(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row) {
-  for (ptrdiff_t r = 0; r < rows; ++r) {
-    __builtin_memcpy(to + r * to_row, from + r * from_row, static_cast<std::size_t>(columns) * sizeof(T));
+/// n elements, 0 < n < Piece, in two pieces that overlap.
+template <class T, int Piece>
+CONVPOOL_INLINE void copy_short(const T* from, ptrdiff_t n, T* to) {
+  if constexpr (Piece == 1) {
+    *to = *from;
+  } else if (n >= Piece / 2 && n < Piece) {
+    const char* const last = reinterpret_cast<const char*>(from + n - Piece / 2);
+    typedef char Chunk __attribute__((vector_size(Piece / 2 * sizeof(T))));
+    Chunk a, b;
+    __builtin_memcpy(&a, from, sizeof a);
+    __builtin_memcpy(&b, last, sizeof b);
+    __builtin_memcpy(to, &a, sizeof a);
+    __builtin_memcpy(to + n - Piece / 2, &b, sizeof b);
+  } else {
+    copy_short<T, Piece / 2>(from, n, to);
   }
 }
 
-/// The first n elements, 0 < n < lanes; the rest is zero.
+/// n elements that don't overlap the target; touches nothing else.
 template <class T>
-[[gnu::noinline]] Vec<T> load_first(const T* p, ptrdiff_t n) {
-  T stage[lanes<T>] = {};
-  for (ptrdiff_t i = 0; i < n; ++i) stage[i] = p[i];
-  return load(stage);
+CONVPOOL_INLINE void copy_run(const T* from, ptrdiff_t n, T* to) {
+  constexpr int L = lanes<T>;
+  if (n >= L) {
+    for (ptrdiff_t x = 0; x + L <= n; x += L) store(to + x, load(from + x));
+    store(to + n - L, load(from + n - L));
+  } else if (n > 0) {
+    copy_short<T, L>(from, n, to);
+  }
 }
 
 template <class T>
-[[gnu::noinline]] void store_first(T* p, Vec<T> v, ptrdiff_t n) {
-  T stage[lanes<T>];
+[[gnu::noinline]] void copy_rows(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row) {
+  for (ptrdiff_t r = 0; r < rows; ++r) copy_run(from + r * from_row, columns, to + r * to_row);
+}
+
+/// The first n elements, 0 < n < lanes; the rest is zero. Touches nothing past them.
+template <class T>
+CONVPOOL_INLINE Vec<T> load_first(const T* p, ptrdiff_t n) {
+#if defined(CONVPOOL_ISA_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+  } else {
+    return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
+  }
+#elif defined(CONVPOOL_ISA_AVX2)
+  static constexpr int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+  __m256i m;
+  __builtin_memcpy(&m, mask + 8 - n * ptrdiff_t(sizeof(T) / 4), sizeof m);
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm256_maskload_ps(p, m);
+  } else {
+    return (Vec<T>)_mm256_maskload_pd(p, m);
+  }
+#else
+  T stage[lanes<T>] = {};
+  copy_short<T, lanes<T>>(p, n, stage);
+  return load(stage);
+#endif
+}
+
+/// Stores the first n elements, 0 < n < lanes.
+template <class T>
+CONVPOOL_INLINE void store_first(T* p, Vec<T> v, ptrdiff_t n) {
+#if defined(CONVPOOL_ISA_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+  } else {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
+  }
+#else
+  // Through memory: a masked store costs dozens of cycles on some AVX2 machines.
+  alignas(vector_alignment) T stage[lanes<T>];
   store(stage, v);
-  for (ptrdiff_t i = 0; i < n; ++i) p[i] = stage[i];
+  copy_short<T, lanes<T>>(stage, n, p);
+#endif
 }
 
 // GCC 12 makes `Vec<T>{} + x` an addition, which loses the sign of a zero; a subtraction of +0 is exact.
@@ -119,13 +177,13 @@ struct Constant {
 };
 
 template <class F, int... I>
-CONVPOOL_INLINE void unroll_over(F&& f, Indices<I...>) {
+constexpr CONVPOOL_INLINE void unroll_over(F&& f, Indices<I...>) {
   (f(Constant<I>{}), ...);
 }
 
 /// f(0), f(1), ... f(N - 1), each index a constant, so that arrays indexed by it stay in registers.
 template <int N, class F>
-CONVPOOL_INLINE void unroll(F&& f) {
+constexpr CONVPOOL_INLINE void unroll(F&& f) {
   unroll_over(f, typename MakeIndices<N>::type{});
 }
 

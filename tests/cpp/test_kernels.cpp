@@ -1,0 +1,137 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "convpool/convpool.hpp"
+#include "dispatch.hpp"
+#include "random_arrays.hpp"
+
+using namespace convpool;
+using convpool::testing::random_values;
+
+TEST_CASE("each ISA's kernels are its own") {
+  const std::string before = isa();
+  std::set<const void*> tiles;
+  for (const std::string& name : available_isas()) {
+    set_isa(name);
+    const kernels::IsaKernels& active = active_kernels();
+    CHECK(name == active.name);
+    const int bytes = name == "avx512" ? 64 : name == "avx2" ? 32 : 16;
+    CHECK(active.f32.lanes * 4 == bytes);
+    CHECK(active.f64.lanes * 8 == bytes);
+    tiles.insert(reinterpret_cast<const void*>(active.f32.tile[1][1]));
+  }
+  CHECK(tiles.size() == available_isas().size());
+  set_isa(before);
+}
+
+// A product that rounds on its own loses what a fused multiply-add keeps, so the bits tell which kind of ISA ran.
+TEST_CASE("the bits tell a fused multiply-add from two roundings") {
+  const std::string before = isa();
+  const float tiny = 1.0F / 4096;
+  const float x[2] = {1.0F, 1.0F + tiny}, w[2] = {-1.0F - 2 * tiny, 1.0F + tiny};
+  for (const std::string& name : available_isas()) {
+    set_isa(name);
+    Conv2dParams p;
+    p.algorithm = Algorithm::direct;
+    float y = 0;
+    conv2d<float>(TensorView<const float>::nchw(x, 1, 2, 1, 1), TensorView<const float>::nchw(w, 1, 2, 1, 1), nullptr,
+                  TensorView<float>::nchw(&y, 1, 1, 1, 1), p);
+    CAPTURE(name);
+    CHECK(y == (name == "sse2" ? 0.0F : tiny * tiny));
+  }
+  set_isa(before);
+}
+
+namespace {
+
+template <class T>
+void check_transpose(const kernels::Table<T>& table) {
+  const std::vector<T> from = random_values<T>(40 * 50);
+  for (int rows = 1; rows <= 36; rows += rows < 18 ? 1 : 5) {
+    for (int columns = 1; columns <= 40; columns += columns < 18 ? 1 : 7) {
+      std::vector<T> to(static_cast<std::size_t>(45 * 41), T(-7));
+      table.transpose(from.data(), 50, rows, columns, to.data(), 41);
+      int wrong = 0;
+      for (int c = 0; c < 45; ++c) {
+        for (int r = 0; r < 41; ++r) {
+          const T expected = c < columns && r < rows ? from[static_cast<std::size_t>(r * 50 + c)] : T(-7);
+          wrong += to[static_cast<std::size_t>(c * 41 + r)] != expected;
+        }
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+template <class T>
+void check_every_tile(const kernels::Table<T>& table) {
+  using convpool::kernels::Segment;
+  const std::vector<T> a = random_values<T>(4000), b = random_values<T>(20000);
+  const Segment segments[] = {{0, 0, 3}, {50, 700, 0}, {7, 1000, 5}};
+  for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
+    for (int r = 1; r <= table.tile_rows[v]; ++r) {
+      for (const int missing : {0, 1, table.lanes - 1, table.lanes}) {
+        const int columns = v * table.lanes - missing;
+        if (columns < 1) continue;
+        std::vector<T> c(static_cast<std::size_t>(16 * 80), T(0.25));
+        kernels::TileArguments<T> t{};
+        t.segments = segments;
+        t.segment_count = 3;
+        t.a = a.data();
+        t.a_row = 31;
+        t.a_step = 2;
+        t.b = b.data();
+        t.b_vector = 3000;
+        t.b_step = 16;
+        t.c = c.data();
+        t.c_row = 80;
+        t.columns = columns;
+        t.low = T(-0.5);
+        t.high = std::numeric_limits<T>::infinity();
+        t.accumulate = true;
+        table.tile[v][r](t);
+        int wrong = 0;
+        for (int i = 0; i < 16; ++i) {
+          for (int x = 0; x < 80; ++x) {
+            double sum = 0.25;
+            if (i < r && x < columns) {
+              for (const Segment& s : segments) {
+                for (std::ptrdiff_t k = 0; k < s.count; ++k) {
+                  sum += static_cast<double>(a[static_cast<std::size_t>(s.a + i * 31 + k * 2)]) *
+                         static_cast<double>(b[static_cast<std::size_t>(s.b + x / table.lanes * 3000 + x % table.lanes + k * 16)]);
+                }
+              }
+              sum = std::max(sum, -0.5);
+            }
+            wrong += std::fabs(static_cast<double>(c[static_cast<std::size_t>(i * 80 + x)]) - sum) > 1e-5;
+          }
+        }
+        CAPTURE(v);
+        CAPTURE(r);
+        CAPTURE(columns);
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("transposition and register tiles of every ISA and shape") {
+  const std::string before = isa();
+  for (const std::string& name : available_isas()) {
+    CAPTURE(name);
+    set_isa(name);
+    check_transpose(active_kernels().f32);
+    check_transpose(active_kernels().f64);
+    check_every_tile(active_kernels().f32);
+    check_every_tile(active_kernels().f64);
+  }
+  set_isa(before);
+}

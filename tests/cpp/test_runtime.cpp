@@ -1,0 +1,65 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "convpool/convpool.hpp"
+#include "parallel.hpp"
+#include "workspace.hpp"
+
+using namespace convpool;
+
+TEST_CASE("forced isa") {
+  const char* const expected = std::getenv("CONVPOOL_TEST_EXPECTED_ISA");
+  if (expected == nullptr) return;  // the run without the environment variable has nothing to check here
+  const auto names = available_isas();
+  if (std::find(names.begin(), names.end(), expected) != names.end()) {
+    CHECK(isa() == expected);
+  } else {
+    CHECK_THROWS_AS(isa(), std::invalid_argument);
+  }
+}
+
+TEST_CASE("threads") {
+  const int before = get_num_threads();
+  CHECK(before >= 1);
+  set_num_threads(3);
+  CHECK(get_num_threads() == 3);
+  CHECK_THROWS_AS(set_num_threads(0), std::invalid_argument);
+  CHECK_THROWS_AS(set_num_threads(100000), std::invalid_argument);
+  set_num_threads(before);
+}
+
+TEST_CASE("parallel_for runs each task once") {
+  for (const int threads : {1, 2, 5}) {
+    std::vector<std::atomic<int>> runs(1000);
+    std::atomic<int> bad_slots{0};
+    parallel_for(1000, threads, [&](std::int64_t task, int thread) {
+      ++runs[static_cast<std::size_t>(task)];
+      if (thread < 0 || thread >= threads) ++bad_slots;
+    });
+    CHECK(std::all_of(runs.begin(), runs.end(), [](const auto& n) { return n == 1; }));
+    CHECK(bad_slots == 0);
+  }
+}
+
+TEST_CASE("a workspace is aligned, its own, and reused") {
+  const void* first = nullptr;
+  {
+    const Workspace a(100000), b(100000);
+    CHECK(reinterpret_cast<std::uintptr_t>(a.as<float>()) % 64 == 0);
+    CHECK(a.as<char>() != b.as<char>());
+    first = b.as<char>();
+  }
+  const Workspace again(90000), other(90000);
+  CHECK((again.as<char>() == first || other.as<char>() == first));
+  CHECK_THROWS_AS(Workspace(std::size_t{1} << 60), std::bad_alloc);
+}
+
+TEST_CASE("isa and build info") {
+  CHECK_THROWS_WITH_AS(set_isa("mmx"), doctest::Contains("isa must be one of"), std::invalid_argument);
+  CHECK(build_info().isas.size() >= available_isas().size());
+  CHECK(std::string(version()) == CONVPOOL_VERSION);
+}
