@@ -27,32 +27,39 @@ using std::int64_t;
 constexpr double least_work_per_thread = 1e6;
 
 double work_of(const Conv2dGeometry& g) {
-  const double outputs = static_cast<double>(g.batch) * static_cast<double>(g.out_channels) * static_cast<double>(g.out_pixels());
+  const double outputs =
+      static_cast<double>(g.batch) * static_cast<double>(g.out_channels) * static_cast<double>(g.out_pixels());
   return g.multiply_adds() + 8 * outputs;
 }
 
 template <class T>
 void execute(const Conv2dChoice& choice, const Conv2dRun<T>& run) {
   switch (choice.algorithm) {
-    case Algorithm::im2col: return run_im2col(run, choice.channels_in_vectors);
-    case Algorithm::implicit_gemm: return run_implicit_gemm(run, choice.channels_in_vectors);
-    case Algorithm::direct: return run_direct(run, choice.channels_in_vectors);
-    case Algorithm::depthwise: return run_depthwise(run, choice.channels_in_vectors);
-    default: return run_naive(run);
+    case Algorithm::im2col:
+      return run_im2col(run, choice.channels_in_vectors);
+    case Algorithm::implicit_gemm:
+      return run_implicit_gemm(run, choice.channels_in_vectors);
+    case Algorithm::direct:
+      return run_direct(run, choice.channels_in_vectors);
+    case Algorithm::depthwise:
+      return run_depthwise(run, choice.channels_in_vectors);
+    default:
+      return run_naive(run);
   }
 }
 
 /// Runs where the output lies if the algorithm can write there, else into a contiguous array that is copied.
 template <class T>
-void run_on(const Conv2dChoice& choice, const Conv2dGeometry& g, const TensorView<const T>& input, const Weights<T>& weights,
-            const TensorView<T>& output, Activation activation, int threads, const IsaKernels& isa) {
+void run_on(const Conv2dChoice& choice, const Conv2dGeometry& g, const TensorView<const T>& input,
+            const Weights<T>& weights, const TensorView<T>& output, Activation activation, int threads,
+            const IsaKernels& isa) {
   const auto into = [&](const TensorView<T>& target) {
     execute(choice, Conv2dRun<T>{g, input, target, weights, activation, threads, table_of<T>(isa)});
   };
   if (writes_in_place(choice.algorithm, output)) {
     into(output);
   } else {
-    const ContiguousCopy<T> stage(output);
+    const ContiguousCopy<T> stage(output, channels_last(output));
     into(stage.view());
     copy_elements<T>(stage.view(), output, threads);
   }
@@ -64,7 +71,8 @@ void require_data(const char* name, const TensorView<T>& view) {
 }
 
 template <class T>
-Conv2dGeometry check(const TensorView<const T>& input, const Shape4& weight, const TensorView<T>& output, const Conv2dParams& params) {
+Conv2dGeometry check(const TensorView<const T>& input, const Shape4& weight, const TensorView<T>& output,
+                     const Conv2dParams& params) {
   const Conv2dGeometry g = conv2d_geometry(input.shape, weight, params);
   require_shape("output", output.shape, g.output_shape());
   if (!g.empty()) {
@@ -72,8 +80,8 @@ Conv2dGeometry check(const TensorView<const T>& input, const Shape4& weight, con
     require_data("output", output);
   }
   if (!strides_are_injective(output.shape, output.strides)) {
-    throw std::invalid_argument("output has elements that share memory: strides " + shape_text(output.strides) + " for shape " +
-                                shape_text(output.shape));
+    throw std::invalid_argument("output has elements that share memory: strides " + shape_text(output.strides) +
+                                " for shape " + shape_text(output.shape));
   }
   return g;
 }
@@ -94,12 +102,13 @@ Shape4 conv2d_output_shape(const Shape4& input, const Shape4& weight, const Conv
 }
 
 template <class T>
-void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output, const Conv2dParams& params,
-            int num_threads) {
+void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output,
+            const Conv2dParams& params, int num_threads) {
   const Conv2dGeometry g = check(input, weight.shape, output, params);
   const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
   const IsaKernels& isa = active_kernels();
-  const Conv2dChoice choice = choose_conv2d(params.algorithm, g, input, output, table_of<T>(isa), WeightsAre::packed_each_call);
+  const Conv2dChoice choice =
+      choose_conv2d(params.algorithm, g, input, output, table_of<T>(isa), WeightsAre::packed_each_call);
   if (g.empty()) return;
   require_data("weight", weight);
   ContiguousCopy<T> plain;
@@ -137,14 +146,16 @@ struct Conv2dPlan<T>::State {
     std::call_once(p.once, [&] {
       const int lanes = table_of<T>(*isa).lanes;
       p.memory = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g, lanes)) * sizeof(T));
-      p.weights = pack_weights<T>(form, g, lanes, weight.view().data, has_bias ? bias.as<T>() : nullptr, p.memory.template as<T>(), threads);
+      p.weights = pack_weights<T>(form, g, lanes, weight.view().data, has_bias ? bias.as<T>() : nullptr,
+                                  p.memory.template as<T>(), threads);
     });
     return p.weights;
   }
 };
 
 template <class T>
-Conv2dPlan<T>::Conv2dPlan(TensorView<const T> weight, const T* bias, const Conv2dParams& params) : state_(std::make_unique<State>()) {
+Conv2dPlan<T>::Conv2dPlan(TensorView<const T> weight, const T* bias, const Conv2dParams& params)
+    : state_(std::make_unique<State>()) {
   check_conv2d_weight(weight.shape, params);
   checked_element_count(weight.shape, sizeof(T));
   State& s = *state_;
@@ -173,7 +184,8 @@ void Conv2dPlan<T>::operator()(TensorView<const T> input, TensorView<T> output, 
   State& s = *state_;
   const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
   const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
-  const Conv2dChoice choice = choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
+  const Conv2dChoice choice =
+      choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
   if (g.empty()) return;
   run_on(choice, g, input, s.weights_in(choice.form, g, threads), output, s.params.activation, threads, *s.isa);
 }
@@ -192,16 +204,19 @@ template <class T>
 std::string Conv2dPlan<T>::explain(TensorView<const T> input, TensorView<T> output) const {
   const State& s = *state_;
   const Conv2dGeometry g = conv2d_geometry(input.shape, s.weight_shape, s.params);
-  const Conv2dChoice choice = choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
+  const Conv2dChoice choice =
+      choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
   std::ostringstream text;
-  text << "algorithm: " << algorithm_name(choice.algorithm) << "\nwhy: " << choice.reason << "\nisa: " << s.isa->name << " ("
-       << table_of<T>(*s.isa).lanes << " lanes)\nin the vectors: " << (choice.channels_in_vectors ? "output channels" : "pixels")
+  text << "algorithm: " << algorithm_name(choice.algorithm) << "\nwhy: " << choice.reason << "\nisa: " << s.isa->name
+       << " (" << table_of<T>(*s.isa).lanes
+       << " lanes)\nin the vectors: " << (choice.channels_in_vectors ? "output channels" : "pixels")
        << "\nflops: " << 2 * g.multiply_adds() << "\nresult: " << shape_text(g.output_shape());
   return text.str();
 }
 
-#define CONVPOOL_INSTANTIATE(T)                                                                                              \
-  template void conv2d<T>(TensorView<const T>, TensorView<const T>, const T*, TensorView<T>, const Conv2dParams&, int);      \
+#define CONVPOOL_INSTANTIATE(T)                                                                                   \
+  template void conv2d<T>(TensorView<const T>, TensorView<const T>, const T*, TensorView<T>, const Conv2dParams&, \
+                          int);                                                                                   \
   template class Conv2dPlan<T>;
 CONVPOOL_INSTANTIATE(float)
 CONVPOOL_INSTANTIATE(double)

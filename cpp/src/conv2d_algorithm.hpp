@@ -17,8 +17,8 @@ enum class WeightForm {
   depthwise_channels,  ///< [tap][K in whole vectors]
 };
 
-/// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is null
-/// only in plain form.
+/// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is
+/// null only in plain form.
 template <class T>
 struct Weights {
   const T* data = nullptr;

@@ -17,7 +17,9 @@ struct Cost {
   double channels_in_vectors, pixels_in_vectors, patches;
 };
 
-double waste(int64_t used, int64_t lanes) { return static_cast<double>(round_up(used, lanes)) / static_cast<double>(used); }
+double waste(int64_t used, int64_t lanes) {
+  return static_cast<double>(round_up(used, lanes)) / static_cast<double>(used);
+}
 
 template <class T>
 Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
@@ -59,16 +61,24 @@ bool mostly_padding(const Axis& axis) {
   return axis.pad_begin + axis.pad_end > 4 * axis.in + 64 || axis.stride > axis.in + 64;
 }
 
+/// Channels in the vectors want channels-last arrays, one output for each channel, and vectors at least half full.
 template <class T>
-Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
-                                  const kernels::Table<T>& kernels, WeightsAre weights) {
+bool depthwise_by_channels(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                           const kernels::Table<T>& kernels) {
+  return channels_last(output) && channels_last(input) && g.out_channels == g.channels &&
+         waste(g.channels, kernels.lanes) <= 2;
+}
+
+template <class T>
+Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input,
+                                  const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
   const bool out_channels_last = channels_last(output);
   if (mostly_padding(g.h) || mostly_padding(g.w)) {
     return make(Algorithm::implicit_gemm, out_channels_last, "the padding is much wider than the image");
   }
   if (why_not(Algorithm::depthwise, g).empty() && (g.groups > 1 || g.out_channels < 4)) {
-    const bool vectors = out_channels_last && channels_last(input) && g.out_channels == g.channels;
-    return make(Algorithm::depthwise, vectors, "one input channel for each output channel");
+    return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
+                "one input channel for each output channel");
   }
   const Cost cost = estimate(g, kernels, weights);
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");
@@ -85,49 +95,62 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
 
 const char* algorithm_name(Algorithm algorithm) {
   switch (algorithm) {
-    case Algorithm::automatic: return "auto";
-    case Algorithm::naive: return "naive";
-    case Algorithm::im2col: return "im2col";
-    case Algorithm::implicit_gemm: return "implicit_gemm";
-    case Algorithm::direct: return "direct";
-    case Algorithm::winograd: return "winograd";
-    case Algorithm::depthwise: return "depthwise";
+    case Algorithm::automatic:
+      return "auto";
+    case Algorithm::naive:
+      return "naive";
+    case Algorithm::im2col:
+      return "im2col";
+    case Algorithm::implicit_gemm:
+      return "implicit_gemm";
+    case Algorithm::direct:
+      return "direct";
+    case Algorithm::winograd:
+      return "winograd";
+    case Algorithm::depthwise:
+      return "depthwise";
   }
   return "";
 }
 
 std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
   if (algorithm == Algorithm::depthwise && g.group_channels() != 1) {
-    return "it needs one input channel for each group, and here groups=" + std::to_string(g.groups) + " share C=" +
-           std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) + " or algorithm=\"auto\"";
+    return "it needs one input channel for each group, and here groups=" + std::to_string(g.groups) +
+           " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
+           " or algorithm=\"auto\"";
   }
   if (algorithm == Algorithm::winograd) return "this version doesn't have it; use algorithm=\"auto\"";
   return {};
 }
 
 template <class T>
-Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
-                           const kernels::Table<T>& kernels, WeightsAre weights) {
+Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const TensorView<const T>& input,
+                           const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
   if (const std::string reason = why_not(algorithm, g); !reason.empty()) {
-    throw std::invalid_argument("algorithm=\"" + std::string(algorithm_name(algorithm)) + "\" can't do this case: " + reason);
+    throw std::invalid_argument("algorithm=\"" + std::string(algorithm_name(algorithm)) +
+                                "\" can't do this case: " + reason);
   }
   const bool out_channels_last = channels_last(output);
   switch (algorithm) {
-    case Algorithm::automatic: return choose_automatically(g, input, output, kernels, weights);
-    case Algorithm::naive: return make(algorithm, false, "asked for");
+    case Algorithm::automatic:
+      return choose_automatically(g, input, output, kernels, weights);
+    case Algorithm::naive:
+      return make(algorithm, false, "asked for");
     case Algorithm::depthwise:
-      return make(algorithm, out_channels_last && channels_last(input) && g.out_channels == g.channels, "asked for");
+      return make(algorithm, depthwise_by_channels(g, input, output, kernels), "asked for");
     case Algorithm::direct: {
-      const Cost cost = estimate(g, kernels, weights);
+      // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
+      const Cost cost = estimate(g, kernels, WeightsAre::packed_once);
       return make(algorithm, out_channels_last || cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
-    default: return make(algorithm, out_channels_last, "asked for");
+    default:
+      return make(algorithm, out_channels_last, "asked for");
   }
 }
 
-template Conv2dChoice choose_conv2d(Algorithm, const Conv2dGeometry&, const TensorView<const float>&, const TensorView<float>&,
-                                    const kernels::Table<float>&, WeightsAre);
-template Conv2dChoice choose_conv2d(Algorithm, const Conv2dGeometry&, const TensorView<const double>&, const TensorView<double>&,
-                                    const kernels::Table<double>&, WeightsAre);
+template Conv2dChoice choose_conv2d(Algorithm, const Conv2dGeometry&, const TensorView<const float>&,
+                                    const TensorView<float>&, const kernels::Table<float>&, WeightsAre);
+template Conv2dChoice choose_conv2d(Algorithm, const Conv2dGeometry&, const TensorView<const double>&,
+                                    const TensorView<double>&, const kernels::Table<double>&, WeightsAre);
 
 }  // namespace convpool

@@ -6,8 +6,8 @@ namespace convpool {
 
 enum class WeightsAre { packed_once, packed_each_call };
 
-/// Which algorithm runs, in which orientation, on which form of the weights. For Algorithm::automatic by a cost model, for a
-/// named one as named, or std::invalid_argument with the reason.
+/// Which algorithm runs, in which orientation, on which form of the weights. For Algorithm::automatic by a cost model,
+/// for a named one as named, or std::invalid_argument with the reason.
 template <class T>
 Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& geometry, const TensorView<const T>& input,
                            const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights);

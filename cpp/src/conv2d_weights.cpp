@@ -44,14 +44,16 @@ std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, int lanes
 }
 
 template <class T>
-Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, const T* weight, const T* bias, T* to, int threads) {
+Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, const T* weight, const T* bias, T* to,
+                        int threads) {
   if (form == WeightForm::plain) return {weight, bias};
   const std::int64_t padded = padded_out_channels(form, g, lanes);
   T* packed_bias = to + padded * g.reduction();
   std::fill(packed_bias, packed_bias + padded, T(0));
   if (form == WeightForm::depthwise_channels) {
     for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
-      for (std::int64_t k = 0; k < padded; ++k) to[tap * padded + k] = k < g.out_channels ? weight[k * g.taps() + tap] : T(0);
+      for (std::int64_t k = 0; k < padded; ++k)
+        to[tap * padded + k] = k < g.out_channels ? weight[k * g.taps() + tap] : T(0);
     }
     if (bias != nullptr) std::copy(bias, bias + g.out_channels, packed_bias);
     return {to, packed_bias};
@@ -69,6 +71,7 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, con
 template std::int64_t packed_elements<float>(WeightForm, const Conv2dGeometry&, int);
 template std::int64_t packed_elements<double>(WeightForm, const Conv2dGeometry&, int);
 template Weights<float> pack_weights(WeightForm, const Conv2dGeometry&, int, const float*, const float*, float*, int);
-template Weights<double> pack_weights(WeightForm, const Conv2dGeometry&, int, const double*, const double*, double*, int);
+template Weights<double> pack_weights(WeightForm, const Conv2dGeometry&, int, const double*, const double*, double*,
+                                      int);
 
 }  // namespace convpool

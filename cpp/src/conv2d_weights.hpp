@@ -6,14 +6,15 @@
 
 namespace convpool {
 
-/// Channels that a reduction takes together before it goes to the next tap: their pixels under one tile stay in the L1 cache
-/// from tap to tap (32 channels x 3 rows x 2 lines = 12 KB).
+/// Channels that a reduction takes together before it goes to the next tap: their pixels under one tile stay in the L1
+/// cache from tap to tap (32 channels x 3 rows x 2 lines = 12 KB).
 inline constexpr std::int64_t reduction_block = 32;
 
 /// The order of the reduction in channel_vectors form: block of channels, tap row, tap column, channel in the block.
 /// The index of the first channel of a block at a tap.
 inline std::int64_t reduction_index(const Conv2dGeometry& g, std::int64_t block_begin, std::int64_t i, std::int64_t j) {
-  const std::int64_t block = g.group_channels() - block_begin < reduction_block ? g.group_channels() - block_begin : reduction_block;
+  const std::int64_t block =
+      g.group_channels() - block_begin < reduction_block ? g.group_channels() - block_begin : reduction_block;
   return block_begin * g.taps() + (i * g.w.kernel + j) * block;
 }
 
@@ -23,6 +24,7 @@ std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, int lanes
 
 /// Packs contiguous (K, C/groups, kH, kW) weights and a bias (null: zeros) into `to`, of packed_elements().
 template <class T>
-Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, const T* weight, const T* bias, T* to, int threads);
+Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, const T* weight, const T* bias, T* to,
+                        int threads);
 
 }  // namespace convpool

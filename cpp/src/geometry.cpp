@@ -19,12 +19,18 @@ std::string pair_text(const std::array<int64_t, 2>& pair) {
 
 std::string padding_text(const Padding& p) {
   switch (p.kind) {
-    case Padding::Kind::valid: return "\"valid\"";
-    case Padding::Kind::same: return "\"same\"";
-    case Padding::Kind::same_lower: return "\"same_lower\"";
-    case Padding::Kind::full: return "\"full\"";
-    case Padding::Kind::symmetric: return pair_text({p.top, p.left});
-    case Padding::Kind::sides: return "(" + pair_text({p.top, p.bottom}) + ", " + pair_text({p.left, p.right}) + ")";
+    case Padding::Kind::valid:
+      return "\"valid\"";
+    case Padding::Kind::same:
+      return "\"same\"";
+    case Padding::Kind::same_lower:
+      return "\"same_lower\"";
+    case Padding::Kind::full:
+      return "\"full\"";
+    case Padding::Kind::symmetric:
+      return pair_text({p.top, p.left});
+    case Padding::Kind::sides:
+      return "(" + pair_text({p.top, p.bottom}) + ", " + pair_text({p.left, p.right}) + ")";
   }
   return {};
 }
@@ -66,15 +72,16 @@ Axis make_axis(int axis, int64_t in, const Window& window) {
   r.kernel = window.kernel[a];
   r.stride = window.stride[a];
   r.dilation = window.dilation[a];
-  const int64_t effective = checked_add(checked_mul(r.dilation, r.kernel - 1, "dilation times kernel size"), 1,
-                                        "effective kernel size");
+  const int64_t effective =
+      checked_add(checked_mul(r.dilation, r.kernel - 1, "dilation times kernel size"), 1, "effective kernel size");
   switch (window.padding.kind) {
     case Padding::Kind::symmetric:
     case Padding::Kind::sides:
       r.pad_begin = axis == 0 ? window.padding.top : window.padding.left;
       r.pad_end = axis == 0 ? window.padding.bottom : window.padding.right;
       break;
-    case Padding::Kind::valid: break;
+    case Padding::Kind::valid:
+      break;
     case Padding::Kind::same:
     case Padding::Kind::same_lower: {
       const int64_t steps = in == 0 ? 0 : (in - 1) / r.stride;
@@ -83,22 +90,25 @@ Axis make_axis(int axis, int64_t in, const Window& window) {
       r.pad_end = total - r.pad_begin;
       break;
     }
-    case Padding::Kind::full: r.pad_begin = r.pad_end = effective - 1; break;
+    case Padding::Kind::full:
+      r.pad_begin = r.pad_end = effective - 1;
+      break;
   }
   if (r.pad_begin < 0 || r.pad_end < 0) {
     fail("padding must not be negative, got " + padding_text(window.padding) + "; crop the input instead");
   }
-  const int64_t padded = checked_add(checked_add(in, r.pad_begin, "input size plus padding"), r.pad_end,
-                                     "input size plus padding");
-  if (effective > padded) {
+  const int64_t padded =
+      checked_add(checked_add(in, r.pad_begin, "input size plus padding"), r.pad_end, "input size plus padding");
+  const int64_t room = padded - effective;
+  // Rounding up leaves one window, cut short, where less than a stride is missing.
+  if (room < 0 && !(window.ceil_mode && room > -r.stride)) {
     fail("kernel_size " + pair_text(window.kernel) + " with dilation " + pair_text(window.dilation) + " covers " +
          std::to_string(effective) + " positions, more than the padded input's " + axis_names[a] + " of " +
          std::to_string(padded) + " (" + std::to_string(in) + " + padding " + std::to_string(r.pad_begin) + " + " +
          std::to_string(r.pad_end) + "); use a smaller kernel or dilation, or more padding");
   }
-  const int64_t room = padded - effective;
-  r.out = room / r.stride + 1;
-  if (window.ceil_mode && room % r.stride != 0) {
+  r.out = room < 0 ? 1 : room / r.stride + 1;
+  if (room > 0 && window.ceil_mode && room % r.stride != 0) {
     // The extra window counts only if it starts inside the input or the padding before it.
     const int64_t start = checked_mul(r.out, r.stride, "stride");
     if (start < in + r.pad_begin) ++r.out;
@@ -117,8 +127,9 @@ void check_padding_mode(const Axis& axis, int which, PaddingMode mode) {
   if (mode == PaddingMode::circular) name = "circular", limit = axis.in;
   if (mode == PaddingMode::replicate && axis.in == 0) name = "replicate", limit = 0;
   if (name != nullptr && pad > limit) {
-    fail("padding " + std::to_string(pad) + " is too large for padding_mode \"" + std::string(name) + "\": the input's " +
-         axis_names[which] + " of " + std::to_string(axis.in) + " allows at most " + std::to_string(std::max<int64_t>(limit, 0)));
+    fail("padding " + std::to_string(pad) + " is too large for padding_mode \"" + std::string(name) +
+         "\": the input's " + axis_names[which] + " of " + std::to_string(axis.in) + " allows at most " +
+         std::to_string(std::max<int64_t>(limit, 0)));
   }
 }
 
@@ -126,13 +137,14 @@ void check_pool_padding(const Axis& axis, const Window& window) {
   const int64_t effective = axis.effective_kernel();
   if (window.padding.kind == Padding::Kind::symmetric && axis.pad_begin > effective / 2) {
     fail("padding " + padding_text(window.padding) + " must be at most half the effective kernel size: kernel_size " +
-         pair_text(window.kernel) + " with dilation " + pair_text(window.dilation) + " covers " + std::to_string(effective) +
-         ", so at most " + std::to_string(effective / 2) + "; more padding takes the nested form ((top, bottom), (left, right))");
+         pair_text(window.kernel) + " with dilation " + pair_text(window.dilation) + " covers " +
+         std::to_string(effective) + ", so at most " + std::to_string(effective / 2) +
+         "; more padding takes the nested form ((top, bottom), (left, right))");
   }
   if (axis.pad_begin >= effective || axis.pad_end >= effective) {
     fail("padding " + padding_text(window.padding) + " must be smaller than the effective kernel size: kernel_size " +
-         pair_text(window.kernel) + " with dilation " + pair_text(window.dilation) + " covers " + std::to_string(effective) +
-         ", so at most " + std::to_string(effective - 1) + " on each side");
+         pair_text(window.kernel) + " with dilation " + pair_text(window.dilation) + " covers " +
+         std::to_string(effective) + ", so at most " + std::to_string(effective - 1) + " on each side");
   }
 }
 
@@ -165,7 +177,8 @@ std::string shape_text(const Shape4& s) {
 
 void require_shape(const char* name, const Shape4& got, const Shape4& expected) {
   if (got != expected) {
-    fail(std::string(name) + " has shape " + shape_text(got) + " (N, C, H, W), but the result has " + shape_text(expected));
+    fail(std::string(name) + " has shape " + shape_text(got) + " (N, C, H, W), but the result has " +
+         shape_text(expected));
   }
 }
 
@@ -173,7 +186,8 @@ int64_t checked_element_count(const Shape4& shape, int64_t element_bytes) {
   int64_t bytes = element_bytes;
   for (const int64_t size : shape) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) {
-      fail("an array of shape " + shape_text(shape) + " would pass 2^63 - 1 bytes; use a smaller input or less padding");
+      fail("an array of shape " + shape_text(shape) +
+           " would pass 2^63 - 1 bytes; use a smaller input or less padding");
     }
   }
   return bytes / element_bytes;
@@ -202,7 +216,8 @@ void check_conv2d_weight(const Shape4& weight, const Conv2dParams& params) {
     if (size < 0) fail("weight has a negative size: " + shape_text(weight));
   }
   if (weight[2] < 1 || weight[3] < 1) {
-    fail("weight of shape " + shape_text(weight) + " (K, C/groups, kH, kW) has an empty kernel; kH and kW must be at least 1");
+    fail("weight of shape " + shape_text(weight) +
+         " (K, C/groups, kH, kW) has an empty kernel; kH and kW must be at least 1");
   }
   if (weight[0] % params.groups != 0) {
     fail("groups=" + std::to_string(params.groups) + " must divide the output channels: weight of shape " +
@@ -222,21 +237,23 @@ Conv2dGeometry conv2d_geometry(const Shape4& input, const Shape4& weight, const 
   g.groups = params.groups;
   g.padding_mode = params.padding_mode;
   if (g.channels % g.groups != 0) {
-    fail("groups=" + std::to_string(g.groups) + " must divide the input channels, got input of shape " + shape_text(input) +
-         " (N, C, H, W) with C=" + std::to_string(g.channels));
+    fail("groups=" + std::to_string(g.groups) + " must divide the input channels, got input of shape " +
+         shape_text(input) + " (N, C, H, W) with C=" + std::to_string(g.channels));
   }
   if (weight[1] != g.group_channels()) {
     fail("weight of shape " + shape_text(weight) + " (K, C/groups, kH, kW) expects C=" +
-         std::to_string(checked_mul(weight[1], g.groups, "C/groups times groups")) + " input channels with groups=" +
-         std::to_string(g.groups) + ", got input of shape " + shape_text(input) + " (N, C, H, W) with C=" +
-         std::to_string(g.channels));
+         std::to_string(checked_mul(weight[1], g.groups, "C/groups times groups")) +
+         " input channels with groups=" + std::to_string(g.groups) + ", got input of shape " + shape_text(input) +
+         " (N, C, H, W) with C=" + std::to_string(g.channels));
   }
-  if (g.channels == 0) fail("input of shape " + shape_text(input) + " (N, C, H, W) has no channels; C must be at least 1");
+  if (g.channels == 0)
+    fail("input of shape " + shape_text(input) + " (N, C, H, W) has no channels; C must be at least 1");
   if (input[2] == 0 || input[3] == 0) {
     fail("input of shape " + shape_text(input) + " (N, C, H, W) has an empty image; only N may be 0");
   }
   if (g.out_channels == 0) {
-    fail("weight of shape " + shape_text(weight) + " (K, C/groups, kH, kW) has no output channels; K must be at least 1");
+    fail("weight of shape " + shape_text(weight) +
+         " (K, C/groups, kH, kW) has no output channels; K must be at least 1");
   }
   const Window window{{weight[2], weight[3]}, params.stride, params.dilation, params.padding, false};
   g.h = make_axis(0, input[2], window);
@@ -249,7 +266,8 @@ Conv2dGeometry conv2d_geometry(const Shape4& input, const Shape4& weight, const 
 }
 
 Pool2dGeometry pool2d_geometry(const Shape4& input, const Pool2dParams& params) {
-  const Window window{params.kernel, params.stride.value_or(params.kernel), params.dilation, params.padding, params.ceil_mode};
+  const Window window{params.kernel, params.stride.value_or(params.kernel), params.dilation, params.padding,
+                      params.ceil_mode};
   require_positive("kernel_size", window.kernel);
   require_positive("stride", window.stride);
   require_positive("dilation", window.dilation);

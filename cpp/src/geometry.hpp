@@ -39,10 +39,14 @@ struct Axis {
 inline std::int64_t source_index(std::int64_t position, std::int64_t size, PaddingMode mode) {
   if (position >= 0 && position < size) return position;
   switch (mode) {
-    case PaddingMode::zeros: return -1;
-    case PaddingMode::reflect: return position < 0 ? -position : 2 * (size - 1) - position;
-    case PaddingMode::replicate: return position < 0 ? 0 : size - 1;
-    case PaddingMode::circular: return position < 0 ? position + size : position - size;
+    case PaddingMode::zeros:
+      return -1;
+    case PaddingMode::reflect:
+      return position < 0 ? -position : 2 * (size - 1) - position;
+    case PaddingMode::replicate:
+      return position < 0 ? 0 : size - 1;
+    case PaddingMode::circular:
+      return position < 0 ? position + size : position - size;
   }
   return -1;
 }

@@ -16,10 +16,11 @@ struct SourceRows {
   std::int64_t columns;
 };
 
-/// Rows with the padding around them: to[r * to_row + x] = element (first + x) of row r for x < count, `fill` where nothing lies.
+/// Rows with the padding around them: to[r * to_row + x] = element (first + x) of row r for x < count, `fill` where
+/// nothing lies.
 template <class T>
-void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill,
-                      std::int64_t first, std::int64_t count, T* to, std::int64_t to_row) {
+void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode,
+                      T fill, std::int64_t first, std::int64_t count, T* to, std::int64_t to_row) {
   const std::int64_t begin = std::clamp<std::int64_t>(-first, 0, count);
   const std::int64_t end = std::clamp<std::int64_t>(from.columns - first, begin, count);
   if (from.pixel == 1) {
@@ -40,7 +41,8 @@ void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& fro
     const auto edge = [&](std::int64_t from_x, std::int64_t until_x) {
       for (std::int64_t x = from_x; x < until_x; ++x) {
         // Past the padding proper lies only what whole vectors read and nobody uses.
-        const std::int64_t source = std::clamp<std::int64_t>(source_index(first + x, from.columns, mode), 0, from.columns - 1);
+        const std::int64_t source =
+            std::clamp<std::int64_t>(source_index(first + x, from.columns, mode), 0, from.columns - 1);
         out[x] = row[source * from.pixel];
       }
     };
@@ -66,10 +68,11 @@ struct PhasedRows {
     return x % phases * phase_pitch + x / phases;
   }
 
-  /// Copies rows to rows `to_row` apart. `scratch` holds row_pitch() elements; used only where there is more than one phase.
+  /// Copies rows to rows `to_row` apart. `scratch` holds row_pitch() elements; used only where there is more than one
+  /// phase.
   template <class T>
-  void copy(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill, T* scratch,
-            T* to, std::int64_t to_row) const {
+  void copy(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill,
+            T* scratch, T* to, std::int64_t to_row) const {
     if (phases == 1) {
       copy_padded_rows(kernels, from, rows, mode, fill, first, phase_pitch, to, to_row);
       return;

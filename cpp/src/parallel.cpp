@@ -16,8 +16,8 @@ namespace {
 
 std::atomic<bool> forked{false};
 
-// GNU OpenMP keeps its idle threads in a pool that belongs to the thread that started them; after fork() they are gone in the
-// child, and the next region would wait for them forever.
+// GNU OpenMP keeps its idle threads in a pool that belongs to the thread that started them; after fork() they are gone
+// in the child, and the next region would wait for them forever.
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
 
 void run_region(int threads, ThreadBody body, void* context) noexcept {

@@ -7,12 +7,13 @@ namespace convpool {
 
 using ThreadBody = void (*)(void* context, int thread);
 
-/// Runs body(context, i) at once for distinct i from 0 on, below `threads`, each on a thread of its own: for as many as there
-/// are threads to be had, at least for 0. The body takes its share of the work from the context; it must not throw.
+/// Runs body(context, i) at once for distinct i from 0 on, below `threads`, each on a thread of its own: for as many as
+/// there are threads to be had, at least for 0. The body takes its share of the work from the context; it must not
+/// throw.
 void run_on_threads(int threads, ThreadBody body, void* context) noexcept;
 
-/// body(task, thread) for each task in [0, tasks): tasks go to whichever thread is free, `thread` in [0, threads) tells its
-/// slot. Which thread takes which task must not show in the result.
+/// body(task, thread) for each task in [0, tasks): tasks go to whichever thread is free, `thread` in [0, threads) tells
+/// its slot. Which thread takes which task must not show in the result.
 template <class Body>
 void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
   if (threads > tasks) threads = static_cast<int>(tasks);
@@ -29,7 +30,8 @@ void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
       threads,
       [](void* context, int thread) {
         auto& s = *static_cast<Shared*>(context);
-        for (std::int64_t task; (task = s.next.fetch_add(1, std::memory_order_relaxed)) < s.tasks;) (*s.body)(task, thread);
+        for (std::int64_t task; (task = s.next.fetch_add(1, std::memory_order_relaxed)) < s.tasks;)
+          (*s.body)(task, thread);
       },
       &shared);
 }

@@ -14,7 +14,8 @@ using std::int64_t;
 
 /// One tap of one channel for outputs [ow, ow + count) of a row.
 template <class T>
-void copy_tap_row(const Axis& w, PaddingMode mode, const T* row, int64_t stride, int64_t j, int64_t ow, int64_t count, T* to) {
+void copy_tap_row(const Axis& w, PaddingMode mode, const T* row, int64_t stride, int64_t j, int64_t ow, int64_t count,
+                  T* to) {
   const Range inside = w.outputs_inside(j);
   const int64_t begin = std::clamp(inside.begin, ow, ow + count), end = std::clamp(inside.end, begin, ow + count);
   const int64_t first = j * w.dilation - w.pad_begin;
@@ -38,7 +39,8 @@ void copy_tap_row(const Axis& w, PaddingMode mode, const T* row, int64_t stride,
 }  // namespace
 
 template <class T>
-void patches_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels, T* to, int64_t pitch) {
+void patches_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels, T* to,
+                          int64_t pitch) {
   const Conv2dGeometry& g = run.geometry;
   const T* image = run.input.data + n * run.input.stride(0) + group * g.group_channels() * run.input.stride(1);
   for (int64_t k = reduction.begin; k < reduction.end; ++k, to += pitch) {
@@ -51,8 +53,8 @@ void patches_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ran
       if (y < 0) {
         std::fill_n(out, count, T(0));
       } else {
-        copy_tap_row(g.w, g.padding_mode, image + c * run.input.stride(1) + y * run.input.stride(2), run.input.stride(3), j, ow,
-                     count, out);
+        copy_tap_row(g.w, g.padding_mode, image + c * run.input.stride(1) + y * run.input.stride(2),
+                     run.input.stride(3), j, ow, count, out);
       }
       p += count;
     }
@@ -61,7 +63,8 @@ void patches_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ran
 }
 
 template <class T>
-void patches_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels, T* to, int64_t pitch) {
+void patches_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels, T* to,
+                      int64_t pitch) {
   const Conv2dGeometry& g = run.geometry;
   const int64_t channel = run.input.stride(1);
   const T* image = run.input.data + n * run.input.stride(0) + group * g.group_channels() * channel;
@@ -88,8 +91,8 @@ void patches_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range r
 }
 
 template <class T>
-void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels, Range out_channels,
-                           const T* patches, int64_t pitch) {
+void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels,
+                           Range out_channels, const T* patches, int64_t pitch) {
   const Conv2dGeometry& g = run.geometry;
   const int64_t lanes = run.kernels.lanes;
   const bool last = reduction.end == g.reduction();
@@ -130,8 +133,8 @@ void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ra
 }
 
 template <class T>
-void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels, Range out_vectors,
-                       const T* patches, int64_t pitch) {
+void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range reduction, Range pixels,
+                       Range out_vectors, const T* patches, int64_t pitch) {
   const Conv2dGeometry& g = run.geometry;
   const int64_t lanes = run.kernels.lanes;
   const bool last = reduction.end == g.reduction();
@@ -155,7 +158,8 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
       tile.b = run.weights.data + ((group * group_vectors + v) * g.reduction() + reduction.begin) * lanes;
       tile.b_vector = g.reduction() * lanes;
       tile.b_step = lanes;
-      tile.c = run.output.data + n * run.output.stride(0) + (group * g.group_out_channels() + v * lanes) * run.output.stride(1) +
+      tile.c = run.output.data + n * run.output.stride(0) +
+               (group * g.group_out_channels() + v * lanes) * run.output.stride(1) +
                (pixels.begin + rows.begin(r)) * run.output.stride(3);
       tile.c_row = run.output.stride(3);
       tile.columns = channels;
@@ -169,10 +173,10 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
   }
 }
 
-#define CONVPOOL_INSTANTIATE(T)                                                                                                \
-  template void patches_by_reduction(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, T*, int64_t);                        \
-  template void patches_by_pixel(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, T*, int64_t);                            \
-  template void multiply_by_reduction(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, Range, const T*, int64_t);          \
+#define CONVPOOL_INSTANTIATE(T)                                                                                       \
+  template void patches_by_reduction(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, T*, int64_t);               \
+  template void patches_by_pixel(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, T*, int64_t);                   \
+  template void multiply_by_reduction(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, Range, const T*, int64_t); \
   template void multiply_by_pixel(const Conv2dRun<T>&, int64_t, int64_t, Range, Range, Range, const T*, int64_t);
 CONVPOOL_INSTANTIATE(float)
 CONVPOOL_INSTANTIATE(double)

@@ -6,11 +6,11 @@ namespace convpool {
 
 /// im2col: the pixels that each tap of each output needs, side by side.
 ///
-/// to[k - k_begin][p - p_begin] for reduction index k in plain order and output pixel p = oh * OW + ow, p up to p_begin + pitch:
-/// zeros past p_end.
+/// to[k - k_begin][p - p_begin] for reduction index k in plain order and output pixel p = oh * OW + ow, p up to p_begin
+/// + pitch: zeros past p_end.
 template <class T>
-void patches_by_reduction(const Conv2dRun<T>& run, std::int64_t n, std::int64_t group, Range reduction, Range pixels, T* to,
-                          std::int64_t pitch);
+void patches_by_reduction(const Conv2dRun<T>& run, std::int64_t n, std::int64_t group, Range reduction, Range pixels,
+                          T* to, std::int64_t pitch);
 
 /// to[p - p_begin][k - k_begin] for reduction index k in the order of channel_vectors weights, rows `pitch` apart.
 template <class T>

@@ -41,19 +41,21 @@ bool lies(const TensorView<T>& view, bool channels_last) {
 template <class T>
 void check(const Pool2dGeometry& g, const char* name, const TensorView<T>& result) {
   require_shape(name, result.shape, g.output_shape());
-  if (!g.empty() && result.data == nullptr) throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
+  if (!g.empty() && result.data == nullptr)
+    throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
   if (!strides_are_injective(result.shape, result.strides)) {
-    throw std::invalid_argument(std::string(name) + " has elements that share memory: strides " + shape_text(result.strides) +
-                                " for shape " + shape_text(result.shape));
+    throw std::invalid_argument(std::string(name) + " has elements that share memory: strides " +
+                                shape_text(result.strides) + " for shape " + shape_text(result.shape));
   }
 }
 
-/// Calls run(input, result, is channels_last) with arrays that lie alike in one of the two ways that algorithms take; what lies
-/// otherwise is copied, the result back after the run.
+/// Calls run(input, result, is channels_last) with arrays that lie alike in one of the two ways that algorithms take;
+/// what lies otherwise is copied, the result back after the run.
 template <class T, class Run>
 void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>& result, int threads, Run&& run) {
   const bool planes = lies_in_planes(input) && lies_in_planes(result);
-  const bool channels_last = !planes && (lies_channels_last(input) || !lies_in_planes(result)) && lies_channels_last(result);
+  const bool channels_last =
+      !planes && (lies_channels_last(input) || !lies_in_planes(result)) && lies_channels_last(result);
   ContiguousCopy<T> input_copy, result_copy;
   TensorView<const T> source = input;
   TensorView<T> target = result;
@@ -72,11 +74,13 @@ void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>
 
 }  // namespace
 
-Shape4 pool2d_output_shape(const Shape4& input, const Pool2dParams& params) { return pool2d_geometry(input, params).output_shape(); }
+Shape4 pool2d_output_shape(const Shape4& input, const Pool2dParams& params) {
+  return pool2d_geometry(input, params).output_shape();
+}
 
 template <class T>
-void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices, const Pool2dParams& params,
-                int num_threads) {
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                const Pool2dParams& params, int num_threads) {
   const Pool2dGeometry g = pool2d_geometry(input.shape, params);
   check(g, "output", output);
   const bool with_indices = indices.data != nullptr;
@@ -110,8 +114,8 @@ void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2d
   });
 }
 
-#define CONVPOOL_INSTANTIATE(T)                                                                                        \
-  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int);      \
+#define CONVPOOL_INSTANTIATE(T)                                                                                   \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int); \
   template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, int);
 CONVPOOL_INSTANTIATE(float)
 CONVPOOL_INSTANTIATE(double)

@@ -14,7 +14,8 @@ struct DivisorRule {
   std::optional<std::int64_t> divisor_override{};
 };
 
-/// One run. Input and output lie alike: both with contiguous pixels, or both channels-last with pixels `channels` apart.
+/// One run. Input and output lie alike: both with contiguous pixels, or both channels-last with pixels `channels`
+/// apart.
 template <class T>
 struct Pool2dRun {
   const Pool2dGeometry& geometry;

@@ -32,7 +32,8 @@ class ContiguousCopy {
 template <class T>
 void copy_elements(TensorView<const T> from, TensorView<T> to, int threads) {
   std::array<std::size_t, 4> order{0, 1, 2, 3};
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return std::abs(to.strides[a]) > std::abs(to.strides[b]); });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return std::abs(to.strides[a]) > std::abs(to.strides[b]); });
   const auto [a, b, c, d] = order;
   parallel_for(to.shape[a] * to.shape[b], threads, [&, a = a, b = b, c = c, d = d](std::int64_t task, int) {
     const std::int64_t i = task / to.shape[b], j = task % to.shape[b];

@@ -11,7 +11,8 @@ bool pixels_contiguous(const TensorView<T>& view) {
   return view.stride(3) == 1 || view.size(3) <= 1;
 }
 
-/// Channels-last, so that vectors of channels load and store whole. False for a single channel: its pixels are what is contiguous.
+/// Channels-last, so that vectors of channels load and store whole. False for a single channel: its pixels are what is
+/// contiguous.
 template <class T>
 bool channels_last(const TensorView<T>& view) {
   return view.size(1) > 1 && view.stride(1) == 1;

@@ -106,7 +106,8 @@ int get_num_threads() {
 
 void set_num_threads(int n) {
   if (n < 1 || n > max_threads) {
-    throw std::invalid_argument("num_threads must be from 1 to " + std::to_string(max_threads) + ", got " + std::to_string(n));
+    throw std::invalid_argument("num_threads must be from 1 to " + std::to_string(max_threads) + ", got " +
+                                std::to_string(n));
   }
   default_threads.store(n, std::memory_order_relaxed);
 }

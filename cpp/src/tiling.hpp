@@ -13,7 +13,8 @@ inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a
 /// `total` things cut into the fewest pieces of at most `largest`, as even as can be: no small last piece.
 struct EvenSplit {
   std::int64_t total, pieces;
-  EvenSplit(std::int64_t total_, std::int64_t largest) : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
+  EvenSplit(std::int64_t total_, std::int64_t largest)
+      : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
   std::int64_t begin(std::int64_t piece) const { return total * piece / pieces; }
   std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
   std::int64_t largest() const { return ceil_div(total, pieces); }
@@ -24,8 +25,8 @@ struct TileShape {
   int rows, vectors;
 };
 
-/// Cycles for each vector FMA, relative to the peak of two a cycle: a tile loads rows + vectors for rows * vectors FMAs, two
-/// loads a cycle, and needs 8 independent sums (4 cycles of latency, two a cycle).
+/// Cycles for each vector FMA, relative to the peak of two a cycle: a tile loads rows + vectors for rows * vectors
+/// FMAs, two loads a cycle, and needs 8 independent sums (4 cycles of latency, two a cycle).
 inline double tile_cost(TileShape tile) {
   const double sums = static_cast<double>(tile.rows) * tile.vectors;
   const double loads = (tile.rows + tile.vectors) / sums;

@@ -1,6 +1,7 @@
 #include "workspace.hpp"
 
 #include <array>
+#include <cstdlib>
 #include <mutex>
 #include <utility>
 
@@ -26,8 +27,12 @@ Cache& cache() {
   return *instance;
 }
 
-void* allocate(std::size_t bytes) { return ::operator new(bytes, std::align_val_t{alignment}); }
-void release(void* data) noexcept { ::operator delete(data, std::align_val_t{alignment}); }
+void* allocate(std::size_t bytes) {
+  const std::size_t rounded = bytes + (alignment - bytes % alignment) % alignment;
+  void* const data = rounded < bytes ? nullptr : std::aligned_alloc(alignment, rounded);
+  if (data == nullptr) throw std::bad_alloc();
+  return data;
+}
 
 }  // namespace
 
@@ -37,7 +42,8 @@ Workspace::Workspace(std::size_t bytes) : bytes_(bytes) {
   if (std::unique_lock lock(c.mutex, std::try_to_lock); lock.owns_lock()) {
     Block* best = nullptr;
     for (Block& block : c.blocks) {
-      if (block.data != nullptr && block.bytes >= bytes && (best == nullptr || block.bytes < best->bytes)) best = &block;
+      if (block.data != nullptr && block.bytes >= bytes && (best == nullptr || block.bytes < best->bytes))
+        best = &block;
     }
     if (best != nullptr) {
       data_ = std::exchange(best->data, nullptr);
@@ -65,7 +71,7 @@ Workspace::~Workspace() {
       if (smallest->data == nullptr || smallest->bytes < released.bytes) std::swap(*smallest, released);
     }
   }
-  if (released.data != nullptr) release(released.data);
+  std::free(released.data);
 }
 
 Workspace::Workspace(Workspace&& other) noexcept

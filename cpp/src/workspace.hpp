@@ -6,8 +6,8 @@
 
 namespace convpool {
 
-/// Scratch memory, aligned to a cache line, with undefined contents. A released block goes to a small cache (a fixed number of
-/// blocks and bytes), since fresh pages cost more than most calls: about 0.25 us per KB.
+/// Scratch memory, aligned to a cache line, with undefined contents. A released block goes to a small cache (a fixed
+/// number of blocks and bytes), since fresh pages cost more than most calls: about 0.25 us per KB.
 class Workspace {
  public:
   Workspace() = default;

@@ -66,7 +66,8 @@ Padding parse_padding(const py::object& padding, bool nested) {
 Shape4 logical_shape(const py::handle& shape, Layout layout) {
   const auto sizes = shape.cast<std::vector<std::int64_t>>();
   if (sizes.size() != 3 && sizes.size() != 4) {
-    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got " + std::to_string(sizes.size()));
+    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got " +
+                                std::to_string(sizes.size()));
   }
   const std::size_t first = sizes.size() - 3;
   const std::int64_t n = first == 0 ? 1 : sizes[0];
@@ -81,13 +82,14 @@ py::tuple layout_shape(const Shape4& s, Layout layout, bool batched) {
   return shape;
 }
 
-py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched, const std::optional<py::array>& out) {
+py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched,
+                       const std::optional<py::array>& out) {
   const py::tuple shape = layout_shape(logical, layout, batched);
   if (!out) return new_array(dtype, shape.cast<std::vector<py::ssize_t>>());
   const bool same = out->ndim() == static_cast<py::ssize_t>(shape.size()) && py::tuple(out->attr("shape")).equal(shape);
   if (!same) {
-    throw std::invalid_argument("out has shape " + py::str(out->attr("shape")).cast<std::string>() + ", but the result has " +
-                                py::str(shape).cast<std::string>());
+    throw std::invalid_argument("out has shape " + py::str(out->attr("shape")).cast<std::string>() +
+                                ", but the result has " + py::str(py::handle(shape)).cast<std::string>());
   }
   return *out;
 }

@@ -64,16 +64,22 @@ TensorView<T> mutable_view(py::array& array, Layout layout) {
   return view_of<T>(array, layout, static_cast<T*>(array.mutable_data()));
 }
 
-/// `out` if there is one, else a new C-contiguous array; big ones come from a bounded cache of memory, see result_memory.hpp.
-py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched, const std::optional<py::array>& out);
+/// `out` if there is one, else a new C-contiguous array; big ones come from a bounded cache of memory, see
+/// result_memory.hpp.
+py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched,
+                       const std::optional<py::array>& out);
 
 /// f(T{}) with T the array's element type: float or double.
 template <class F>
 decltype(auto) with_element_type(const py::array& array, F&& f) {
   switch (array.dtype().num()) {
-    case py::detail::npy_api::NPY_FLOAT_: return f(float{});
-    case py::detail::npy_api::NPY_DOUBLE_: return f(double{});
-    default: throw py::type_error("input has dtype " + py::str(array.dtype()).cast<std::string>() + "; use float32 or float64");
+    case py::detail::npy_api::NPY_FLOAT_:
+      return f(float{});
+    case py::detail::npy_api::NPY_DOUBLE_:
+      return f(double{});
+    default:
+      throw py::type_error("input has dtype " + py::str(array.dtype()).cast<std::string>() +
+                           "; use float32 or float64");
   }
 }
 

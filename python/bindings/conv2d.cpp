@@ -20,9 +20,9 @@ template <class T>
 const T* bias_data(const std::optional<py::array>& bias, std::int64_t out_channels, std::vector<T>& storage) {
   if (!bias) return nullptr;
   if (bias->ndim() != 1 || bias->shape(0) != out_channels) {
-    throw std::invalid_argument("bias has shape " + py::str(bias->attr("shape")).cast<std::string>() + ", but the weight has " +
-                                std::to_string(out_channels) + " output channels: bias must have shape (" +
-                                std::to_string(out_channels) + ",)");
+    throw std::invalid_argument("bias has shape " + py::str(bias->attr("shape")).cast<std::string>() +
+                                ", but the weight has " + std::to_string(out_channels) +
+                                " output channels: bias must have shape (" + std::to_string(out_channels) + ",)");
   }
   const T* data = static_cast<const T*>(bias->data());
   if (bias->strides(0) == static_cast<py::ssize_t>(sizeof(T)) || out_channels <= 1) return data;
@@ -48,10 +48,10 @@ void require_dimensions(const py::array& input) {
   }
 }
 
-py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias, const Pair& stride,
-                       const py::object& padding, const Pair& dilation, std::int64_t groups, const std::string& padding_mode,
-                       const std::string& layout_name, const std::string& activation, const std::string& algorithm,
-                       const std::optional<py::array>& out, int num_threads) {
+py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias,
+                       const Pair& stride, const py::object& padding, const Pair& dilation, std::int64_t groups,
+                       const std::string& padding_mode, const std::string& layout_name, const std::string& activation,
+                       const std::string& algorithm, const std::optional<py::array>& out, int num_threads) {
   const Layout layout = parse_layout(layout_name);
   const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
   require_dimensions(input);
@@ -60,7 +60,8 @@ py::array conv2d_array(const py::array& input, const py::array& weight, const st
     std::vector<T> bias_storage;
     const T* b = bias_data<T>(bias, w.size(0), bias_storage);
     const TensorView<const T> in = const_view<T>(input, layout);
-    py::array result = result_array(input.dtype(), conv2d_output_shape(in.shape, w.shape, params), layout, input.ndim() == 4, out);
+    py::array result =
+        result_array(input.dtype(), conv2d_output_shape(in.shape, w.shape, params), layout, input.ndim() == 4, out);
     const TensorView<T> to = mutable_view<T>(result, layout);
     {
       py::gil_scoped_release release;
@@ -111,7 +112,9 @@ class Plan {
   }
 
   py::dtype dtype() const { return dtype_; }
-  py::tuple weight_shape() const { return layout_shape(f32_ ? f32_->weight_shape() : f64_->weight_shape(), Layout::nchw, true); }
+  py::tuple weight_shape() const {
+    return layout_shape(f32_ ? f32_->weight_shape() : f64_->weight_shape(), Layout::nchw, true);
+  }
 
  private:
   template <class T>
@@ -127,9 +130,11 @@ class Plan {
   std::string explain_as(const Conv2dPlan<T>& plan, const Shape4& in) const {
     const auto view = [&](auto* data, const Shape4& s) {
       using View = TensorView<std::remove_pointer_t<decltype(data)>>;
-      return layout_ == Layout::nchw ? View::nchw(data, s[0], s[1], s[2], s[3]) : View::nhwc(data, s[0], s[1], s[2], s[3]);
+      return layout_ == Layout::nchw ? View::nchw(data, s[0], s[1], s[2], s[3])
+                                     : View::nhwc(data, s[0], s[1], s[2], s[3]);
     };
-    return plan.explain(view(static_cast<const T*>(nullptr), in), view(static_cast<T*>(nullptr), plan.output_shape(in)));
+    return plan.explain(view(static_cast<const T*>(nullptr), in),
+                        view(static_cast<T*>(nullptr), plan.output_shape(in)));
   }
 
   Layout layout_;
@@ -151,8 +156,8 @@ void bind_conv2d(py::module_& m) {
                               py::len(input_shape) == 4);
         });
   py::class_<Plan>(m, "Conv2dPlan")
-      .def(py::init<const py::array&, const std::optional<py::array>&, const Pair&, const py::object&, const Pair&, std::int64_t,
-                    const std::string&, const std::string&, const std::string&, const std::string&>())
+      .def(py::init<const py::array&, const std::optional<py::array>&, const Pair&, const py::object&, const Pair&,
+                    std::int64_t, const std::string&, const std::string&, const std::string&, const std::string&>())
       .def("__call__", &Plan::operator())
       .def("explain", &Plan::explain)
       .def_property_readonly("dtype", &Plan::dtype)

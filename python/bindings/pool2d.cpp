@@ -4,8 +4,8 @@ namespace convpool::bindings {
 namespace {
 
 template <class Params>
-Params make_params(const Pair& kernel, const Pair& stride, const py::object& padding, const Pair& dilation, bool ceil_mode,
-                   bool padding_nested) {
+Params make_params(const Pair& kernel, const Pair& stride, const py::object& padding, const Pair& dilation,
+                   bool ceil_mode, bool padding_nested) {
   Params params;
   params.kernel = kernel;
   params.stride = stride;
@@ -60,7 +60,8 @@ py::array avg_pool2d_array(const py::array& input, const Pair& kernel, const Pai
   require_dimensions(input);
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> in = const_view<T>(input, layout);
-    py::array result = result_array(input.dtype(), pool2d_output_shape(in.shape, params), layout, input.ndim() == 4, out);
+    py::array result =
+        result_array(input.dtype(), pool2d_output_shape(in.shape, params), layout, input.ndim() == 4, out);
     const TensorView<T> to = mutable_view<T>(result, layout);
     {
       py::gil_scoped_release release;
@@ -76,11 +77,12 @@ void bind_pool2d(py::module_& m) {
   m.def("max_pool2d", &max_pool2d_array);
   m.def("avg_pool2d", &avg_pool2d_array);
   m.def("pool2d_output_shape",
-        [](const py::object& input_shape, const Pair& kernel, const Pair& stride, const py::object& padding, const Pair& dilation,
-           bool ceil_mode, const std::string& layout_name, bool padding_nested) {
+        [](const py::object& input_shape, const Pair& kernel, const Pair& stride, const py::object& padding,
+           const Pair& dilation, bool ceil_mode, const std::string& layout_name, bool padding_nested) {
           const Layout layout = parse_layout(layout_name);
           const auto params = make_params<Pool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
-          return layout_shape(pool2d_output_shape(logical_shape(input_shape, layout), params), layout, py::len(input_shape) == 4);
+          return layout_shape(pool2d_output_shape(logical_shape(input_shape, layout), params), layout,
+                              py::len(input_shape) == 4);
         });
 }
 

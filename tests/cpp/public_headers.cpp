@@ -14,7 +14,8 @@ int main() {
   params.activation = convpool::Activation::relu;
   const auto input = convpool::TensorView<const float>::nchw(image.data(), 1, 3, 8, 8);
   const auto output = convpool::TensorView<float>::nchw(features.data(), 1, 4, 8, 8);
-  const convpool::Conv2dPlan<float> plan(convpool::TensorView<const float>::nchw(weight.data(), 4, 3, 3, 3), bias.data(), params);
+  const convpool::Conv2dPlan<float> plan(convpool::TensorView<const float>::nchw(weight.data(), 4, 3, 3, 3),
+                                         bias.data(), params);
   plan(input, output);
 
   convpool::Pool2dParams pool;

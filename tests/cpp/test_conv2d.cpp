@@ -29,8 +29,8 @@ struct Expected {
 };
 
 template <class T>
-Expected<T> expected(const TensorView<const T>& x, const TensorView<const T>& w, const T* bias, const Conv2dParams& p, int64_t top,
-                     int64_t left, int64_t n, int64_t k, int64_t oh, int64_t ow) {
+Expected<T> expected(const TensorView<const T>& x, const TensorView<const T>& w, const T* bias, const Conv2dParams& p,
+                     int64_t top, int64_t left, int64_t n, int64_t k, int64_t oh, int64_t ow) {
   const int64_t group = k / (w.size(0) / p.groups);
   double sum = bias != nullptr ? static_cast<double>(bias[k]) : 0, magnitude = std::fabs(sum);
   for (int64_t c = 0; c < w.size(1); ++c) {
@@ -38,7 +38,8 @@ Expected<T> expected(const TensorView<const T>& x, const TensorView<const T>& w,
       for (int64_t j = 0; j < w.size(3); ++j) {
         const int64_t y = oh * p.stride[0] + i * p.dilation[0] - top, z = ow * p.stride[1] + j * p.dilation[1] - left;
         if (y < 0 || y >= x.size(2) || z < 0 || z >= x.size(3)) continue;
-        const double product = static_cast<double>(x(n, group * w.size(1) + c, y, z)) * static_cast<double>(w(k, c, i, j));
+        const double product =
+            static_cast<double>(x(n, group * w.size(1) + c, y, z)) * static_cast<double>(w(k, c, i, j));
         sum += product;
         magnitude += std::fabs(product);
       }
@@ -69,13 +70,14 @@ void check_random_case() {
   CAPTURE(channels_last);
   for (const std::string& name : available_isas()) {
     set_isa(name);
-    for (const Algorithm algorithm :
-         {Algorithm::automatic, Algorithm::naive, Algorithm::im2col, Algorithm::implicit_gemm, Algorithm::direct, Algorithm::depthwise}) {
+    for (const Algorithm algorithm : {Algorithm::automatic, Algorithm::naive, Algorithm::im2col,
+                                      Algorithm::implicit_gemm, Algorithm::direct, Algorithm::depthwise}) {
       if (algorithm == Algorithm::depthwise && cg != 1) continue;
       p.algorithm = algorithm;
       CAPTURE(name);
       CAPTURE(static_cast<int>(algorithm));
-      Array<T> y(y_shape, channels_last, false), y2(y_shape, channels_last, false), planned(y_shape, channels_last, false);
+      Array<T> y(y_shape, channels_last, false), y2(y_shape, channels_last, false),
+          planned(y_shape, channels_last, false);
       conv2d<T>(x.view, w.view, b, y.view, p, 1);
       conv2d<T>(x.view, w.view, b, y2.view, p, 3);
       Conv2dPlan<T>(w.view, b, p)(x.view, planned.view, 2);
@@ -170,7 +172,8 @@ TEST_CASE("conv2d: a plan outlives its weights and is shared by threads") {
   }
   for (std::thread& thread : threads) thread.join();
   for (const auto& result : results) {
-    for (std::size_t i = 0; i < result.values.size(); ++i) CHECK(result.values[i] == doctest::Approx(reference.values[i]).epsilon(1e-5));
+    for (std::size_t i = 0; i < result.values.size(); ++i)
+      CHECK(result.values[i] == doctest::Approx(reference.values[i]).epsilon(1e-5));
   }
   CHECK(plan.explain(x.view, reference.view).find("algorithm: ") == 0);
 }
@@ -181,8 +184,8 @@ TEST_CASE("conv2d: activations") {
     params.activation = activation;
     const float one = 1;
     float y = 0;
-    conv2d<float>(TensorView<const float>::nchw(&x, 1, 1, 1, 1), TensorView<const float>::nchw(&one, 1, 1, 1, 1), nullptr,
-                  TensorView<float>::nchw(&y, 1, 1, 1, 1), params);
+    conv2d<float>(TensorView<const float>::nchw(&x, 1, 1, 1, 1), TensorView<const float>::nchw(&one, 1, 1, 1, 1),
+                  nullptr, TensorView<float>::nchw(&y, 1, 1, 1, 1), params);
     return y;
   };
   for (const float x : {-200.0F, -90.0F, -4.0F, -3.0F, -1.5F, -0.1F, 0.0F, 0.3F, 2.0F, 5.9F, 7.0F, 90.0F, 200.0F}) {
@@ -193,10 +196,12 @@ TEST_CASE("conv2d: activations") {
     CHECK(apply(Activation::relu6, x) == (x < 0 ? 0 : x > 6 ? 6 : x));
     CHECK(std::fabs(apply(Activation::sigmoid, x) - s) <= 3e-7 * s + 1e-37);
     CHECK(std::fabs(apply(Activation::silu, x) - x * s) <= 3e-7 * std::fabs(x * s) + 1e-35);
-    CHECK(apply(Activation::hardswish, x) == doctest::Approx(x * std::min(std::max(x + 3.0F, 0.0F), 6.0F) / 6).epsilon(1e-6));
+    CHECK(apply(Activation::hardswish, x) ==
+          doctest::Approx(x * std::min(std::max(x + 3.0F, 0.0F), 6.0F) / 6).epsilon(1e-6));
   }
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const Activation a : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::hardswish, Activation::silu}) {
+  for (const Activation a :
+       {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::hardswish, Activation::silu}) {
     CHECK(std::isnan(apply(a, nan)));
   }
 }

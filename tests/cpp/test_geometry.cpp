@@ -11,7 +11,9 @@ using namespace convpool;
 
 namespace {
 
-Shape4 conv_shape(const Shape4& input, const Shape4& weight, Conv2dParams params) { return conv2d_output_shape(input, weight, params); }
+Shape4 conv_shape(const Shape4& input, const Shape4& weight, Conv2dParams params) {
+  return conv2d_output_shape(input, weight, params);
+}
 
 Conv2dParams with(std::array<std::int64_t, 2> stride, Padding padding, std::array<std::int64_t, 2> dilation = {1, 1},
                   std::int64_t groups = 1) {
@@ -46,7 +48,8 @@ TEST_CASE("output sizes of worked examples") {
   CHECK(conv_shape({1, 1, 32, 32}, {1, 1, 5, 5}, with({1, 1}, Padding::all(2))) == Shape4{1, 1, 32, 32});
   CHECK(conv_shape({1, 1, 32, 64}, {1, 1, 5, 5}, with({1, 1}, Padding::all(0))) == Shape4{1, 1, 28, 60});
   CHECK(conv_shape({1, 1, 64, 32}, {1, 1, 3, 3}, with({1, 1}, Padding::all(1))) == Shape4{1, 1, 64, 32});
-  CHECK(conv_shape({20, 16, 50, 100}, {33, 16, 3, 5}, with({2, 1}, Padding::symmetric(4, 2), {3, 1})) == Shape4{20, 33, 26, 100});
+  CHECK(conv_shape({20, 16, 50, 100}, {33, 16, 3, 5}, with({2, 1}, Padding::symmetric(4, 2), {3, 1})) ==
+        Shape4{20, 33, 26, 100});
   CHECK(conv_shape({1, 3, 7, 7}, {1, 3, 3, 3}, with({2, 2}, Padding::all(1), {2, 2})) == Shape4{1, 1, 3, 3});
   CHECK(conv_shape({1, 1, 7, 9}, {1, 1, 5, 2}, with({1, 1}, Padding::sides(0, 0, 0, 1))) == Shape4{1, 1, 3, 9});
   CHECK(conv_shape({1, 1, 9, 9}, {1, 1, 3, 3}, with({1, 3}, Padding::all(0))) == Shape4{1, 1, 7, 3});
@@ -124,11 +127,13 @@ TEST_CASE("bad arguments name themselves and their value") {
   const auto message = [&](const Shape4& in, const Shape4& w, const Conv2dParams& p) {
     return message_of([&] { conv2d_output_shape(in, w, p); });
   };
-  CHECK(contains(message(input, weight, with({0, 1}, Padding::all(0))), "stride must be at least 1 along both axes, got (0, 1)"));
+  CHECK(contains(message(input, weight, with({0, 1}, Padding::all(0))),
+                 "stride must be at least 1 along both axes, got (0, 1)"));
   CHECK(contains(message(input, weight, with({1, -1}, Padding::all(0))), "(1, -1)"));
   CHECK(contains(message(input, weight, with({1, 1}, Padding::all(-1))), "padding must not be negative"));
   CHECK(contains(message(input, weight, with({1, 1}, Padding::all(0), {0, 1})), "dilation"));
-  CHECK(contains(message(input, weight, with({1, 1}, Padding::all(0), {1, 1}, 3)), "groups=3 must divide the output channels"));
+  CHECK(contains(message(input, weight, with({1, 1}, Padding::all(0), {1, 1}, 3)),
+                 "groups=3 must divide the output channels"));
   CHECK(contains(message(input, {4, 2, 3, 3}, with({1, 1}, Padding::all(0))), "expects C=2"));
   CHECK(contains(message(input, {4, 3, 9, 9}, with({1, 1}, Padding::all(0))), "larger") == false);
   CHECK(contains(message(input, {4, 3, 9, 9}, with({1, 1}, Padding::all(0))), "kernel_size (9, 9)"));

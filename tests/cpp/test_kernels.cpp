@@ -104,7 +104,8 @@ void check_every_tile(const kernels::Table<T>& table) {
               for (const Segment& s : segments) {
                 for (std::ptrdiff_t k = 0; k < s.count; ++k) {
                   sum += static_cast<double>(a[static_cast<std::size_t>(s.a + i * 31 + k * 2)]) *
-                         static_cast<double>(b[static_cast<std::size_t>(s.b + x / table.lanes * 3000 + x % table.lanes + k * 16)]);
+                         static_cast<double>(
+                             b[static_cast<std::size_t>(s.b + x / table.lanes * 3000 + x % table.lanes + k * 16)]);
                 }
               }
               sum = std::max(sum, -0.5);

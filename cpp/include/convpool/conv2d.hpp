@@ -11,9 +11,9 @@ namespace convpool {
 
 /// How much is added around the image, before the first and after the last row and column.
 ///
-/// `same` keeps ceil(size / stride) and puts an odd element at the end, `same_lower` at the start; `full` adds the effective
-/// kernel minus one on each side; `valid` adds nothing. `symmetric` and `sides` differ only in pooling, which bounds them
-/// differently.
+/// `same` keeps ceil(size / stride) and puts an odd element at the end, `same_lower` at the start; `full` adds the
+/// effective kernel minus one on each side; `valid` adds nothing. `symmetric` and `sides` differ only in pooling, which
+/// bounds them differently.
 struct Padding {
   enum class Kind { symmetric, sides, valid, same, same_lower, full };
   Kind kind = Kind::symmetric;
@@ -40,7 +40,7 @@ enum class Activation { none, relu, relu6, sigmoid, hardswish, silu };
 enum class Algorithm { automatic, naive, im2col, implicit_gemm, direct, winograd, depthwise };
 
 struct Conv2dParams {
-  std::array<std::int64_t, 2> stride{1, 1};    ///< (height, width), at least 1
+  std::array<std::int64_t, 2> stride{1, 1};  ///< (height, width), at least 1
   Padding padding{};
   std::array<std::int64_t, 2> dilation{1, 1};  ///< (height, width), at least 1
   std::int64_t groups = 1;
@@ -54,13 +54,14 @@ struct Conv2dParams {
 ///
 /// Throws std::invalid_argument where an argument or the shapes don't fit, or a size passes 2^63 - 1.
 std::array<std::int64_t, 4> conv2d_output_shape(const std::array<std::int64_t, 4>& input,
-                                                const std::array<std::int64_t, 4>& weight, const Conv2dParams& params = {});
+                                                const std::array<std::int64_t, 4>& weight,
+                                                const Conv2dParams& params = {});
 
 /// output = activation(cross-correlation of input and weight + bias), T being float or double.
 ///
-/// input (N, C, H, W) and output (N, K, OH, OW) may have any strides; the fast paths want the width or the channels of each
-/// to be contiguous. weight is (K, C / groups, kH, kW), bias points at K values or is null. The output must not overlap the
-/// inputs. num_threads 0 stands for get_num_threads().
+/// input (N, C, H, W) and output (N, K, OH, OW) may have any strides; the fast paths want the width or the channels of
+/// each to be contiguous. weight is (K, C / groups, kH, kW), bias points at K values or is null. The output must not
+/// overlap the inputs. num_threads 0 stands for get_num_threads().
 ///
 /// Throws std::invalid_argument for arguments or shapes that don't fit together, std::bad_alloc when memory runs out.
 template <class T>
@@ -69,8 +70,8 @@ void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias
 
 /// A convolution whose weights were copied and packed once, for many calls on inputs of any size.
 ///
-/// A plan keeps what it finds out about each input shape (a bounded number of them). Several threads may call one plan at
-/// once. It goes on with the instruction set that was in force when it was made.
+/// A plan keeps what it finds out about each input shape (a bounded number of them). Several threads may call one plan
+/// at once. It goes on with the instruction set that was in force when it was made.
 ///
 ///     convpool::Conv2dPlan<float> plan(weight, bias, params);
 ///     plan(input, output);

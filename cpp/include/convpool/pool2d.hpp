@@ -10,16 +10,16 @@
 namespace convpool {
 
 struct Pool2dParams {
-  std::array<std::int64_t, 2> kernel{1, 1};                  ///< (height, width), at least 1
-  std::optional<std::array<std::int64_t, 2>> stride{};       ///< (height, width), the kernel's size if absent
+  std::array<std::int64_t, 2> kernel{1, 1};             ///< (height, width), at least 1
+  std::optional<std::array<std::int64_t, 2>> stride{};  ///< (height, width), the kernel's size if absent
   Padding padding{};  ///< with e = dilation * (kernel - 1) + 1: symmetric at most e / 2, sides at most e - 1
   std::array<std::int64_t, 2> dilation{1, 1};
-  bool ceil_mode = false;                                    ///< round the output size up; no window starts in the end padding
+  bool ceil_mode = false;  ///< round the output size up; no window starts in the end padding
 };
 
 struct AvgPool2dParams : Pool2dParams {
-  bool count_include_pad = true;                             ///< padding counts in the divisor (the part ceil_mode adds does not)
-  std::optional<std::int64_t> divisor_override{};            ///< not 0
+  bool count_include_pad = true;                   ///< padding counts in the divisor (the part ceil_mode adds does not)
+  std::optional<std::int64_t> divisor_override{};  ///< not 0
 };
 
 /// The shape (N, C, OH, OW) of the result. Throws std::invalid_argument where an argument or the shape doesn't fit.
@@ -28,12 +28,13 @@ std::array<std::int64_t, 4> pool2d_output_shape(const std::array<std::int64_t, 4
 /// The largest value of each window; T is float or double. Padding counts as minus infinity. NaN wins.
 ///
 /// `indices`, unless its data is null, receives the position h * W + w of each result in its plane: the lowest of equal
-/// values, the last of several NaNs (as torch.nn.functional.max_pool2d). Input and results may have any strides.
+/// values, the last of several NaNs (as torch.nn.functional.max_pool2d), -1 where a dilated window misses the input.
+/// Input and results may have any strides.
 ///
 /// Throws std::invalid_argument for arguments or shapes that don't fit together, std::bad_alloc when memory runs out.
 template <class T>
-void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<std::int64_t> indices, const Pool2dParams& params,
-                int num_threads = 0);
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<std::int64_t> indices,
+                const Pool2dParams& params, int num_threads = 0);
 
 /// The mean of each window, by the divisor rules of torch.nn.functional.avg_pool2d; T is float or double.
 template <class T>

@@ -8,9 +8,9 @@ namespace convpool {
 
 /// A four-dimensional array that somebody else owns.
 ///
-/// Axes are always counted (N, C, H, W), whatever the layout in memory: the layout is what the strides say. A channels-last
-/// array is the same view with other strides. Strides count elements, not bytes, and may be negative or zero (zero not for
-/// a result). `data` points at element (0, 0, 0, 0) and is aligned for T.
+/// Axes are always counted (N, C, H, W), whatever the layout in memory: the layout is what the strides say. A
+/// channels-last array is the same view with other strides. Strides count elements, not bytes, and may be negative or
+/// zero (zero not for a result). `data` points at element (0, 0, 0, 0) and is aligned for T.
 ///
 ///     float pixels[2 * 3 * 5 * 7];
 ///     auto a = convpool::TensorView<float>::nchw(pixels, 2, 3, 5, 7);   // strides 105, 35, 7, 1
@@ -32,9 +32,7 @@ struct TensorView {
   }
 
   /// The same array, promised not to be written.
-  operator TensorView<const T>() const {
-    return {data, shape, strides};
-  }
+  operator TensorView<const T>() const { return {data, shape, strides}; }
 
   std::int64_t size(int axis) const { return shape[static_cast<std::size_t>(axis)]; }
   std::int64_t stride(int axis) const { return strides[static_cast<std::size_t>(axis)]; }

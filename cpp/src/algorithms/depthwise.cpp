@@ -1,7 +1,7 @@
 // One input channel for each output: nothing to multiply out, so the input passes once through registers.
 //
-// Channels-last with one output for each input channel: channels in the vectors, the input in place, each pixel with the taps
-// that lie inside. Otherwise: pixels in the vectors, from a padded copy of a few rows of one plane.
+// Channels-last with one output for each input channel: channels in the vectors, the input in place, each pixel with
+// the taps that lie inside. Otherwise: pixels in the vectors, from a padded copy of a few rows of one plane.
 
 #include <algorithm>
 
@@ -19,7 +19,8 @@ using kernels::Tap;
 using std::int64_t;
 using std::ptrdiff_t;
 
-/// The copied rows of a plane should stay in the L1 cache, unless the kernel is so tall that most rows would be copied twice.
+/// The copied rows of a plane should stay in the L1 cache, unless the kernel is so tall that most rows would be copied
+/// twice.
 constexpr int64_t copied_bytes = 24 << 10;
 
 template <class T>
@@ -123,8 +124,8 @@ class PlaneVectors {
     return run_.output.data + n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2);
   }
 
-  void run_channels(int64_t n, int64_t k_begin, int64_t k_end, int64_t oh, int64_t rows, T* block, const ptrdiff_t* offsets, T* out,
-                    int64_t out_channel, int64_t out_row) const {
+  void run_channels(int64_t n, int64_t k_begin, int64_t k_end, int64_t oh, int64_t rows, T* block,
+                    const ptrdiff_t* offsets, T* out, int64_t out_channel, int64_t out_row) const {
     int64_t copied = -1;
     for (int64_t k = k_begin; k < k_end; ++k, out += out_channel) {
       if (const int64_t c = k / multiplier(); c != copied) {
@@ -163,7 +164,8 @@ class PlaneVectors {
       }
       // Rows inside the plane follow one another; padding rows come one at a time.
       const int64_t together = first + r == y ? std::min(count - r, g_.h.in - y) : 1;
-      columns_.copy(run_.kernels, {plane + y * run_.input.stride(2), run_.input.stride(2), run_.input.stride(3), g_.w.in}, together,
+      columns_.copy(run_.kernels,
+                    {plane + y * run_.input.stride(2), run_.input.stride(2), run_.input.stride(3), g_.w.in}, together,
                     g_.padding_mode, T(0), scratch, to, columns_.row_pitch());
       r += together;
     }

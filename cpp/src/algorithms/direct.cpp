@@ -1,9 +1,10 @@
 // Blocked loops over the input in place, or over a padded copy of a few of its rows.
 //
-// Each register tile runs through the taps as a list of segments (where the input starts, where the weights start, how many
-// steps), so that stride, dilation and padding are nothing but offsets, and a tap that lies wholly in zero padding is left out.
-// Two orientations share that: output channels in the vectors (weights packed, input broadcast element by element), or pixels in
-// the vectors (weights broadcast as they lie, input rows read in whole vectors, taken apart by the stride).
+// Each register tile runs through the taps as a list of segments (where the input starts, where the weights start, how
+// many steps), so that stride, dilation and padding are nothing but offsets, and a tap that lies wholly in zero padding
+// is left out. Two orientations share that: output channels in the vectors (weights packed, input broadcast element by
+// element), or pixels in the vectors (weights broadcast as they lie, input rows read in whole vectors, taken apart by
+// the stride).
 
 #include <algorithm>
 
@@ -53,12 +54,18 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
   input.shape[3] = output.shape[3] = g.w.in;
 }
 
-/// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output channels.
+/// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output
+/// channels.
 template <class T>
 class Direct {
  public:
   explicit Direct(const Conv2dRun<T>& run)
-      : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+      : run_(run),
+        g_(run.geometry),
+        input_(run.input),
+        output_(run.output),
+        epilogue_(run.activation),
+        lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
   }
 
@@ -122,7 +129,8 @@ class Direct {
     return input_.data + n * input_.stride(0) + group * g_.group_channels() * input_.stride(1);
   }
   T* result(int64_t n, int64_t k, int64_t oh, int64_t ow) const {
-    return output_.data + n * output_.stride(0) + k * output_.stride(1) + oh * output_.stride(2) + ow * output_.stride(3);
+    return output_.data + n * output_.stride(0) + k * output_.stride(1) + oh * output_.stride(2) +
+           ow * output_.stride(3);
   }
 
   const Conv2dRun<T>& run_;
@@ -156,7 +164,8 @@ class ChannelVectors : Direct<T> {
     int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
     if (keeps_partial_sums()) {
       // Sums that wait for the next channels are bounded too.
-      const int64_t most = std::max<int64_t>(tile_.vectors, 2 * block_bytes / (rows_ * g_.w.out * lanes_ * int64_t{sizeof(T)}));
+      const int64_t most =
+          std::max<int64_t>(tile_.vectors, 2 * block_bytes / (rows_ * g_.w.out * lanes_ * int64_t{sizeof(T)}));
       pieces = std::max(pieces, ceil_div(vectors_, most));
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
@@ -170,10 +179,11 @@ class ChannelVectors : Direct<T> {
     const int64_t segments = ceil_div(copy_channels_, reduction_block) * g_.taps();
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
-    parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
-      T* const block = scratch.slot(thread);
-      run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
-    });
+    parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads,
+                 [&](int64_t task, int thread) {
+                   T* const block = scratch.slot(thread);
+                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                 });
   }
 
  private:
@@ -190,7 +200,8 @@ class ChannelVectors : Direct<T> {
     const EvenSplit tiles(g_.w.out, tile_.rows);
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
-      const InputWindow<T> window = in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
+      const InputWindow<T> window =
+          in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
       for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
         const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
@@ -203,8 +214,8 @@ class ChannelVectors : Direct<T> {
               sums_row = (v_end - v_begin) * lanes_;
               sums = partial + ((oh - oh_begin) * g_.w.out + ow) * sums_row + (v - v_begin) * lanes_;
             }
-            run_tile({segments, used}, window, n, group, v, width, oh, ow, count, c == 0, c_end == g_.group_channels(), sums,
-                     sums_row);
+            run_tile({segments, used}, window, n, group, v, width, oh, ow, count, c == 0, c_end == g_.group_channels(),
+                     sums, sums_row);
           }
         }
       }
@@ -231,8 +242,8 @@ class ChannelVectors : Direct<T> {
   void copy_row(const T* row, int64_t channels, T* to) const {
     const int64_t first = g_.w.start(0);
     if (!input_channels_last_) {
-      copy_padded_rows(run_.kernels, {row, input_.stride(1), input_.stride(3), g_.w.in}, channels, g_.padding_mode, T(0), first,
-                       padded_width_, to, padded_width_);
+      copy_padded_rows(run_.kernels, {row, input_.stride(1), input_.stride(3), g_.w.in}, channels, g_.padding_mode,
+                       T(0), first, padded_width_, to, padded_width_);
       return;
     }
     for (int64_t x = 0; x < padded_width_; ++x) {
@@ -245,8 +256,8 @@ class ChannelVectors : Direct<T> {
     }
   }
 
-  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow, int64_t count,
-                        Segment* segments) const {
+  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
+                        int64_t count, Segment* segments) const {
     int64_t used = 0;
     for (int64_t c = c_begin; c < c_end; c += reduction_block) {
       const int64_t channels = std::min(reduction_block, c_end - c);
@@ -256,7 +267,8 @@ class ChannelVectors : Direct<T> {
         for (int64_t j = 0; j < g_.w.kernel; ++j) {
           if (this->column_is_zero(ow, count, j)) continue;
           const int64_t x = g_.w.start(ow) + j * g_.w.dilation - window.first_column;
-          const Segment next{row + window.channel_offset(c) + x * window.pixel, reduction_index(g_, c, i, j) * lanes_, channels};
+          const Segment next{row + window.channel_offset(c) + x * window.pixel, reduction_index(g_, c, i, j) * lanes_,
+                             channels};
           // Channels-last with few channels: the taps of a row follow one another in both operands.
           if (used > 0) {
             Segment& last = segments[used - 1];
@@ -277,8 +289,8 @@ class ChannelVectors : Direct<T> {
     int64_t count;
   };
 
-  void run_tile(SegmentList segments, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width, int64_t oh,
-                int64_t ow, int64_t count, bool first, bool last, T* sums, int64_t sums_row) const {
+  void run_tile(SegmentList segments, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
+                int64_t oh, int64_t ow, int64_t count, bool first, bool last, T* sums, int64_t sums_row) const {
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
@@ -378,16 +390,17 @@ class PixelVectors : Direct<T> {
     const int64_t copy_channels = in_place ? g_.group_channels() : copy_channels_;
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels) {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels);
-      const Window window = in_place ? whole_input(n, group, ow_begin, ow_read)
-                                     : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
+      const Window window =
+          in_place ? whole_input(n, group, ow_begin, ow_read)
+                   : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
       for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
         for (int64_t t = 0; t < tiles.pieces; ++t) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
           const int64_t used = list_segments(window, c, c_end, oh, ow, ow - ow_begin, columns, segments);
-          run_tiles(segments, used, window, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow, vectors,
-                    columns, c == 0, c_end == g_.group_channels());
+          run_tiles(segments, used, window, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
+                    vectors, columns, c == 0, c_end == g_.group_channels());
         }
       }
     }
@@ -407,8 +420,8 @@ class PixelVectors : Direct<T> {
     return window;
   }
 
-  Window copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end, int64_t ow_begin,
-                    int64_t ow_read, T* block, T* row_scratch) const {
+  Window copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end,
+                    int64_t ow_begin, int64_t ow_read, T* block, T* row_scratch) const {
     Window window;
     window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin);
     window.first_row = g_.h.start(oh_begin);
@@ -418,14 +431,14 @@ class PixelVectors : Direct<T> {
     window.first_channel = c_begin;
     this->for_each_row_read(oh_begin, oh_end, [&](int64_t source, int64_t row) {
       const T* const from = this->image(n, group) + c_begin * input_.stride(1) + source * input_.stride(2);
-      window.rows.copy(run_.kernels, {from, input_.stride(1), input_.stride(3), g_.w.in}, c_end - c_begin, g_.padding_mode, T(0),
-                       row_scratch, block + row * window.row, window.channel);
+      window.rows.copy(run_.kernels, {from, input_.stride(1), input_.stride(3), g_.w.in}, c_end - c_begin,
+                       g_.padding_mode, T(0), row_scratch, block + row * window.row, window.channel);
     });
     return window;
   }
 
-  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow, int64_t ow_in_block,
-                        int64_t columns, Segment* segments) const {
+  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
+                        int64_t ow_in_block, int64_t columns, Segment* segments) const {
     int64_t used = 0;
     const int64_t step = walks_columns_ ? 1 : reduction_block;
     for (int64_t c = c_begin; c < c_end; c += step) {

@@ -1,5 +1,5 @@
-// The explicit matrix: all patches of an image and group written out, then one matrix product. The textbook's algorithm, for
-// comparison: its memory grows with the image and the kernel.
+// The explicit matrix: all patches of an image and group written out, then one matrix product. The textbook's
+// algorithm, for comparison: its memory grows with the image and the kernel.
 
 #include <algorithm>
 
@@ -42,7 +42,8 @@ void run_im2col(const Conv2dRun<T>& run, bool channels_in_vectors) {
       });
       parallel_for(pixels.pieces, run.threads, [&](int64_t task, int) {
         const Range range = pixel_range(task);
-        multiply_by_pixel(run, n, group, all_reduction, range, all_channels, matrix + range.begin * g.reduction(), g.reduction());
+        multiply_by_pixel(run, n, group, all_reduction, range, all_channels, matrix + range.begin * g.reduction(),
+                          g.reduction());
       });
     } else {
       parallel_for(reduction.pieces, run.threads, [&](int64_t task, int) {

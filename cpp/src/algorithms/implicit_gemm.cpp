@@ -1,4 +1,5 @@
-// Patches packed on the fly: a panel of some pixels and some of the reduction, which stays in the L2 cache, times all weights.
+// Patches packed on the fly: a panel of some pixels and some of the reduction, which stays in the L2 cache, times all
+// weights.
 
 #include <algorithm>
 

@@ -1,4 +1,5 @@
-// The maximum and where it was: every tap of every window, in the order of the plane, so that ties fall to the lowest index.
+// The maximum and where it was: every tap of every window, in the order of the plane, so that ties fall to the lowest
+// index.
 
 #include <algorithm>
 #include <limits>
@@ -15,10 +16,18 @@ namespace {
 using std::int64_t;
 using std::ptrdiff_t;
 
-/// The first position of a window along an axis that lies inside the input; inside also where a dilated window misses it.
+/// The index of a window that misses the input altogether, as a dilated one in the padding can.
+constexpr int64_t no_index = -1;
+
+/// The first position of a window along an axis that lies inside the input; no_index where none does.
 int64_t first_inside(const Axis& axis, int64_t output) {
-  const int64_t position = axis.start(output) + axis.taps_inside(output).begin * axis.dilation;
-  return std::clamp<int64_t>(position, 0, axis.in - 1);
+  const Range taps = axis.taps_inside(output);
+  return taps.empty() ? no_index : axis.start(output) + taps.begin * axis.dilation;
+}
+
+int64_t first_index(const Pool2dGeometry& g, int64_t oh, int64_t ow) {
+  const int64_t y = first_inside(g.h, oh), x = first_inside(g.w, ow);
+  return y == no_index || x == no_index ? no_index : y * g.w.in + x;
 }
 
 /// Pixels in the vectors, from a padded copy of the rows of one plane that an output row needs.
@@ -47,7 +56,8 @@ class PlaneIndices {
       const int64_t n = task / g_.channels, c = task % g_.channels;
       std::fill_n(ring.slot(thread), g_.h.kernel, int64_t{-1});
       for (int64_t oh = begin; oh < end; ++oh) {
-        run_row(n, c, oh, rows.slot(thread), ring.slot(thread), offsets.slot(thread), tap_indices.slot(thread), first_columns);
+        run_row(n, c, oh, rows.slot(thread), ring.slot(thread), offsets.slot(thread), tap_indices.slot(thread),
+                first_columns);
       }
     });
   }
@@ -60,7 +70,8 @@ class PlaneIndices {
     int64_t used = 0;
     for (int64_t i = taps.begin; i < taps.end; ++i) {
       const int64_t y = g_.h.start(oh) + i * g_.h.dilation;
-      const int64_t slot = y / g_.h.dilation % g_.h.kernel;  // rows of one window are a dilation apart: no two share a slot
+      const int64_t slot =
+          y / g_.h.dilation % g_.h.kernel;  // rows of one window are a dilation apart: no two share a slot
       T* const row = rows + slot * columns_.row_pitch();
       if (ring[slot] != y) {
         columns_.copy(run_.kernels, {plane + y * run_.input.stride(2), 0, 1, g_.w.in}, 1, PaddingMode::zeros,
@@ -72,6 +83,11 @@ class PlaneIndices {
         tap_indices[used++] = static_cast<Index>(y * g_.w.in + g_.w.start(0) + j * g_.w.dilation);
       }
     }
+    if (used == 0) {
+      std::fill_n(result_row(run_.output, n, c, oh), g_.w.out, -std::numeric_limits<T>::infinity());
+      std::fill_n(result_row(indices_, n, c, oh), g_.w.out, no_index);
+      return;
+    }
     kernels::MaxIndexArguments<T> a{};
     a.in = rows;
     a.offset = offsets;
@@ -80,10 +96,18 @@ class PlaneIndices {
     a.index_step = static_cast<Index>(g_.w.stride);
     a.first_index = static_cast<Index>(first_inside(g_.h, oh) * g_.w.in);
     a.first_index_of = first_columns;
-    a.out = run_.output.data + n * run_.output.stride(0) + c * run_.output.stride(1) + oh * run_.output.stride(2);
-    a.indices = indices_.data + n * indices_.stride(0) + c * indices_.stride(1) + oh * indices_.stride(2);
+    a.out = result_row(run_.output, n, c, oh);
+    a.indices = result_row(indices_, n, c, oh);
     a.columns = g_.w.out;
     run_.kernels.max_index(a);
+    for (int64_t ow = 0; ow < g_.w.out; ++ow) {
+      if (first_columns[ow] == no_index) a.indices[ow] = no_index;
+    }
+  }
+
+  template <class U>
+  static U* result_row(const TensorView<U>& result, int64_t n, int64_t c, int64_t oh) {
+    return result.data + n * result.stride(0) + c * result.stride(1) + oh * result.stride(2);
   }
 
   const Pool2dRun<T>& run_;
@@ -120,7 +144,7 @@ void run_channel_vectors(const Pool2dRun<T>& run, const TensorView<int64_t>& ind
       a.offset = offsets;
       a.tap_index = tap_indices;
       a.taps = used;
-      a.first_index = static_cast<Index>(first_inside(g.h, oh) * g.w.in + first_inside(g.w, ow));
+      a.first_index = static_cast<Index>(first_index(g, oh, ow));
       a.out = run.output.data + n * run.output.stride(0) + oh * run.output.stride(2) + ow * run.output.stride(3);
       a.indices = indices.data + n * indices.stride(0) + oh * indices.stride(2) + ow * indices.stride(3);
       a.columns = g.channels;
@@ -138,7 +162,7 @@ void run_scalar(const Pool2dRun<T>& run, const TensorView<int64_t>& indices) {
     for (int64_t oh = 0; oh < g.h.out; ++oh) {
       for (int64_t ow = 0; ow < g.w.out; ++ow) {
         T best = -std::numeric_limits<T>::infinity();
-        int64_t index = first_inside(g.h, oh) * g.w.in + first_inside(g.w, ow);
+        int64_t index = first_index(g, oh, ow);
         const Range rows = g.h.taps_inside(oh), columns = g.w.taps_inside(ow);
         for (int64_t i = rows.begin; i < rows.end; ++i) {
           for (int64_t j = columns.begin; j < columns.end; ++j) {

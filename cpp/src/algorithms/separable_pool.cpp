@@ -1,5 +1,5 @@
-// A window's reduction is the reduction of its rows' reductions: down the columns first, in whole rows, then along the row.
-// The work for an output is kh + kw steps instead of kh * kw.
+// A window's reduction is the reduction of its rows' reductions: down the columns first, in whole rows, then along the
+// row. The work for an output is kh + kw steps instead of kh * kw.
 
 #include <algorithm>
 #include <limits>
@@ -140,7 +140,8 @@ class SeparablePool {
       const Range taps = g_.h.taps_inside(oh);
       reduce_down(t, oh, run, taps, inside, padded + lead, body, row_offsets);
       if (splits_phases_) {
-        run_.kernels.split_phases({t.unsplit, row_pitch_, t.buffer, row_pitch_, phased_.phase_pitch, run, row_pitch_, g_.w.stride});
+        run_.kernels.split_phases(
+            {t.unsplit, row_pitch_, t.buffer, row_pitch_, phased_.phase_pitch, run, row_pitch_, g_.w.stride});
       }
       if (reduction_ == Reduction::sum) {
         if (const int64_t counted = counted_taps(g_.h, oh, divisor_.count_include_pad); counted != divisors_for) {
@@ -155,7 +156,9 @@ class SeparablePool {
 
   /// How many rows of results from oh on have the same taps inside and the same divisor.
   int64_t rows_alike(int64_t oh, int64_t end) const {
-    const auto whole = [&](int64_t o) { return g_.h.start(o) >= 0 && g_.h.start(o) + g_.h.effective_kernel() <= g_.h.in; };
+    const auto whole = [&](int64_t o) {
+      return g_.h.start(o) >= 0 && g_.h.start(o) + g_.h.effective_kernel() <= g_.h.in;
+    };
     if (!whole(oh)) return 1;
     int64_t run = 1;
     while (run < rows_ && oh + run < end && whole(oh + run)) ++run;

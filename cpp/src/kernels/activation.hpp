@@ -29,8 +29,8 @@ struct ExpConstants<double> {
   static constexpr int mantissa_bits = 52, bias = 1023, degree = 13;
 };
 
-/// e^x = 2^n * e^r with |r| <= ln(2) / 2 and the Taylor polynomial of e^r, whose remainder is below the rounding error at the
-/// degree chosen. x is held inside the range of normal results, which is all that a sigmoid needs.
+/// e^x = 2^n * e^r with |r| <= ln(2) / 2 and the Taylor polynomial of e^r, whose remainder is below the rounding error
+/// at the degree chosen. x is held inside the range of normal results, which is all that a sigmoid needs.
 template <class T>
 CONVPOOL_INLINE Vec<T> exponential(Vec<T> x) {
   using E = ExpConstants<T>;
@@ -55,9 +55,12 @@ CONVPOOL_INLINE Vec<T> sigmoid(Vec<T> x) {
 template <class T>
 CONVPOOL_INLINE Vec<T> apply(Curve curve, Vec<T> x) {
   switch (curve) {
-    case Curve::sigmoid: return sigmoid<T>(x);
-    case Curve::silu: return x * sigmoid<T>(x);
-    case Curve::hardswish: return x * clamp<T>(x + T(3), broadcast(T(0)), broadcast(T(6))) / T(6);
+    case Curve::sigmoid:
+      return sigmoid<T>(x);
+    case Curve::silu:
+      return x * sigmoid<T>(x);
+    case Curve::hardswish:
+      return x * clamp<T>(x + T(3), broadcast(T(0)), broadcast(T(6))) / T(6);
   }
   return x;
 }

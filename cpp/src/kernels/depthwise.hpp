@@ -54,7 +54,8 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
 }
 
 template <class T, int P, int V>
-CONVPOOL_INLINE void depthwise_channels_tile(const DepthwiseChannelsArguments<T>& d, ptrdiff_t pixel, ptrdiff_t channel) {
+CONVPOOL_INLINE void depthwise_channels_tile(const DepthwiseChannelsArguments<T>& d, ptrdiff_t pixel,
+                                             ptrdiff_t channel) {
   constexpr int L = lanes<T>;
   Vec<T> acc[P][V];
   unroll<V>([&](auto v) {
@@ -73,9 +74,8 @@ CONVPOOL_INLINE void depthwise_channels_tile(const DepthwiseChannelsArguments<T>
   }
   const Vec<T> low = broadcast(d.low), high = broadcast(d.high);
   unroll<P>([&](auto p) {
-    unroll<V>([&](auto v) {
-      store(d.out + (pixel + p) * d.out_pixel + channel + v * L, clamp<T>(acc[p][v], low, high));
-    });
+    unroll<V>(
+        [&](auto v) { store(d.out + (pixel + p) * d.out_pixel + channel + v * L, clamp<T>(acc[p][v], low, high)); });
   });
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
-// What an instruction set offers to the algorithms: plain structs and function pointers. This header and everything that the
-// per-ISA translation unit includes must stay free of standard headers with inline functions: the linker keeps one copy of
-// such a function for the whole library, and it could be the one compiled for the strongest ISA.
+// What an instruction set offers to the algorithms: plain structs and function pointers. This header and everything
+// that the per-ISA translation unit includes must stay free of standard headers with inline functions: the linker keeps
+// one copy of such a function for the whole library, and it could be the one compiled for the strongest ISA.
 
 #include <cstddef>
 #include <cstdint>
@@ -20,13 +20,14 @@ struct Segment {
   ptrdiff_t a, b, count;
 };
 
-/// C[r][x] = clamp(init + sum over segments s and steps k of A[s.a + r * a_row + k * a_step] * B[s.b + x' + k * b_step])
+/// C[r][x] = clamp(init + sum over segments s and steps k of A[s.a + r * a_row + k * a_step] * B[s.b + x' + k *
+/// b_step])
 ///
 /// for R rows and V vectors of columns, both fixed by the kernel; x = v * lanes + lane and x' = v * b_vector + lane.
-/// A is broadcast, element by element; B is read in whole vectors, also in the columns from `columns` on, which are never
-/// stored. init is C itself where `accumulate`, else row_bias[r] or column_bias[x] (V whole vectors) or 0. No pointer needs
-/// more than its element's alignment. The sum of an element runs through the segments in order, whatever R and V are, so
-/// that the shape of a tile leaves no trace in the bits.
+/// A is broadcast, element by element; B is read in whole vectors, also in the columns from `columns` on, which are
+/// never stored. init is C itself where `accumulate`, else row_bias[r] or column_bias[x] (V whole vectors) or 0. No
+/// pointer needs more than its element's alignment. The sum of an element runs through the segments in order, whatever
+/// R and V are, so that the shape of a tile leaves no trace in the bits.
 template <class T>
 struct TileArguments {
   const Segment* segments;
@@ -46,8 +47,8 @@ struct TileArguments {
 
 enum class Curve { sigmoid, hardswish, silu };
 
-/// A depthwise convolution of pixels in vectors: out[r][x] = clamp(bias + sum_t weight[t] * in[tap_offset[t] + r * in_row + x]).
-/// Reads whole vectors: up to 4 vectors past `columns`.
+/// A depthwise convolution of pixels in vectors: out[r][x] = clamp(bias + sum_t weight[t] * in[tap_offset[t] + r *
+/// in_row + x]). Reads whole vectors: up to 4 vectors past `columns`.
 template <class T>
 struct DepthwisePlaneArguments {
   const T* in;
@@ -84,8 +85,8 @@ struct DepthwiseChannelsArguments {
 
 enum class Reduction { max, sum };
 
-/// out[r][x] = reduction over t of in[offset[t] + r * in_row + x], for taps >= 1; a sum is then divided by divisor[x] where
-/// that isn't null. A max lets NaN win. Touches nothing outside columns.
+/// out[r][x] = reduction over t of in[offset[t] + r * in_row + x], for taps >= 1; a sum is then divided by divisor[x]
+/// where that isn't null. A max lets NaN win. Touches nothing outside columns.
 template <class T>
 struct ReduceArguments {
   const T* in;
@@ -121,8 +122,8 @@ struct IndexOf<double> {
   using type = std::int64_t;
 };
 
-/// The largest of in[offset[t] + x] over the taps and where it was: index = tap_index[t] + x * index_step. Ties keep the first
-/// tap, of NaNs the last wins. A result of -inf keeps first_index + first_index_of[x] (null: + 0).
+/// The largest of in[offset[t] + x] over the taps and where it was: index = tap_index[t] + x * index_step. Ties keep
+/// the first tap, of NaNs the last wins. A result of -inf keeps first_index + first_index_of[x] (null: + 0).
 template <class T>
 struct MaxIndexArguments {
   using Index = typename IndexOf<T>::type;

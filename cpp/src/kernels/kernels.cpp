@@ -1,4 +1,5 @@
-// Compiled once for each ISA, with that ISA's flags and CONVPOOL_ISA_<NAME> defined. Its only external symbol is the table.
+// Compiled once for each ISA, with that ISA's flags and CONVPOOL_ISA_<NAME> defined. Its only external symbol is the
+// table.
 
 #include "activation.hpp"
 #include "depthwise.hpp"

@@ -40,22 +40,20 @@ void outer_product_tile(const TileArguments<T>& t) {
     });
   }
 
-  // Three rows to a pointer: base, base + row, base + 2 * row are all addressing modes, so that 14 rows take five pointers
-  // and one stride and everything stays in general registers.
+  // Three rows to a pointer: base, base + row, base + 2 * row are all addressing modes, so that 14 rows take five
+  // pointers and one stride and everything stays in general registers.
   constexpr int G = (R + 2) / 3;
   const ptrdiff_t row = t.a_row * ptrdiff_t(sizeof(T));
   const ptrdiff_t a_step = t.a_step * ptrdiff_t(sizeof(T));
   const ptrdiff_t b_step = t.b_step;
   const ptrdiff_t b_vector = t.b_vector;
-  for (const Segment* s = t.segments, *end = s + t.segment_count; s != end; ++s) {
+  for (const Segment *s = t.segments, *end = s + t.segment_count; s != end; ++s) {
     const char* a[G];
     unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(t.a + s->a) + 3 * g * row; });
     const T* b = t.b + s->b;
     for (ptrdiff_t n = s->count; n > 0; --n) {
       Vec<T> bv[V];
-      unroll<V>([&](auto v) {
-        bv[v] = pinned(load(b + v * b_vector));
-      });
+      unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
       unroll<R>([&](auto r) {
         const T x = *reinterpret_cast<const T*>(a[r / 3] + (r % 3) * row);
         unroll<V>([&](auto v) { acc[r][v] += x * bv[v]; });

@@ -1,7 +1,7 @@
 #pragma once
 
-// Rows made ready for vectors: with their padding around them, or taken apart by a stride so that neighbouring results read
-// neighbouring elements.
+// Rows made ready for vectors: with their padding around them, or taken apart by a stride so that neighbouring results
+// read neighbouring elements.
 
 #include "vector.hpp"
 

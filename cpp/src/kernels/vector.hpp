@@ -1,6 +1,7 @@
 #pragma once
 
-// The vector type and the few operations that depend on the ISA. CONVPOOL_ISA_<NAME> is set by the build, together with the flags.
+// The vector type and the few operations that depend on the ISA. CONVPOOL_ISA_<NAME> is set by the build, together with
+// the flags.
 
 #include "kernel_table.hpp"
 
@@ -9,7 +10,8 @@
 #endif
 
 #if defined(CONVPOOL_ISA_AVX512)
-#if !defined(__AVX512F__) || !defined(__AVX512VL__) || !defined(__AVX512DQ__) || !defined(__AVX512BW__) || !defined(__FMA__)
+#if !defined(__AVX512F__) || !defined(__AVX512VL__) || !defined(__AVX512DQ__) || !defined(__AVX512BW__) || \
+    !defined(__FMA__)
 #error "the avx512 kernels need -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma"
 #endif
 #define CONVPOOL_VECTOR_BYTES 64
@@ -91,7 +93,8 @@ CONVPOOL_INLINE void copy_run(const T* from, ptrdiff_t n, T* to) {
 }
 
 template <class T>
-[[gnu::noinline]] void copy_rows(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row) {
+[[gnu::noinline]] void copy_rows(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to,
+                                 ptrdiff_t to_row) {
   for (ptrdiff_t r = 0; r < rows; ++r) copy_run(from + r * from_row, columns, to + r * to_row);
 }
 
