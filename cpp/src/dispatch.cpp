@@ -81,6 +81,8 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
-void set_isa(const std::string& name) { active.store(&find(name, "isa"), std::memory_order_release); }
+void set_isa(const std::string& name) { active.store(&kernels_named(name), std::memory_order_release); }
+
+const IsaKernels& kernels_named(const std::string& isa) { return find(isa, "isa"); }
 
 }  // namespace convpool

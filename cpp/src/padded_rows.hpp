@@ -5,6 +5,7 @@
 
 #include "geometry.hpp"
 #include "kernels/kernel_table.hpp"
+#include "tiling.hpp"
 
 namespace convpool {
 
@@ -56,11 +57,13 @@ void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& fro
 struct PhasedRows {
   std::int64_t first;        ///< column of element 0, counted in the unpadded input
   std::int64_t phases;       ///< the horizontal stride
-  std::int64_t phase_pitch;  ///< elements reserved for a phase of a row
+  std::int64_t phase_pitch;  ///< elements reserved for a phase of a row: whole cache lines, so that vectors start on them
 
   /// For the outputs [begin, begin + count) along the axis, `count` rounded up by the caller to what is read.
   PhasedRows(const Axis& w, std::int64_t begin, std::int64_t count)
-      : first(w.start(begin)), phases(w.stride), phase_pitch(count + (w.dilation * (w.kernel - 1)) / w.stride + 1) {}
+      : first(w.start(begin)),
+        phases(w.stride),
+        phase_pitch(round_up(count + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)) {}
 
   std::int64_t row_pitch() const { return phases * phase_pitch; }
   std::int64_t tap_offset(const Axis& w, std::int64_t tap) const {
@@ -68,8 +71,10 @@ struct PhasedRows {
     return x % phases * phase_pitch + x / phases;
   }
 
-  /// Copies rows to rows `to_row` apart. `scratch` holds row_pitch() elements; used only where there is more than one
-  /// phase.
+  /// What copy() needs beside the target: rows before they are taken apart.
+  std::int64_t scratch_elements() const { return phases == 1 ? 0 : rows_at_once * row_pitch(); }
+
+  /// Copies rows to rows `to_row` apart.
   template <class T>
   void copy(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill,
             T* scratch, T* to, std::int64_t to_row) const {
@@ -77,12 +82,16 @@ struct PhasedRows {
       copy_padded_rows(kernels, from, rows, mode, fill, first, phase_pitch, to, to_row);
       return;
     }
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const SourceRows<T> row{from.data + r * from.row, 0, from.pixel, from.columns};
-      copy_padded_rows(kernels, row, 1, mode, fill, first, row_pitch(), scratch, 0);
-      kernels.split_phases({scratch, 0, to + r * to_row, 0, phase_pitch, 1, row_pitch(), phases});
+    for (std::int64_t r = 0; r < rows; r += rows_at_once) {
+      const std::int64_t count = std::min(rows_at_once, rows - r);
+      const SourceRows<T> some{from.data + r * from.row, from.row, from.pixel, from.columns};
+      copy_padded_rows(kernels, some, count, mode, fill, first, row_pitch(), scratch, row_pitch());
+      kernels.split_phases({scratch, row_pitch(), to + r * to_row, to_row, phase_pitch, count, row_pitch(), phases});
     }
   }
+
+ private:
+  static constexpr std::int64_t rows_at_once = 8;
 };
 
 }  // namespace convpool

@@ -63,3 +63,10 @@ TEST_CASE("isa and build info") {
   CHECK(build_info().isas.size() >= available_isas().size());
   CHECK(std::string(version()) == CONVPOOL_VERSION);
 }
+
+TEST_CASE("the machine's limits are positive and bad requests are refused") {
+  for (const std::string& name : available_isas()) CHECK(measure_fma_peak(name, 0.001) > 1e8);
+  CHECK(measure_memory_bandwidth(0.001) > 1e7);
+  CHECK_THROWS_AS(measure_fma_peak("mmx", 0.001), std::invalid_argument);
+  CHECK_THROWS_AS(measure_memory_bandwidth(0), std::invalid_argument);
+}

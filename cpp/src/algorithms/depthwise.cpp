@@ -89,14 +89,12 @@ class PlaneVectors {
     const int64_t outputs_per_task = output_in_planes_ ? multiplier() : lanes;
     const int64_t channel_tasks = ceil_div(g_.out_channels, outputs_per_task);
     const int64_t row_tasks = ceil_div(g_.h.out, rows_);
-    const int64_t copy = rows_copied() * columns_.row_pitch() + columns_.row_pitch();
+    const int64_t copy = rows_copied() * columns_.row_pitch() + columns_.scratch_elements();
     const int64_t waiting = output_in_planes_ ? 0 : lanes * rows_ * g_.w.out;
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + waiting, run_.threads);
-    const Workspace offsets_memory(static_cast<std::size_t>(g_.taps()) * sizeof(ptrdiff_t));
+    const Workspace offsets_memory(static_cast<std::size_t>(g_.w.kernel) * sizeof(ptrdiff_t));
     ptrdiff_t* const offsets = offsets_memory.as<ptrdiff_t>();
-    for (int64_t t = 0; t < g_.taps(); ++t) {
-      offsets[t] = t / g_.w.kernel * g_.h.dilation * columns_.row_pitch() + columns_.tap_offset(g_.w, t % g_.w.kernel);
-    }
+    for (int64_t j = 0; j < g_.w.kernel; ++j) offsets[j] = columns_.tap_offset(g_.w, j);
     parallel_for(g_.batch * channel_tasks * row_tasks, run_.threads, [&](int64_t task, int thread) {
       const int64_t oh = task % row_tasks * rows_, rows = std::min(rows_, g_.h.out - oh);
       task /= row_tasks;
@@ -135,9 +133,11 @@ class PlaneVectors {
       kernels::DepthwisePlaneArguments<T> d{};
       d.in = block;
       d.in_row = g_.h.stride * columns_.row_pitch();
-      d.tap_offset = offsets;
+      d.tap_row = g_.h.dilation * columns_.row_pitch();
+      d.tap_column = offsets;
       d.weight = run_.weights.data + k * g_.taps();
-      d.taps = g_.taps();
+      d.kernel_rows = g_.h.kernel;
+      d.kernel_columns = g_.w.kernel;
       d.out = out;
       d.out_row = out_row;
       d.rows = rows;

@@ -356,7 +356,7 @@ class PixelVectors : Direct<T> {
   void operator()() const {
     const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_);
     const int64_t copy = this->rows_read(rows_) * copy_channels_ * rows.row_pitch();
-    const int64_t row_scratch = rows.row_pitch();
+    const int64_t row_scratch = rows.scratch_elements();
     const int64_t segments = g_.taps() * (walks_columns_ ? copy_channels_ : ceil_div(copy_channels_, reduction_block));
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);

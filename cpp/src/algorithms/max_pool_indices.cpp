@@ -44,7 +44,7 @@ class PlaneIndices {
     Index* const first_columns = first_memory.as<Index>();
     for (int64_t ow = 0; ow < g_.w.out; ++ow) first_columns[ow] = static_cast<Index>(first_inside(g_.w, ow));
     // Copied rows stay as long as the outputs move over them; a kernel's worth of rows, in a ring, is all that is kept.
-    const SlottedWorkspace<T> rows((g_.h.kernel + 1) * columns_.row_pitch(), run_.threads);
+    const SlottedWorkspace<T> rows(g_.h.kernel * columns_.row_pitch() + columns_.scratch_elements(), run_.threads);
     const SlottedWorkspace<int64_t> ring(g_.h.kernel, run_.threads);
     const SlottedWorkspace<ptrdiff_t> offsets(g_.h.kernel * g_.w.kernel, run_.threads);
     const SlottedWorkspace<Index> tap_indices(g_.h.kernel * g_.w.kernel, run_.threads);

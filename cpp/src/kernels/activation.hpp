@@ -66,7 +66,7 @@ CONVPOOL_INLINE Vec<T> apply(Curve curve, Vec<T> x) {
 }
 
 template <class T>
-void apply_curve(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns) {
+CONVPOOL_KERNEL void apply_curve(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns) {
   constexpr int L = lanes<T>;
   for (ptrdiff_t r = 0; r < rows; ++r) {
     T* p = data + r * row;

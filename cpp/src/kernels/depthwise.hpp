@@ -7,16 +7,48 @@
 namespace convpool::kernels {
 namespace {
 
-template <class T, int R, int V>
-CONVPOOL_INLINE void depthwise_plane_tile(const DepthwisePlaneArguments<T>& d, ptrdiff_t row, ptrdiff_t column) {
+/// One row of the input, at tap row i = y - r for the rows of results [First, First + Count) of a tile.
+template <class T, int R, int V, int First, int Count>
+CONVPOOL_INLINE void depthwise_input_row(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t y, Vec<T> (&acc)[R][V]) {
+  const T* const row = in + y * d.tap_row;
+  const T* const weight = d.weight + (y - First) * d.kernel_columns;
+  for (ptrdiff_t j = 0; j < d.kernel_columns; ++j) {
+    const T* p = row + d.tap_column[j];
+    Vec<T> x[V];
+    unroll<V>([&](auto v) { x[v] = pinned(load(p + v * lanes<T>)); });
+    unroll<Count>([&](auto r) {
+      const T w = weight[j - r * d.kernel_columns];
+      unroll<V>([&](auto v) { acc[First + r][v] += w * x[v]; });
+    });
+  }
+}
+
+/// R x V vectors of results. Rows of results that share their input rows load each of them once: the first R - 1 input rows
+/// serve the upper results, the last R - 1 the lower ones, those between serve all (KernelRows 0: any number from R on), or,
+/// where the kernel is lower than the tile, as many as it has rows.
+template <class T, int R, int V, int KernelRows, bool Shared>
+CONVPOOL_KERNEL void depthwise_plane_tile(const DepthwisePlaneArguments<T>& d, ptrdiff_t row, ptrdiff_t column) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][V];
   unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] = broadcast(d.bias); }); });
-  const T* in = d.in + row * d.in_row + column;
-  for (ptrdiff_t t = 0; t < d.taps; ++t) {
-    const T* p = in + d.tap_offset[t];
-    const T w = d.weight[t];
-    unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] += w * load(p + r * d.in_row + v * L); }); });
+  const T* const in = d.in + row * d.in_row + column;
+  if constexpr (!Shared) {
+    for (ptrdiff_t i = 0; i < d.kernel_rows; ++i) {
+      for (ptrdiff_t j = 0; j < d.kernel_columns; ++j) {
+        const T* p = in + i * d.tap_row + d.tap_column[j];
+        const T w = d.weight[i * d.kernel_columns + j];
+        unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] += w * load(p + r * d.in_row + v * L); }); });
+      }
+    }
+  } else if constexpr (KernelRows > 0) {
+    unroll<R + KernelRows - 1>([&](auto y) {
+      constexpr int first = y >= KernelRows ? y - KernelRows + 1 : 0, last = y < R ? y : R - 1;
+      depthwise_input_row<T, R, V, first, last - first + 1>(d, in, y, acc);
+    });
+  } else {
+    unroll<R - 1>([&](auto y) { depthwise_input_row<T, R, V, 0, y + 1>(d, in, y, acc); });
+    for (ptrdiff_t y = R - 1; y < d.kernel_rows; ++y) depthwise_input_row<T, R, V, 0, R>(d, in, y, acc);
+    unroll<R - 1>([&](auto y) { depthwise_input_row<T, R, V, y + 1, R - 1 - y>(d, in, d.kernel_rows + y, acc); });
   }
   const Vec<T> low = broadcast(d.low), high = broadcast(d.high);
   const ptrdiff_t left = d.columns - column;
@@ -33,28 +65,49 @@ CONVPOOL_INLINE void depthwise_plane_tile(const DepthwisePlaneArguments<T>& d, p
   });
 }
 
-template <class T, int R>
-void depthwise_plane_rows(const DepthwisePlaneArguments<T>& d, ptrdiff_t row) {
-  constexpr int L = lanes<T>;
-  constexpr int widest = CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 2;
-  ptrdiff_t x = 0;
-  for (; d.columns - x > (widest - 1) * L; x += widest * L) depthwise_plane_tile<T, R, widest>(d, row, x);
-  if constexpr (widest == 4) {
-    for (; d.columns - x > L; x += 2 * L) depthwise_plane_tile<T, R, 2>(d, row, x);
+template <class T, int V, int KernelRows, bool Shared>
+void depthwise_plane_columns(const DepthwisePlaneArguments<T>& d, ptrdiff_t column) {
+  constexpr int tallest = (CONVPOOL_VECTOR_REGISTERS >= 32 ? 16 : 8) / V;
+  const ptrdiff_t limit = Shared && KernelRows == 0 ? d.kernel_rows : d.rows;
+  ptrdiff_t row = 0;
+  if constexpr (tallest >= 8) {
+    if (limit >= 8) {
+      for (; row + 8 <= d.rows; row += 8) depthwise_plane_tile<T, 8, V, KernelRows, Shared>(d, row, column);
+    }
   }
-  for (; x < d.columns; x += L) depthwise_plane_tile<T, R, 1>(d, row, x);
+  if (limit >= 4) {
+    for (; row + 4 <= d.rows; row += 4) depthwise_plane_tile<T, 4, V, KernelRows, Shared>(d, row, column);
+  }
+  if (limit >= 2) {
+    for (; row + 2 <= d.rows; row += 2) depthwise_plane_tile<T, 2, V, KernelRows, Shared>(d, row, column);
+  }
+  for (; row < d.rows; ++row) depthwise_plane_tile<T, 1, V, KernelRows, Shared>(d, row, column);
+}
+
+template <class T, int KernelRows, bool Shared>
+void depthwise_plane_of(const DepthwisePlaneArguments<T>& d) {
+  constexpr int L = lanes<T>;
+  ptrdiff_t x = 0;
+  if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32) {
+    for (; d.columns - x > 3 * L; x += 4 * L) depthwise_plane_columns<T, 4, KernelRows, Shared>(d, x);
+  }
+  for (; d.columns - x > L; x += 2 * L) depthwise_plane_columns<T, 2, KernelRows, Shared>(d, x);
+  for (; x < d.columns; x += L) depthwise_plane_columns<T, 1, KernelRows, Shared>(d, x);
 }
 
 template <class T>
 void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
-  ptrdiff_t row = 0;
-  for (; row + 4 <= d.rows; row += 4) depthwise_plane_rows<T, 4>(d, row);
-  for (; row + 2 <= d.rows; row += 2) depthwise_plane_rows<T, 2>(d, row);
-  for (; row < d.rows; ++row) depthwise_plane_rows<T, 1>(d, row);
+  if (d.in_row != d.tap_row) {
+    depthwise_plane_of<T, 0, false>(d);
+  } else if (d.kernel_rows == 3) {
+    depthwise_plane_of<T, 3, true>(d);
+  } else {
+    depthwise_plane_of<T, 0, true>(d);
+  }
 }
 
 template <class T, int P, int V>
-CONVPOOL_INLINE void depthwise_channels_tile(const DepthwiseChannelsArguments<T>& d, ptrdiff_t pixel,
+CONVPOOL_KERNEL void depthwise_channels_tile(const DepthwiseChannelsArguments<T>& d, ptrdiff_t pixel,
                                              ptrdiff_t channel) {
   constexpr int L = lanes<T>;
   Vec<T> acc[P][V];

@@ -47,15 +47,16 @@ struct TileArguments {
 
 enum class Curve { sigmoid, hardswish, silu };
 
-/// A depthwise convolution of pixels in vectors: out[r][x] = clamp(bias + sum_t weight[t] * in[tap_offset[t] + r *
-/// in_row + x]). Reads whole vectors: up to 4 vectors past `columns`.
+/// A depthwise convolution of pixels in vectors:
+/// out[r][x] = clamp(bias + sum over i, j of weight[i * kernel_columns + j] * in[r * in_row + i * tap_row + tap_column[j] + x]).
+/// Reads whole vectors. Fastest where in_row == tap_row, since rows of results then share the rows they read.
 template <class T>
 struct DepthwisePlaneArguments {
   const T* in;
-  ptrdiff_t in_row;
-  const ptrdiff_t* tap_offset;
+  ptrdiff_t in_row, tap_row;
+  const ptrdiff_t* tap_column;
   const T* weight;
-  ptrdiff_t taps;
+  ptrdiff_t kernel_rows, kernel_columns;
   T* out;
   ptrdiff_t out_row;
   ptrdiff_t rows, columns;
@@ -180,6 +181,8 @@ struct Table {
   void (*max_index)(const MaxIndexArguments<T>&);
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  /// Runs `steps` rounds of multiply-adds on registers and returns how many operations that was.
+  double (*multiply_add_rounds)(ptrdiff_t steps, T* result);
 };
 
 /// Everything of one ISA; the one symbol that its translation unit exports.

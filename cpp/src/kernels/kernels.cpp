@@ -4,6 +4,7 @@
 #include "activation.hpp"
 #include "depthwise.hpp"
 #include "outer_product.hpp"
+#include "peak.hpp"
 #include "pooling.hpp"
 #include "row_layout.hpp"
 #include "transpose.hpp"
@@ -28,6 +29,7 @@ constexpr Table<T> make_table() {
   table.max_index = max_index<T>;
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
+  table.multiply_add_rounds = multiply_add_rounds<T>;
   return table;
 }
 

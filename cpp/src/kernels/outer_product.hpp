@@ -14,7 +14,7 @@ constexpr int tallest_tile(int vectors) {
 }
 
 template <class T, int R, int V>
-void outer_product_tile(const TileArguments<T>& t) {
+CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][V];
   const bool whole = t.columns >= V * L;

@@ -47,7 +47,7 @@ void reduce_tail(const T* in, const ReduceArguments<T>& a, T* out, const T* divi
 }
 
 template <class T, Reduction Op>
-void reduce_rows(const ReduceArguments<T>& a) {
+CONVPOOL_KERNEL void reduce_rows(const ReduceArguments<T>& a) {
   constexpr int L = lanes<T>;
   for (ptrdiff_t r = 0; r < a.rows; ++r) {
     const T* in = a.in + r * a.in_row;
@@ -94,7 +94,7 @@ CONVPOOL_INLINE Vec<T> reduce_lanes(Vec<T> v) {
 }
 
 template <class T, Reduction Op>
-void reduce_runs(const ReduceRunArguments<T>& a) {
+CONVPOOL_KERNEL void reduce_runs(const ReduceRunArguments<T>& a) {
   constexpr int L = lanes<T>;
   const Vec<T> identity = broadcast(Op == Reduction::max ? -T(__builtin_inf()) : T(0));
   // The last, partial vector: the whole vector that ends with the run, its lanes before the partial one masked out.
@@ -137,7 +137,7 @@ void reduce_run(Reduction op, const ReduceRunArguments<T>& a) {
 }
 
 template <class T>
-void max_index(const MaxIndexArguments<T>& a) {
+CONVPOOL_KERNEL void max_index(const MaxIndexArguments<T>& a) {
   constexpr int L = lanes<T>;
   using Index = typename IndexOf<T>::type;
   typedef Index IndexVec __attribute__((vector_size(CONVPOOL_VECTOR_BYTES)));

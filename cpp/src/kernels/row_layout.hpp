@@ -14,7 +14,7 @@ CONVPOOL_INLINE Vec<T> every_second(Vec<T> a, Vec<T> b, Indices<I...>) {
 }
 
 template <class T>
-void split_phases(const SplitArguments<T>& s) {
+CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
   constexpr int L = lanes<T>;
   using All = typename MakeIndices<L>::type;
   for (ptrdiff_t r = 0; r < s.rows; ++r) {
@@ -46,7 +46,7 @@ CONVPOOL_INLINE void fill_run(T value, ptrdiff_t n, T* to) {
 }
 
 template <class T>
-void pad_rows(const PadArguments<T>& p) {
+CONVPOOL_KERNEL void pad_rows(const PadArguments<T>& p) {
   const ptrdiff_t after = p.lead + p.columns;
   for (ptrdiff_t r = 0; r < p.rows; ++r) {
     T* out = p.out + r * p.out_row;

@@ -36,6 +36,8 @@
 #endif
 
 #define CONVPOOL_INLINE inline __attribute__((always_inline))
+// Inlines everything called, lambdas among it: one that stays a call keeps its accumulators in memory.
+#define CONVPOOL_KERNEL __attribute__((flatten, noinline))
 
 namespace convpool::kernels {
 namespace {
