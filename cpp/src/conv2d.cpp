@@ -41,9 +41,12 @@ void execute(const Conv2dChoice& choice, const Conv2dRun<T>& run) {
       return run_implicit_gemm(run, choice.channels_in_vectors);
     case Algorithm::direct:
       return run_direct(run, choice.channels_in_vectors);
+    case Algorithm::winograd:
+      return run_winograd(run);
     case Algorithm::depthwise:
       return run_depthwise(run, choice.channels_in_vectors);
-    default:
+    case Algorithm::automatic:  // never chosen
+    case Algorithm::naive:
       return run_naive(run);
   }
 }
@@ -139,7 +142,7 @@ struct Conv2dPlan<T>::State {
     Workspace memory;
     Weights<T> weights;
   };
-  std::array<Packed, 3> packed;
+  std::array<Packed, 4> packed;
 
   const Weights<T>& weights_in(WeightForm form, const Conv2dGeometry& g, int threads) {
     Packed& p = packed[static_cast<std::size_t>(form)];

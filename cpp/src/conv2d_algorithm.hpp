@@ -15,6 +15,7 @@ enum class WeightForm {
   plain,               ///< (K, C/groups, kH, kW), contiguous
   channel_vectors,     ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vectors
   depthwise_channels,  ///< [tap][K in whole vectors]
+  winograd,            ///< [group][36 elements][K/group in vectors][C/group][lane]
 };
 
 /// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is
@@ -23,6 +24,7 @@ template <class T>
 struct Weights {
   const T* data = nullptr;
   const T* bias = nullptr;
+  const T* plain = nullptr;  ///< the weights in plain form, beside the others
 };
 
 /// What a plan settles for one input: everything that depends on shapes, strides and the ISA alone.
@@ -55,6 +57,8 @@ template <class T>
 void run_implicit_gemm(const Conv2dRun<T>& run, bool channels_in_vectors);
 template <class T>
 void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors);
+template <class T>
+void run_winograd(const Conv2dRun<T>& run);
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);
 

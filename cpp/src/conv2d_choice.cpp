@@ -53,6 +53,7 @@ Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, std::string rea
   if (channels_in_vectors) {
     form = algorithm == Algorithm::depthwise ? WeightForm::depthwise_channels : WeightForm::channel_vectors;
   }
+  if (algorithm == Algorithm::winograd) form = WeightForm::winograd;
   return {algorithm, form, channels_in_vectors, std::move(reason)};
 }
 
@@ -119,7 +120,10 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
            " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
            " or algorithm=\"auto\"";
   }
-  if (algorithm == Algorithm::winograd) return "this version doesn't have it; use algorithm=\"auto\"";
+  if (algorithm == Algorithm::winograd && !(g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == 1 && g.w.stride == 1 &&
+                                            g.h.dilation == 1 && g.w.dilation == 1)) {
+    return "it is for 3x3 kernels with stride 1 and dilation 1; use algorithm=\"auto\"";
+  }
   return {};
 }
 

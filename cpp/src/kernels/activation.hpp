@@ -35,6 +35,7 @@ template <class T>
 CONVPOOL_INLINE Vec<T> exponential(Vec<T> x) {
   using E = ExpConstants<T>;
   typedef typename E::Integer IntegerVec __attribute__((vector_size(CONVPOOL_VECTOR_BYTES)));
+  const auto too_large = x > broadcast(E::high);
   x = clamp<T>(x, broadcast(E::low), broadcast(E::high));
   const Vec<T> shifted = x * E::log2e + E::round;
   const Vec<T> n = shifted - E::round;
@@ -43,7 +44,7 @@ CONVPOOL_INLINE Vec<T> exponential(Vec<T> x) {
   // Horner of 1 + r (1 + r/2 (1 + r/3 (...))): one multiply and one FMA a step, coefficients folded by the compiler.
   unroll<E::degree>([&](auto i) { sum = sum * (r * (T(1) / T(E::degree - i))) + T(1); });
   const IntegerVec exponent = ((IntegerVec)shifted + E::bias) << E::mantissa_bits;
-  return sum * (Vec<T>)exponent;
+  return too_large ? broadcast(T(__builtin_inf())) : sum * (Vec<T>)exponent;
 }
 
 template <class T>

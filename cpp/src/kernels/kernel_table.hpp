@@ -161,6 +161,29 @@ struct PadArguments {
   T fill;
 };
 
+/// Winograd's F(4x4, 3x3): 6x6 pixels, whose rows are in_row apart and pixels one vector, of tiles 4 pixels apart; the 36
+/// results of a tile go out_element apart.
+template <class T>
+struct WinogradInputArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  T* out;
+  ptrdiff_t out_element, out_tile;
+  ptrdiff_t tiles;
+};
+
+/// The way back: 36 products for each tile and output channel to 4x4 results, bias added and clamped.
+template <class T>
+struct WinogradOutputArguments {
+  const T* in;
+  ptrdiff_t in_element, in_tile;
+  const T* bias;  ///< `vectors` whole vectors
+  T* out;
+  ptrdiff_t out_row, out_pixel;
+  ptrdiff_t tiles, vectors;
+  T low, high;
+};
+
 template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
 
@@ -181,6 +204,9 @@ struct Table {
   void (*max_index)(const MaxIndexArguments<T>&);
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  void (*winograd_input)(const WinogradInputArguments<T>&);
+  /// False where a result, before the clamp, wasn't finite: then a NaN or infinity has spread over its tile.
+  bool (*winograd_output)(const WinogradOutputArguments<T>&);
   /// Runs `steps` rounds of multiply-adds on registers and returns how many operations that was.
   double (*multiply_add_rounds)(ptrdiff_t steps, T* result);
 };

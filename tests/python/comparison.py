@@ -1,0 +1,78 @@
+"""How results are compared with the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convpool import reference
+
+# What a rounding can do to a result below the normal numbers, where errors aren't relative any more.
+TINY = {np.dtype(t): float(np.finfo(t).smallest_subnormal) for t in (np.float32, np.float64)}
+
+
+def plain(array: Any) -> Any:
+    """The same values in native order, contiguous: what the reference gets."""
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def assert_near(
+    got: Any, expected: Any, magnitude: Any, terms: int, lipschitz: float = 1.0, extra: Any = 0.0
+) -> None:
+    """Holds a sum of products to the bound that is proven for it.
+
+    With n products and unit roundoff u = eps / 2, a sum in any order, fused or not, is off by at most n * u *
+    magnitude to first order, ``magnitude`` being the sum of the products' absolute values; the reference's
+    own sum in float64 is off by as much again when the result is float64 too. Hence eps * n, and no room for
+    anything that isn't rounding: the constant is 1. Two terms more are for the bias and a division.
+    """
+    assert got.shape == expected.shape, (got.shape, expected.shape)
+    assert not np.isnan(magnitude).any(), "use assert_same_specials for inputs that aren't finite"
+    eps = float(np.finfo(got.dtype).eps)
+    bound = lipschitz * (eps * (terms + 2) * magnitude + TINY[got.dtype] * (terms + 2)) + extra * eps
+    error = np.abs(got.astype(np.float64) - expected)
+    worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
+    assert (error <= bound).all(), (
+        f"at {tuple(map(int, worst))}: got {got[worst]!r}, expected {expected[worst]!r}, "
+        f"off by {error[worst]:.3g} where {bound[worst]:.3g} is allowed"
+    )
+
+
+def check_conv2d(
+    got: Any, input: Any, weight: Any, bias: Any = None, *, activation: str | None = None, **options: Any
+) -> None:
+    """Compares a convolution with the reference."""
+    input, weight = plain(input), plain(weight)
+    bias = None if bias is None else plain(bias)
+    expected = reference.conv2d(input, weight, bias, activation=activation, **options)
+    magnitude = reference.conv2d_magnitude(input, weight, bias, **options)
+    assert got.dtype == input.dtype
+    terms = int(np.prod(weight.shape[1:]))
+    # hardswish is the steepest, with a slope of 1.5; each adds a few roundings of numbers up to 1 + |x|.
+    slope, extra = (1.0, 0.0) if activation in (None, "relu", "relu6") else (1.5, 8 * (1 + magnitude))
+    assert_near(got, expected, magnitude, terms, slope, extra)
+
+
+def check_avg_pool2d(got: Any, input: Any, *args: Any, **options: Any) -> None:
+    """Compares an average pooling with the reference."""
+    input = plain(input)
+    expected = reference.avg_pool2d(input, *args, **options)
+    magnitude = reference.avg_pool2d(np.abs(input), *args, **options)
+    assert got.dtype == input.dtype
+    kernel = args[0] if isinstance(args[0], tuple) else (args[0], args[0])
+    assert_near(got, expected, np.abs(magnitude), int(np.prod(kernel)))
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    """Two results that must not differ at all, in signs of zeros and NaNs neither."""
+    assert a.dtype == b.dtype
+    assert a.shape == b.shape
+    assert a.tobytes() == b.tobytes()
+
+
+def assert_same_specials(got: Any, expected: Any) -> None:
+    """NaN and infinities must stand where the reference has them, and nowhere else."""
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    np.testing.assert_array_equal(np.isposinf(got), np.isposinf(expected))
+    np.testing.assert_array_equal(np.isneginf(got), np.isneginf(expected))

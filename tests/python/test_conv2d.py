@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convpool
+from arrays import FORMS, OUT_FORMS, values
+from comparison import assert_same_bits, assert_same_specials, check_conv2d, plain
+from convpool import nn, reference
+
+GENERAL = ("auto", "naive", "im2col", "implicit_gemm")
+SPECIAL = ("direct", "winograd", "depthwise")
+ACTIVATIONS = (None, "relu", "relu6", "sigmoid", "hardswish", "silu")
+MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def run(algorithm: str, *args: Any, **options: Any) -> Any:
+    """The result of a named algorithm, or None if it says that it can't do the case."""
+    if algorithm in GENERAL:
+        return convpool.conv2d(*args, algorithm=algorithm, **options)
+    try:
+        return convpool.conv2d(*args, algorithm=algorithm, **options)
+    except ValueError as error:
+        if algorithm not in str(error):
+            raise
+        return None
+
+
+def to_layout(array: Any, layout: str) -> Any:
+    return array if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(array, -3, -1))
+
+
+pairs = (
+    st.integers(1, 3)
+    | st.tuples(st.integers(1, 3), st.integers(1, 3))
+    | st.lists(st.integers(1, 3), min_size=2, max_size=2)
+)
+paddings = st.one_of(
+    st.integers(0, 4),
+    st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    st.tuples(
+        st.tuples(st.integers(0, 4), st.integers(0, 4)), st.tuples(st.integers(0, 4), st.integers(0, 4))
+    ),
+    st.sampled_from(["valid", "same", "same_lower", "full"]),
+)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> dict[str, Any]:
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
+    group_channels = draw(st.sampled_from([1, 1, 2, 3, 5, 17]))
+    channels = groups * group_channels
+    out_channels = groups * draw(st.sampled_from([1, 1, 2, 3, 8, 17]))
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    height, width = draw(st.integers(1, 12)), draw(st.sampled_from([2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 33]))
+    batch = draw(st.sampled_from([None, 0, 1, 1, 2, 3]))
+    return {
+        "input": (*(() if batch is None else (batch,)), channels, height, width),
+        "weight": (out_channels, group_channels, *kernel),
+        "bias": draw(st.booleans()),
+        "dtype": draw(st.sampled_from([np.float32, np.float64])),
+        "kind": draw(st.sampled_from(["normal", "small", "wide"])),
+        "seed": draw(st.integers(0, 99)),
+        "forms": draw(st.tuples(*[st.sampled_from(list(FORMS))] * 3)),
+        "options": {
+            "stride": draw(pairs),
+            "padding": draw(paddings),
+            "dilation": draw(pairs),
+            "groups": groups,
+            "padding_mode": draw(st.sampled_from(MODES)),
+            "layout": draw(st.sampled_from(["NCHW", "NHWC"])),
+        },
+        "activation": draw(st.sampled_from(ACTIVATIONS)),
+        "algorithm": draw(st.sampled_from(GENERAL + SPECIAL)),
+        "num_threads": draw(st.sampled_from([None, 1, 2])),
+        "prepared": draw(st.booleans()),
+    }
+
+
+@pytest.mark.usefixtures("isa")
+@given(convolutions())
+def test_any_convolution_is_the_reference(case: dict[str, Any]) -> None:
+    options, activation = case["options"], case["activation"]
+    input = to_layout(values(case["input"], case["dtype"], case["seed"], case["kind"]), options["layout"])
+    weight = values(case["weight"], case["dtype"], case["seed"] + 1, case["kind"])
+    bias = values(case["weight"][:1], case["dtype"], case["seed"] + 2) if case["bias"] else None
+    input = FORMS[case["forms"][0]](input)
+    weight = FORMS[case["forms"][1]](weight)
+    bias = FORMS[case["forms"][2]](bias) if bias is not None else None
+    try:
+        shape = reference.conv2d_output_shape(input.shape, weight.shape, **options)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"kernel|padding"):
+            convpool.conv2d(input, weight, bias, **options)
+        with pytest.raises(ValueError, match=r"kernel|padding"):
+            convpool.conv2d_output_shape(input.shape, weight.shape, **options)
+        return
+    assert convpool.conv2d_output_shape(input.shape, weight.shape, **options) == shape
+    got = run(
+        case["algorithm"],
+        input,
+        weight,
+        bias,
+        activation=activation,
+        num_threads=case["num_threads"],
+        **options,
+    )
+    if got is None:
+        return
+    assert got.shape == shape
+    assert got.flags.c_contiguous
+    assert got.flags.writeable
+    check_conv2d(got, input, weight, bias, activation=activation, **options)
+    if case["prepared"]:
+        layer = nn.Conv2d.from_weights(
+            weight, bias, activation=activation, algorithm=case["algorithm"], **options
+        )
+        check_conv2d(layer(input), input, weight, bias, activation=activation, **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", GENERAL + SPECIAL)
+def test_sizes_around_the_vector_widths(algorithm: str, dtype: Any, layout: str) -> None:
+    """4, 8 or 16 numbers fill a vector, up to 4 vectors a tile: what is left over must come out right too."""
+    widths = [*range(1, 20), 31, 32, 33, 47, 48, 49, 63, 64, 65, 66]
+    for width in widths:
+        for in_shape, weight_shape, groups in [
+            ((1, 2, 4, width), (3, 2, 3, 3), 1),
+            ((1, 3, 2, width), (2, 3, 1, 1), 1),
+            ((1, width, 3, 5), (2, width, 3, 3), 1),
+            ((1, 2, 3, 5), (width, 2, 3, 3), 1),
+            ((1, width, 4, 5), (width, 1, 3, 3), width),
+        ]:
+            input = to_layout(values(in_shape, dtype), layout)
+            weight, bias = values(weight_shape, dtype, 1), values(weight_shape[:1], dtype, 2)
+            options = {"padding": weight_shape[2] // 2, "groups": groups, "layout": layout}
+            got = run(algorithm, input, weight, bias, **options)
+            if got is not None:
+                check_conv2d(got, input, weight, bias, **options)
+
+
+LAYERS = {
+    "first layer": ((1, 3, 224, 224), (32, 3, 7, 7), {"stride": 2, "padding": 3}),
+    "3x3": ((2, 32, 28, 28), (48, 32, 3, 3), {"padding": 1}),
+    "3x3 stride 2": ((1, 32, 56, 56), (64, 32, 3, 3), {"padding": 1, "stride": 2}),
+    "1x1": ((1, 128, 28, 28), (64, 128, 1, 1), {}),
+    "small image": ((1, 256, 7, 7), (256, 256, 3, 3), {"padding": 1}),
+    "depthwise": ((1, 64, 56, 56), (64, 1, 5, 5), {"padding": 2, "groups": 64}),
+    "multiplier": ((1, 32, 28, 28), (64, 1, 3, 3), {"padding": "same", "groups": 32}),
+    "groups of 4": ((1, 64, 28, 28), (64, 4, 3, 3), {"padding": 1, "groups": 16}),
+    "dilated": ((1, 32, 33, 33), (32, 32, 3, 3), {"padding": 12, "dilation": 12}),
+    "image filter": ((1, 1, 270, 480), (1, 1, 15, 15), {"padding": "same", "padding_mode": "reflect"}),
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_networks(name: str, layout: str) -> None:
+    in_shape, weight_shape, options = LAYERS[name]
+    input, weight = to_layout(values(in_shape), layout), values(weight_shape, seed=1)
+    bias = values(weight_shape[:1], seed=2)
+    options = {**options, "layout": layout}
+    got = convpool.conv2d(input, weight, bias, num_threads=1, activation="relu", **options)
+    check_conv2d(got, input, weight, bias, activation="relu", **options)
+    for num_threads in (2, 3, 8):
+        again = convpool.conv2d(input, weight, bias, num_threads=num_threads, activation="relu", **options)
+        assert_same_bits(got, again)
+    layer = nn.Conv2d.from_weights(weight, bias, activation="relu", **options)
+    prepared = layer(input, num_threads=1)
+    check_conv2d(prepared, input, weight, bias, activation="relu", **options)
+    assert_same_bits(prepared, layer(input, num_threads=2))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("algorithm", GENERAL[1:] + SPECIAL)
+@pytest.mark.parametrize("groups", [1, 6])
+def test_an_image_gives_the_same_bits_in_any_batch(algorithm: str, groups: int) -> None:
+    batch, weight = values((5, 6, 19, 23)), values((12, 6 // groups, 3, 3), seed=1)
+    together = run(algorithm, batch, weight, None, 1, 1, 1, groups)
+    for i in range(len(batch)):
+        alone = run(algorithm, batch[i : i + 1], weight, None, 1, 1, 1, groups)
+        if together is not None and alone is not None:
+            assert_same_bits(together[i], alone[0])
+            assert_same_bits(together[i], run(algorithm, batch[i], weight, None, 1, 1, 1, groups))
+
+
+def test_every_call_gives_the_same_bits() -> None:
+    input, weight = values((2, 16, 30, 31)), values((24, 16, 3, 3), seed=1)
+    first = convpool.conv2d(input, weight, padding=1)
+    for _ in range(5):
+        assert_same_bits(first, convpool.conv2d(input, weight, padding=1))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("argument", ["input", "weight", "bias"])
+def test_any_form_in_memory_gives_what_a_copy_gives(form: str, argument: str) -> None:
+    for dtype in (np.float32, np.float64):
+        arrays = {
+            "input": values((2, 4, 9, 18), dtype),
+            "weight": values((6, 4, 3, 3), dtype, 1),
+            "bias": values((6,), dtype, 2),
+        }
+        arrays[argument] = FORMS[form](arrays[argument])
+        before = arrays[argument].tobytes()
+        got = convpool.conv2d(**arrays, padding=1, stride=(1, 2))
+        check_conv2d(got, **arrays, padding=1, stride=(1, 2))
+        copies = {name: plain(array) for name, array in arrays.items()}
+        np.testing.assert_allclose(
+            got, convpool.conv2d(**copies, padding=1, stride=(1, 2)), rtol=1e-4, atol=1e-4
+        )
+        assert arrays[argument].tobytes() == before
+
+
+def test_strides_of_axes_of_size_one_mean_nothing() -> None:
+    memory = np.arange(400, dtype=np.float32)
+    input = np.lib.stride_tricks.as_strided(memory, (1, 1, 5, 6), (7, 13, 24, 4))
+    weight = np.lib.stride_tricks.as_strided(memory, (1, 1, 3, 3), (5, 2**40, 12, 4))
+    check_conv2d(convpool.conv2d(input, weight), input, weight)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("form", OUT_FORMS)
+def test_out_takes_the_result(form: str, layout: str) -> None:
+    input, weight, bias = values((2, 5, 9, 18)), values((6, 5, 3, 3), seed=1), values((6,), seed=2)
+    input = to_layout(input, layout)
+    for algorithm in GENERAL + SPECIAL:
+        fresh = run(algorithm, input, weight, bias, padding=1, layout=layout)
+        if fresh is None:
+            continue
+        out = FORMS[form](np.full(fresh.shape, np.nan, np.float32))
+        surroundings = out.base.copy() if form in ("every second", "inside a larger one") else None
+        result = convpool.conv2d(input, weight, bias, padding=1, layout=layout, algorithm=algorithm, out=out)
+        assert result is out
+        check_conv2d(result, input, weight, bias, padding=1, layout=layout)
+        if surroundings is not None:
+            out[...] = np.nan
+            np.testing.assert_array_equal(out.base, surroundings)
+
+
+def test_out_may_be_another_part_of_the_same_memory() -> None:
+    joint = values((1, 6, 8, 8))
+    input, out = joint[:, :4], joint[:, 4:]
+    before, weight = input.copy(), values((2, 4, 3, 3), seed=1)
+    assert convpool.conv2d(input, weight, padding=1, out=out) is out
+    check_conv2d(out, before, weight, padding=1)
+    interleaved = values((1, 2, 8, 16))
+    weight = values((2, 2, 1, 1), seed=1)
+    convpool.conv2d(interleaved[..., ::2], weight, out=interleaved[..., 1::2])
+    check_conv2d(interleaved[..., 1::2], interleaved[..., ::2], weight)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation: str | None, dtype: Any) -> None:
+    x = np.concatenate(
+        [np.linspace(-120, 120, 997), [0.0, -0.0, 3.0, -3.0, 6.0, 1e-30, -1e-30, 1e5, -1e5]]
+    ).astype(dtype)
+    got = convpool.conv2d(x.reshape(1, 1, -1), np.ones((1, 1, 1, 1), dtype), activation=activation)
+    check_conv2d(got, x.reshape(1, 1, -1), np.ones((1, 1, 1, 1), dtype), activation=activation)
+    special = np.array([[[np.nan, np.inf, -np.inf]]], dtype)
+    got = convpool.conv2d(special, np.ones((1, 1, 1, 1), dtype), activation=activation)
+    assert np.isnan(got[0, 0, 0])
+    if activation is not None and activation != "sigmoid":
+        assert got[0, 0, 1] == (6 if activation == "relu6" else np.inf)
+    if activation in ("relu", "relu6", "sigmoid"):
+        assert 0 <= got[0, 0, 2] < np.finfo(dtype).tiny
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("padding_mode", MODES)
+@pytest.mark.parametrize("algorithm", GENERAL + SPECIAL)
+def test_nan_and_inf_reach_the_windows_that_cover_them(algorithm: str, padding_mode: str) -> None:
+    for in_shape, weight_shape, groups in [
+        ((2, 4, 13, 21), (5, 4, 3, 3), 1),
+        ((1, 16, 10, 17), (16, 1, 3, 3), 16),
+        ((1, 3, 9, 40), (20, 3, 5, 5), 1),
+        ((1, 20, 8, 16), (20, 20, 1, 1), 1),
+    ]:
+        for layout in ("NCHW", "NHWC"):
+            weight = values(weight_shape, seed=1)
+            for special in (np.nan, np.inf, -np.inf):
+                for position in [(0, 0, 0, 0), (0, 2, 5, 7), (-1, -1, -1, -1), (0, 1, 7, 15)]:
+                    input = values(in_shape)
+                    input[position] = special
+                    input = to_layout(input, layout)
+                    options = {
+                        "padding": weight_shape[2] // 2,
+                        "groups": groups,
+                        "padding_mode": padding_mode,
+                    }
+                    got = run(algorithm, input, weight, None, layout=layout, **options)
+                    if got is None:
+                        continue
+                    expected = reference.conv2d(input, weight, layout=layout, **options)
+                    assert_same_specials(got, expected)
+
+
+def test_infinities_of_both_signs_make_nan() -> None:
+    input = np.ones((1, 5, 9), np.float32)
+    input[0, 2, 3], input[0, 2, 5] = np.inf, -np.inf
+    for algorithm in GENERAL:
+        got = convpool.conv2d(input, np.ones((1, 1, 3, 3), np.float32), algorithm=algorithm)
+        expected = reference.conv2d(input, np.ones((1, 1, 3, 3)))
+        assert np.isnan(expected).any()
+        assert_same_specials(got, expected)
+
+
+def test_an_empty_batch_gives_an_empty_result() -> None:
+    for algorithm in GENERAL:
+        got = convpool.conv2d(np.zeros((0, 3, 8, 9), np.float32), values((4, 3, 3, 3)), algorithm=algorithm)
+        assert got.shape == (0, 4, 6, 7)
+        assert got.dtype == np.float32
+
+
+@pytest.mark.usefixtures("isa")
+def test_auto_is_about_as_exact_as_the_plain_sum() -> None:
+    for in_shape, weight_shape in [
+        ((1, 256, 14, 14), (64, 256, 3, 3)),
+        ((1, 64, 28, 28), (64, 64, 3, 3)),
+        ((1, 512, 7, 7), (128, 512, 1, 1)),
+        ((1, 8, 40, 40), (8, 8, 7, 7)),
+    ]:
+        input, weight = values(in_shape), values(weight_shape, seed=1)
+        expected = reference.conv2d(input, weight, padding="same")
+
+        def error(
+            algorithm: str, input: Any = input, weight: Any = weight, expected: Any = expected
+        ) -> float:
+            got = convpool.conv2d(input, weight, padding="same", algorithm=algorithm)
+            return float(np.sqrt(np.mean((got - expected) ** 2)))
+
+        assert error("auto") <= 4 * error("naive")
+
+
+def test_other_libraries_arrays() -> None:
+    weight = values((2, 3, 3, 3), seed=1)
+    data = values((3, 8, 8))
+
+    class WithArray:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return data
+
+    class WithDLPack:
+        def __dlpack__(self, **options: Any) -> Any:
+            return data.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> Any:
+            return data.__dlpack_device__()
+
+    expected = convpool.conv2d(data, weight)
+    for other in (WithArray(), WithDLPack(), memoryview(data), data.view(np.memmap)):
+        assert_same_bits(convpool.conv2d(other, weight), expected)
+
+
+def test_which_isa_ran(isa: str) -> None:
+    """A fused multiply-add keeps the product's last bits, two instructions don't: the result tells which ones
+    ran.
+
+    (1 + 2**-12)**2 is 1 + 2**-11 + 2**-24, which float32 rounds to 1 + 2**-11; minus 1 that leaves 2**-11,
+    fused 2**-11 + 2**-24. It shows when the product is added to a sum that already has the -1, so the two are
+    put into every two of 8 channels: kernels sum in different orders.
+    """
+    results = set()
+    for i in range(8):
+        for j in range(8):
+            if i != j:
+                input, weight = np.zeros((8, 4, 32), np.float32), np.ones((16, 8, 1, 1), np.float32)
+                input[i], weight[:, i], input[j] = 1 + 2.0**-12, 1 + 2.0**-12, -1
+                results.update(np.unique(convpool.conv2d(input, weight, algorithm="implicit_gemm")).tolist())
+    separate, fused = 2.0**-11, 2.0**-11 + 2.0**-24
+    assert results <= {separate, fused}
+    assert (fused in results) == (isa != "sse2")
+    assert convpool.show_config(mode="dicts")["isa"] == isa
+    assert convpool.isa() == isa

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convpool
+from arrays import FORMS, OUT_FORMS, values
+from comparison import assert_same_bits, assert_same_specials, check_avg_pool2d, plain
+from convpool import reference
+
+
+def to_layout(array: Any, layout: str) -> Any:
+    return array if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(array, -3, -1))
+
+
+def check_max_pool2d(input: Any, *args: Any, num_threads: int | None = None, **options: Any) -> None:
+    """Values and indices must be the reference's to the bit, and the same without indices."""
+    expected, expected_indices = reference.max_pool2d(plain(input), *args, return_indices=True, **options)
+    alone = convpool.max_pool2d(input, *args, num_threads=num_threads, **options)
+    got, indices = convpool.max_pool2d(input, *args, return_indices=True, num_threads=num_threads, **options)
+    for result in (alone, got):
+        assert result.dtype == expected.dtype
+        assert result.flags.c_contiguous
+        np.testing.assert_array_equal(result, expected)  # any NaN for a NaN, either zero for a zero
+    assert indices.dtype == np.int64
+    assert indices.flags.c_contiguous
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+pairs = st.one_of(
+    st.integers(1, 4),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.lists(st.integers(1, 4), min_size=2, max_size=2),
+)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def paddings(effective: list[int]) -> st.SearchStrategy[Any]:
+    """Mostly what the kernel allows, in every form."""
+    height, width = (size // 2 for size in effective)
+    sides = [st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)) for size in effective]
+    return st.one_of(
+        st.integers(0, min(height, width)),
+        st.tuples(st.integers(0, height), st.integers(0, width)),
+        st.tuples(*sides),
+        st.sampled_from(["valid", "same", "same_lower", "full"]),
+        st.integers(0, 4),
+    )
+
+
+@st.composite
+def poolings(draw: st.DrawFn) -> dict[str, Any]:
+    batch = draw(st.sampled_from([None, 0, 1, 1, 2]))
+    channels = draw(st.sampled_from([1, 1, 2, 3, 4, 9, 17]))
+    height, width = draw(st.integers(2, 12)), draw(st.sampled_from([2, 3, 4, 5, 7, 8, 9, 16, 17, 18]))
+    kernel, dilation = draw(pairs), draw(st.just(1) | pairs)
+    effective = [d * (k - 1) + 1 for k, d in zip(pair(kernel), pair(dilation), strict=True)]
+    return {
+        "shape": (*(() if batch is None else (batch,)), channels, height, width),
+        "kernel_size": kernel,
+        "stride": draw(st.none() | st.just(()) | pairs),
+        "padding": draw(paddings(effective)),
+        "dilation": dilation,
+        "ceil_mode": draw(st.booleans()),
+        "layout": draw(st.sampled_from(["NCHW", "NHWC"])),
+        "dtype": draw(st.sampled_from([np.float32, np.float64])),
+        "kind": draw(st.sampled_from(["normal", "small", "wide"])),
+        "seed": draw(st.integers(0, 99)),
+        "form": draw(st.sampled_from(list(FORMS))),
+        "specials": draw(st.lists(st.sampled_from([np.nan, np.inf, -np.inf]), max_size=6)),
+        "num_threads": draw(st.sampled_from([None, 1, 2])),
+    }
+
+
+def prepare(case: dict[str, Any]) -> tuple[Any, tuple[Any, ...] | None]:
+    """The input of a case, and the result's shape, or None where the arguments are refused."""
+    input = to_layout(values(case["shape"], case["dtype"], case["seed"], case["kind"]), case["layout"])
+    args = [case[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")]
+    try:
+        shape = reference.pool2d_output_shape(input.shape, *args, layout=case["layout"])
+    except ValueError:
+        with pytest.raises(ValueError, match=r"kernel|padding"):
+            convpool.pool2d_output_shape(input.shape, *args, layout=case["layout"])
+        return input, None
+    assert convpool.pool2d_output_shape(input.shape, *args, layout=case["layout"]) == shape
+    return input, shape
+
+
+@pytest.mark.usefixtures("isa")
+@given(poolings())
+def test_any_max_pooling_is_the_reference(case: dict[str, Any]) -> None:
+    input, shape = prepare(case)
+    args = [case[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")]
+    if shape is None:
+        with pytest.raises(ValueError, match=r"kernel|padding"):
+            convpool.max_pool2d(input, *args, layout=case["layout"])
+        return
+    if input.size:
+        where = np.random.default_rng(case["seed"]).integers(0, input.size, len(case["specials"]))
+        input.reshape(-1)[where] = case["specials"]
+    with np.errstate(invalid="ignore"):
+        input = FORMS[case["form"]](input)
+    check_max_pool2d(input, *args, layout=case["layout"], num_threads=case["num_threads"])
+
+
+@pytest.mark.usefixtures("isa")
+@given(
+    poolings(),
+    st.booleans(),
+    st.sampled_from([None, None, 1, 7, -3]),
+)
+def test_any_average_pooling_is_the_reference(
+    case: dict[str, Any], count_include_pad: bool, divisor_override: int | None
+) -> None:
+    input, shape = prepare(case)
+    args = [case[name] for name in ("kernel_size", "stride", "padding", "ceil_mode")]
+    args += [count_include_pad, divisor_override]
+    options = {"dilation": case["dilation"], "layout": case["layout"]}
+    if shape is None:
+        with pytest.raises(ValueError, match=r"kernel|padding"):
+            convpool.avg_pool2d(input, *args, **options)
+        return
+    input = FORMS[case["form"]](input)
+    got = convpool.avg_pool2d(input, *args, num_threads=case["num_threads"], **options)
+    assert got.shape == shape
+    assert got.flags.c_contiguous
+    check_avg_pool2d(got, input, pair(case["kernel_size"]), *args[1:], **options)
+    if input.size:
+        input = to_layout(values(case["shape"], case["dtype"], case["seed"]), case["layout"])
+        where = np.random.default_rng(case["seed"]).integers(0, input.size, len(case["specials"]))
+        input.reshape(-1)[where] = case["specials"]
+        assert_same_specials(
+            convpool.avg_pool2d(input, *args, **options), reference.avg_pool2d(input, *args, **options)
+        )
+
+
+WINDOWS = {
+    "2x2": {"kernel_size": 2},
+    "3x3 stride 1": {"kernel_size": 3, "stride": 1, "padding": 1},
+    "3x3 stride 2": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "2x3 stride 1x3": {"kernel_size": (2, 3), "stride": (1, 3)},
+    "5x5 stride 1": {"kernel_size": 5, "stride": 1, "padding": 2},
+    "ceil": {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+    "dilated": {"kernel_size": 2, "stride": 1, "dilation": 2},
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_sizes_around_the_vector_widths(window: str, dtype: Any, layout: str) -> None:
+    options = {**WINDOWS[window], "layout": layout}
+    for size in [*range(3, 20), 31, 32, 33, 34, 63, 64, 65, 66, 67]:
+        for shape in [(1, 5, size), (size, 4, 5)]:
+            input = to_layout(values(shape, dtype, kind="small"), layout)
+            check_max_pool2d(input, **options)
+            check_avg_pool2d(
+                convpool.avg_pool2d(input, **options),
+                input,
+                options["kernel_size"],
+                **{k: v for k, v in options.items() if k != "kernel_size"},
+            )
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((2, 32, 64, 65), {"kernel_size": 3, "stride": 2, "padding": 1}),
+        ((1, 64, 57, 57), {"kernel_size": 2}),
+        ((1, 16, 40, 40), {"kernel_size": 13, "stride": 1, "padding": 6}),
+        ((1, 3, 100, 90), {"kernel_size": 31, "stride": 1, "padding": 15}),
+        ((4, 100, 7, 7), {"kernel_size": 7}),
+    ],
+)
+def test_the_same_bits_for_any_number_of_threads(shape: Any, options: Any, layout: str) -> None:
+    input = to_layout(values(shape), layout)
+    options = {**options, "layout": layout}
+    most, where = convpool.max_pool2d(input, return_indices=True, num_threads=1, **options)
+    mean = convpool.avg_pool2d(input, num_threads=1, **options)
+    tap_count = pair(options["kernel_size"])
+    check_avg_pool2d(mean, input, tap_count, **{k: v for k, v in options.items() if k != "kernel_size"})
+    for num_threads in (2, 3, 8):
+        again, where_again = convpool.max_pool2d(
+            input, return_indices=True, num_threads=num_threads, **options
+        )
+        assert_same_bits(most, again)
+        assert_same_bits(where, where_again)
+        assert_same_bits(most, convpool.max_pool2d(input, num_threads=num_threads, **options))
+        assert_same_bits(mean, convpool.avg_pool2d(input, num_threads=num_threads, **options))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_large_windows(layout: str) -> None:
+    input = values((2, 40, 45), seed=3)
+    input[0, 20, 22], input[1, 3, 44] = np.nan, np.inf
+    input = to_layout(input, layout)
+    for options in (
+        {"kernel_size": 21, "stride": 1, "padding": 10},
+        {"kernel_size": (40, 45)},
+        {"kernel_size": (1, 33)},
+    ):
+        check_max_pool2d(input, layout=layout, **options)
+        got = convpool.avg_pool2d(input, layout=layout, **options)
+        assert_same_specials(got, reference.avg_pool2d(input, layout=layout, **options))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_ties_take_the_lowest_index_and_nan_the_last(layout: str) -> None:
+    for dtype in (np.float32, np.float64):
+        for window in WINDOWS.values():
+            for seed in range(4):
+                input = np.random.default_rng(seed).integers(0, 2, (2, 9, 37)).astype(dtype)
+                check_max_pool2d(to_layout(input, layout), layout=layout, **window)
+                input[input == 1] = np.nan
+                check_max_pool2d(to_layout(input, layout), layout=layout, **window)
+                input[input == 0] = -np.inf
+                check_max_pool2d(to_layout(input, layout), layout=layout, **window)
+
+
+def test_minus_infinity_alone_gives_the_first_position_inside() -> None:
+    values_, indices = convpool.max_pool2d(np.full((1, 3, 3), -np.inf), 2, 1, 1, return_indices=True)
+    assert (values_ == -np.inf).all()
+    assert indices.tolist() == [[[0, 0, 1, 2], [0, 0, 1, 2], [3, 3, 4, 5], [6, 6, 7, 8]]]
+
+
+def test_divisor_rules() -> None:
+    """The last window of each axis reaches one beyond the padding, which no rule counts."""
+    input = np.ones((1, 4, 4))
+    args = (3, 2, 1, True)
+    assert convpool.avg_pool2d(input, *args)[0].tolist() == reference.avg_pool2d(input, *args)[0].tolist()
+    np.testing.assert_allclose(
+        convpool.avg_pool2d(input, *args)[0], np.outer([2 / 3, 1, 1 / 2], [2 / 3, 1, 1 / 2]), rtol=1e-15
+    )
+    np.testing.assert_allclose(convpool.avg_pool2d(input, *args, False), np.ones((1, 3, 3)), rtol=1e-15)
+    np.testing.assert_allclose(
+        convpool.avg_pool2d(input, *args, True, 2)[0], np.outer([2, 3, 1], [2, 3, 1]) / 2, rtol=1e-15
+    )
+
+
+def test_an_average_does_not_drift_after_a_large_value() -> None:
+    input = np.ones((1, 1, 4000), np.float32)
+    input[0, 0, 5] = 1e7
+    got = convpool.avg_pool2d(input, (1, 9), 1)
+    assert (got[0, 0, 6:] == 1).all()
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_any_form_in_memory_gives_what_a_copy_gives(form: str, layout: str) -> None:
+    for dtype in (np.float32, np.float64):
+        input = FORMS[form](to_layout(values((2, 5, 9, 18), dtype), layout))
+        for window in WINDOWS.values():
+            copy = plain(input)
+            assert_same_bits(
+                convpool.max_pool2d(input, layout=layout, **window),
+                convpool.max_pool2d(copy, layout=layout, **window),
+            )
+            np.testing.assert_allclose(
+                convpool.avg_pool2d(input, layout=layout, **window),
+                convpool.avg_pool2d(copy, layout=layout, **window),
+                rtol=1e-5,
+                atol=1e-6,
+            )
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("form", OUT_FORMS)
+def test_out_takes_the_result(form: str, layout: str) -> None:
+    input = to_layout(values((2, 5, 9, 18)), layout)
+    for window in WINDOWS.values():
+        fresh, indices = convpool.max_pool2d(input, layout=layout, return_indices=True, **window)
+        out = FORMS[form](np.full(fresh.shape, np.nan, np.float32))
+        assert convpool.max_pool2d(input, layout=layout, out=out, **window) is out
+        np.testing.assert_array_equal(out, fresh)
+        out[...] = np.nan
+        result, again = convpool.max_pool2d(input, layout=layout, out=out, return_indices=True, **window)
+        assert result is out
+        np.testing.assert_array_equal(out, fresh)
+        assert_same_bits(again, indices)
+        out[...] = np.nan
+        assert convpool.avg_pool2d(input, layout=layout, out=out, **window) is out
+        np.testing.assert_allclose(
+            out, reference.avg_pool2d(input, layout=layout, **window), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_an_empty_batch_gives_an_empty_result() -> None:
+    input = np.zeros((0, 3, 8, 9), np.float32)
+    most, indices = convpool.max_pool2d(input, 2, return_indices=True)
+    assert most.shape == indices.shape == convpool.avg_pool2d(input, 2).shape == (0, 3, 4, 4)
+    assert indices.dtype == np.int64
