@@ -121,9 +121,9 @@ void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias
     copy_elements<T>(weight, plain.view(), threads);
     weight_data = plain.view().data;
   }
-  const int lanes = table_of<T>(isa).lanes;
-  const Workspace packed(static_cast<std::size_t>(packed_elements<T>(choice.form, g, lanes)) * sizeof(T));
-  const Weights<T> weights = pack_weights<T>(choice.form, g, lanes, weight_data, bias, packed.as<T>(), threads);
+  const auto& kernels = table_of<T>(isa);
+  const Workspace packed(static_cast<std::size_t>(packed_elements<T>(choice.form, g, kernels)) * sizeof(T));
+  const Weights<T> weights = pack_weights<T>(choice.form, g, kernels, weight_data, bias, packed.as<T>(), threads);
   run_on(choice, g, input, weights, output, params.activation, threads, isa);
 }
 
@@ -147,9 +147,9 @@ struct Conv2dPlan<T>::State {
   const Weights<T>& weights_in(WeightForm form, const Conv2dGeometry& g, int threads) {
     Packed& p = packed[static_cast<std::size_t>(form)];
     std::call_once(p.once, [&] {
-      const int lanes = table_of<T>(*isa).lanes;
-      p.memory = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g, lanes)) * sizeof(T));
-      p.weights = pack_weights<T>(form, g, lanes, weight.view().data, has_bias ? bias.as<T>() : nullptr,
+      const auto& kernels = table_of<T>(*isa);
+      p.memory = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g, kernels)) * sizeof(T));
+      p.weights = pack_weights<T>(form, g, kernels, weight.view().data, has_bias ? bias.as<T>() : nullptr,
                                   p.memory.template as<T>(), threads);
     });
     return p.weights;

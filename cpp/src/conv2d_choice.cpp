@@ -14,7 +14,7 @@ using std::int64_t;
 
 /// Costs are in vector FMAs for each one that the arithmetic needs; 1 is the peak.
 struct Cost {
-  double channels_in_vectors, pixels_in_vectors, patches;
+  double channels_in_vectors, pixels_in_vectors, patches, winograd;
 };
 
 double waste(int64_t used, int64_t lanes) {
@@ -45,6 +45,21 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, Weights
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 6 * piece / static_cast<double>(kg));
+  // 36 products for 144. A vector of channels of a tile takes about 300 operations each way; weights come from beyond
+  // the L2 cache at about 5 cycles a vector, for as many products as there are tiles.
+  const std::int64_t tiles_in_plane = ceil_div(g.h.out, 4) * ceil_div(g.w.out, 4);
+  const double tiles = static_cast<double>(g.batch * tiles_in_plane);
+  const double tile_waste = 16 * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
+  const TileShape winograd_tile =
+      choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
+  cost.winograd = tile_waste * (0.25 * waste(kg, lanes) * std::max(tile_cost(winograd_tile), 5 / tiles) +
+                                2.2 / static_cast<double>(kg) +
+                                2.2 * waste(g.group_channels(), lanes) / static_cast<double>(g.group_channels()));
+  if (weights == WeightsAre::packed_each_call) {
+    // Measured; what leaves the last cache costs about three times as much.
+    const double packed_bytes = 36.0 * sizeof(T) * static_cast<double>(g.group_channels() * g.out_channels);
+    cost.winograd += (packed_bytes < 16e6 ? 1.5 : 4.7) * static_cast<double>(lanes) / pixels;
+  }
   return cost;
 }
 
@@ -82,6 +97,12 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
                 "one input channel for each output channel");
   }
   const Cost cost = estimate(g, kernels, weights);
+  const double best_other = out_channels_last
+                                ? cost.channels_in_vectors
+                                : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
+  if (why_not(Algorithm::winograd, g).empty() && cost.winograd < 0.9 * best_other) {
+    return make(Algorithm::winograd, false, "a 3x3 kernel with channels enough to pay for the transforms");
+  }
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");
   if (cost.patches < 0.9 * std::min(cost.channels_in_vectors, cost.pixels_in_vectors)) {
     return make(Algorithm::implicit_gemm, false, "few pixels in a row, and weights that are used once");

@@ -1,11 +1,10 @@
 #include "conv2d_weights.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "parallel.hpp"
 #include "tiling.hpp"
-#include "winograd_weights.hpp"
+#include "workspace.hpp"
 
 namespace convpool {
 namespace {
@@ -17,64 +16,71 @@ std::int64_t padded_out_channels(WeightForm form, const Conv2dGeometry& g, int l
 }
 
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
-  return form == WeightForm::winograd ? 36 * g.group_channels() : g.reduction();
+  return form == WeightForm::winograd ? 36 * winograd_element_pitch(g, 1) : g.reduction();
 }
 
-template <class T>
-void pack_channel_vectors(const Conv2dGeometry& g, int lanes, const T* weight, T* to, int threads) {
+/// Calls use(task, first channel, channels, rows) for all output channels, a vector at a time, and a few input
+/// channels: rows of `lanes` output channels, one for each input channel and tap, zeros where there is no such output
+/// channel.
+template <class T, class Use>
+void for_each_transposed(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, int threads,
+                         Use&& use) {
+  const int lanes = kernels.lanes;
   const std::int64_t vectors = ceil_div(g.group_out_channels(), lanes);
-  parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int) {
+  // A multiple of reduction_block or a divisor of it, about 300 rows.
+  std::int64_t step = reduction_block;
+  while (step > 1 && step * g.taps() > 300) step /= 2;
+  const SlottedWorkspace<T> scratch(step * g.taps() * lanes, threads);
+  parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int thread) {
     const std::int64_t group = task / vectors, first = task % vectors * lanes;
     const std::int64_t width = std::min<std::int64_t>(lanes, g.group_out_channels() - first);
-    const T* from = weight + (group * g.group_out_channels() + first) * g.reduction();
-    T* out = to + task * g.reduction() * lanes;
-    for (std::int64_t block = 0; block < g.group_channels(); block += reduction_block) {
-      const std::int64_t block_end = std::min(g.group_channels(), block + reduction_block);
-      for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
-        for (std::int64_t c = block; c < block_end; ++c) {
-          for (std::int64_t k = 0; k < width; ++k) out[k] = from[k * g.reduction() + c * g.taps() + tap];
-          std::fill(out + width, out + lanes, T(0));
-          out += lanes;
-        }
-      }
+    const T* const from = weight + (group * g.group_out_channels() + first) * g.reduction();
+    T* const rows = scratch.slot(thread);
+    for (std::int64_t c = 0; c < g.group_channels(); c += step) {
+      const std::int64_t channels = std::min(step, g.group_channels() - c);
+      if (width < lanes) std::fill_n(rows, channels * g.taps() * lanes, T(0));
+      kernels.transpose(from + c * g.taps(), g.reduction(), width, channels * g.taps(), rows, lanes);
+      use(task, c, channels, rows);
     }
   });
 }
 
 template <class T>
-void pack_winograd(const Conv2dGeometry& g, int lanes, const T* weight, T* to, int threads) {
-  const std::int64_t vectors = ceil_div(g.group_out_channels(), lanes), channels = g.group_channels();
-  const std::int64_t element_pitch = vectors * channels * lanes;
-  parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int) {
-    const std::int64_t group = task / vectors, v = task % vectors;
-    for (std::int64_t c = 0; c < channels; ++c) {
-      for (std::int64_t lane = 0; lane < lanes; ++lane) {
-        T* const out = to + group * 36 * element_pitch + (v * channels + c) * lanes + lane;
-        std::array<double, 36> transformed{};
-        if (const std::int64_t k = v * lanes + lane; k < g.group_out_channels()) {
-          const T* const from = weight + ((group * g.group_out_channels() + k) * channels + c) * 9;
-          std::array<double, 9> kernel;
-          std::copy(from, from + 9, kernel.begin());
-          transformed = winograd_weight(kernel);
+void pack_channel_vectors(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, T* to,
+                          int threads) {
+  const std::int64_t lanes = kernels.lanes;
+  for_each_transposed(
+      g, kernels, weight, threads, [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows) {
+        const std::int64_t block = first / reduction_block * reduction_block;
+        for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
+          T* const out = to + (task * g.reduction() + reduction_index(g, block, 0, tap) + first - block) * lanes;
+          kernels.pad_rows({rows + tap * lanes, g.taps() * lanes, out, lanes, channels, 0, lanes, lanes, T(0)});
         }
-        for (std::int64_t e = 0; e < 36; ++e) out[e * element_pitch] = static_cast<T>(transformed[static_cast<std::size_t>(e)]);
-      }
-    }
-  });
+      });
+}
+
+template <class T>
+void pack_winograd(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, T* to, int threads) {
+  const std::int64_t lanes = kernels.lanes, pitch = winograd_element_pitch(g, lanes);
+  for_each_transposed(g, kernels, weight, threads,
+                      [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows) {
+                        kernels.winograd_weight(rows, channels, to + task * 36 * pitch + first * lanes, pitch);
+                      });
 }
 
 }  // namespace
 
 template <class T>
-std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, int lanes) {
+std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   if (form == WeightForm::plain) return 0;
-  return padded_out_channels(form, g, lanes) * (packed_per_channel(form, g) + 1);
+  return padded_out_channels(form, g, kernels.lanes) * (packed_per_channel(form, g) + 1);
 }
 
 template <class T>
-Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, const T* weight, const T* bias, T* to,
-                        int threads) {
+Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
+                        const T* bias, T* to, int threads) {
   if (form == WeightForm::plain) return {weight, bias, weight};
+  const int lanes = kernels.lanes;
   const std::int64_t padded = padded_out_channels(form, g, lanes);
   T* packed_bias = to + padded * packed_per_channel(form, g);
   std::fill(packed_bias, packed_bias + padded, T(0));
@@ -87,9 +93,9 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, con
     return {to, packed_bias, weight};
   }
   if (form == WeightForm::winograd) {
-    pack_winograd(g, lanes, weight, to, threads);
+    pack_winograd(g, kernels, weight, to, threads);
   } else {
-    pack_channel_vectors(g, lanes, weight, to, threads);
+    pack_channel_vectors(g, kernels, weight, to, threads);
   }
   if (bias != nullptr) {
     const std::int64_t kg = g.group_out_channels();
@@ -100,10 +106,12 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, con
   return {to, packed_bias, weight};
 }
 
-template std::int64_t packed_elements<float>(WeightForm, const Conv2dGeometry&, int);
-template std::int64_t packed_elements<double>(WeightForm, const Conv2dGeometry&, int);
-template Weights<float> pack_weights(WeightForm, const Conv2dGeometry&, int, const float*, const float*, float*, int);
-template Weights<double> pack_weights(WeightForm, const Conv2dGeometry&, int, const double*, const double*, double*,
-                                      int);
+#define CONVPOOL_INSTANTIATE(T)                                                                                     \
+  template std::int64_t packed_elements<T>(WeightForm, const Conv2dGeometry&, const kernels::Table<T>&);            \
+  template Weights<T> pack_weights(WeightForm, const Conv2dGeometry&, const kernels::Table<T>&, const T*, const T*, \
+                                   T*, int);
+CONVPOOL_INSTANTIATE(float)
+CONVPOOL_INSTANTIATE(double)
+#undef CONVPOOL_INSTANTIATE
 
 }  // namespace convpool

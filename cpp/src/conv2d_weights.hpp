@@ -18,13 +18,19 @@ inline std::int64_t reduction_index(const Conv2dGeometry& g, std::int64_t block_
   return block_begin * g.taps() + (i * g.w.kernel + j) * block;
 }
 
+/// From one of the 36 elements to the next in winograd form. One vector more than the channels take: 36 rows of 2^n
+/// bytes would all fall into the same sets of the caches while they are written.
+inline std::int64_t winograd_element_pitch(const Conv2dGeometry& g, std::int64_t lanes) {
+  return (g.group_channels() + 1) * lanes;
+}
+
 /// Elements that a form takes, with the bias behind the weights.
 template <class T>
-std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, int lanes);
+std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels);
 
 /// Packs contiguous (K, C/groups, kH, kW) weights and a bias (null: zeros) into `to`, of packed_elements().
 template <class T>
-Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, int lanes, const T* weight, const T* bias, T* to,
-                        int threads);
+Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
+                        const T* bias, T* to, int threads);
 
 }  // namespace convpool

@@ -55,9 +55,10 @@ void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& fro
 /// Where the padded rows of a plane go, taken apart by the stride: element x of a row, counted from `first`, stands at
 /// (x % phases) * phase_pitch + x / phases. Results that are neighbours then read neighbours, for every tap.
 struct PhasedRows {
-  std::int64_t first;        ///< column of element 0, counted in the unpadded input
-  std::int64_t phases;       ///< the horizontal stride
-  std::int64_t phase_pitch;  ///< elements reserved for a phase of a row: whole cache lines, so that vectors start on them
+  std::int64_t first;   ///< column of element 0, counted in the unpadded input
+  std::int64_t phases;  ///< the horizontal stride
+  std::int64_t
+      phase_pitch;  ///< elements reserved for a phase of a row: whole cache lines, so that vectors start on them
 
   /// For the outputs [begin, begin + count) along the axis, `count` rounded up by the caller to what is read.
   PhasedRows(const Axis& w, std::int64_t begin, std::int64_t count)

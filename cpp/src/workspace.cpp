@@ -9,7 +9,7 @@ namespace convpool {
 namespace {
 
 constexpr std::size_t alignment = 64;
-constexpr std::size_t largest_kept = std::size_t{16} << 20;
+constexpr std::size_t largest_kept = std::size_t{64} << 20;
 
 struct Block {
   void* data = nullptr;

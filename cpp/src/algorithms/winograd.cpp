@@ -1,14 +1,15 @@
 // Winograd's F(4x4, 3x3): 36 products for 16 results of a 3x3 kernel, instead of 144.
 //
-// A block of tiles (4x4 pixels, counted across images and rows) is transformed for all its channels; then, for each few vectors
-// of output channels, the 36 elements are multiplied by the transformed weights, each as tiles x channels, and transformed back
-// at once, while the products are in the cache. A tile that holds a NaN or an infinity would spread it over all its results:
-// those tiles are found by their results and done again by the definition.
+// A block of tiles (4x4 pixels, counted across images and rows) is transformed for all its channels; then, for each few
+// vectors of output channels, the 36 elements are multiplied by the transformed weights, each as tiles x channels, and
+// transformed back at once, while the products are in the cache. A tile that holds a NaN or an infinity would spread it
+// over all its results: those tiles are found by their results and done again by the definition.
 
 #include <algorithm>
 #include <limits>
 
 #include "conv2d_algorithm.hpp"
+#include "conv2d_weights.hpp"
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
@@ -21,7 +22,8 @@ namespace {
 using std::int64_t;
 
 constexpr int64_t tile_size = 4, window = 6;
-/// Tiles transformed together: their 36 elements of all channels should fit the L2 cache beside the weights of an element.
+/// Tiles transformed together: their 36 elements of all channels should fit the L2 cache beside the weights of an
+/// element.
 constexpr int64_t transformed_bytes = 768 << 10;
 constexpr int64_t least_tiles = 28, most_tiles = 64;
 /// Neighbouring tiles that share a transposed strip of the input.
@@ -120,7 +122,8 @@ class Winograd {
   void copy_strip(const Task& t, const Run& run, int64_t c, int64_t pixels) const {
     const int64_t channels = std::min(lanes_, g_.group_channels() - c);
     const int64_t left = g_.w.start(run.column * tile_size);
-    const int64_t begin = std::clamp<int64_t>(-left, 0, pixels), end = std::clamp<int64_t>(g_.w.in - left, begin, pixels);
+    const int64_t begin = std::clamp<int64_t>(-left, 0, pixels),
+                  end = std::clamp<int64_t>(g_.w.in - left, begin, pixels);
     const TensorView<const T>& in = run_.input;
     const T* const image = in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1);
     for (int64_t i = 0; i < window; ++i) {
@@ -135,8 +138,8 @@ class Winograd {
       if (in.stride(3) == 1) {
         run_.kernels.transpose(row + left + begin, in.stride(1), channels, end - begin, strip + begin * lanes_, lanes_);
       } else if (in.stride(1) == 1) {
-        run_.kernels.pad_rows({row + (left + begin) * in.stride(3), in.stride(3), strip + begin * lanes_, lanes_, end - begin,
-                               0, channels, channels, T(0)});
+        run_.kernels.pad_rows({row + (left + begin) * in.stride(3), in.stride(3), strip + begin * lanes_, lanes_,
+                               end - begin, 0, channels, channels, T(0)});
       } else {
         for (int64_t x = begin; x < end; ++x) copy_pixel(row, left + x, channels, strip + x * lanes_);
       }
@@ -176,14 +179,14 @@ class Winograd {
     tile.segment_count = 1;
     tile.a_row = channel_pitch_;
     tile.a_step = 1;
-    tile.b_vector = g_.group_channels() * lanes_;
+    tile.b_vector = elements * winograd_element_pitch(g_, lanes_);
     tile.b_step = lanes_;
     tile.c_row = columns;
     tile.columns = columns;
     tile.low = -std::numeric_limits<T>::infinity();
     tile.high = std::numeric_limits<T>::infinity();
     for (int64_t e = 0; e < elements; ++e) {
-      tile.b = run_.weights.data + ((t.group * elements + e) * vectors_ + v) * g_.group_channels() * lanes_;
+      tile.b = run_.weights.data + ((t.group * vectors_ + v) * elements + e) * winograd_element_pitch(g_, lanes_);
       for (int64_t r = 0; r < rows.pieces; ++r) {
         tile.a = t.transformed + (e * blocks_.largest() + rows.begin(r)) * channel_pitch_;
         tile.c = t.products + (e * t.count + rows.begin(r)) * columns;
@@ -201,11 +204,13 @@ class Winograd {
       const int64_t oh = run.row * tile_size, ow = run.column * tile_size;
       const int64_t rows = std::min(tile_size, g_.h.out - oh), pixels = std::min(run.count * tile_size, g_.w.out - ow);
       const int64_t stage_row = run.count * tile_size * columns;
-      const bool finite = run_.kernels.winograd_output({t.products + run.first * columns, t.count * columns, columns,
-                                                        run_.weights.bias + (t.group * vectors_ + v) * lanes_, t.strip,
-                                                        stage_row, columns, run.count, width, epilogue_.low, epilogue_.high});
+      const bool finite =
+          run_.kernels.winograd_output({t.products + run.first * columns, t.count * columns, columns,
+                                        run_.weights.bias + (t.group * vectors_ + v) * lanes_, t.strip, stage_row,
+                                        columns, run.count, width, epilogue_.low, epilogue_.high});
       for (int64_t r = 0; r < rows; ++r) {
-        T* const to = out.data + run.n * out.stride(0) + first_channel * out.stride(1) + (oh + r) * out.stride(2) + ow * out.stride(3);
+        T* const to = out.data + run.n * out.stride(0) + first_channel * out.stride(1) + (oh + r) * out.stride(2) +
+                      ow * out.stride(3);
         const T* const stage = t.strip + r * stage_row;
         if (out.stride(1) == 1) {
           run_.kernels.pad_rows({stage, columns, to, out.stride(3), pixels, 0, channels, channels, T(0)});
@@ -220,14 +225,15 @@ class Winograd {
   }
 
   /// The run's results by the definition, in tiles whose own results, before the activation, are not all finite.
-  void redo(const Task& t, const Run& run, int64_t first_channel, int64_t channels, int64_t rows, int64_t pixels) const {
+  void redo(const Task& t, const Run& run, int64_t first_channel, int64_t channels, int64_t rows,
+            int64_t pixels) const {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t oh = run.row * tile_size + r;
       for (int64_t x = 0; x < pixels; ++x) {
         const int64_t ow = run.column * tile_size + x;
         for (int64_t k = first_channel; k < first_channel + channels; ++k) {
-          T& result = run_.output.data[run.n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2) +
-                                       ow * run_.output.stride(3)];
+          T& result = run_.output.data[run.n * run_.output.stride(0) + k * run_.output.stride(1) +
+                                       oh * run_.output.stride(2) + ow * run_.output.stride(3)];
           if (tile_is_finite(t, run, x / tile_size, k - first_channel, channels)) continue;
           T value = direct_sum(run.n, t.group, k, oh, ow);
           value = value < epilogue_.low ? epilogue_.low : value;
@@ -239,8 +245,8 @@ class Winograd {
     }
   }
 
-  /// Whether the products of a tile and channel are finite and small enough for the way back; what isn't finite in them shows
-  /// where the input wasn't.
+  /// Whether the products of a tile and channel are finite and small enough for the way back; what isn't finite in them
+  /// shows where the input wasn't.
   bool tile_is_finite(const Task& t, const Run& run, int64_t tile, int64_t channel, int64_t channels) const {
     const int64_t columns = round_up(channels, lanes_);
     T zero = 0;

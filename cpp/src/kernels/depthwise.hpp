@@ -9,7 +9,8 @@ namespace {
 
 /// One row of the input, at tap row i = y - r for the rows of results [First, First + Count) of a tile.
 template <class T, int R, int V, int First, int Count>
-CONVPOOL_INLINE void depthwise_input_row(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t y, Vec<T> (&acc)[R][V]) {
+CONVPOOL_INLINE void depthwise_input_row(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t y,
+                                         Vec<T> (&acc)[R][V]) {
   const T* const row = in + y * d.tap_row;
   const T* const weight = d.weight + (y - First) * d.kernel_columns;
   for (ptrdiff_t j = 0; j < d.kernel_columns; ++j) {
@@ -23,9 +24,9 @@ CONVPOOL_INLINE void depthwise_input_row(const DepthwisePlaneArguments<T>& d, co
   }
 }
 
-/// R x V vectors of results. Rows of results that share their input rows load each of them once: the first R - 1 input rows
-/// serve the upper results, the last R - 1 the lower ones, those between serve all (KernelRows 0: any number from R on), or,
-/// where the kernel is lower than the tile, as many as it has rows.
+/// R x V vectors of results. Rows of results that share their input rows load each of them once: the first R - 1 input
+/// rows serve the upper results, the last R - 1 the lower ones, those between serve all (KernelRows 0: any number from
+/// R on), or, where the kernel is lower than the tile, as many as it has rows.
 template <class T, int R, int V, int KernelRows, bool Shared>
 CONVPOOL_KERNEL void depthwise_plane_tile(const DepthwisePlaneArguments<T>& d, ptrdiff_t row, ptrdiff_t column) {
   constexpr int L = lanes<T>;

@@ -48,8 +48,9 @@ struct TileArguments {
 enum class Curve { sigmoid, hardswish, silu };
 
 /// A depthwise convolution of pixels in vectors:
-/// out[r][x] = clamp(bias + sum over i, j of weight[i * kernel_columns + j] * in[r * in_row + i * tap_row + tap_column[j] + x]).
-/// Reads whole vectors. Fastest where in_row == tap_row, since rows of results then share the rows they read.
+/// out[r][x] = clamp(bias + sum over i, j of weight[i * kernel_columns + j] * in[r * in_row + i * tap_row +
+/// tap_column[j] + x]). Reads whole vectors. Fastest where in_row == tap_row, since rows of results then share the rows
+/// they read.
 template <class T>
 struct DepthwisePlaneArguments {
   const T* in;
@@ -161,8 +162,8 @@ struct PadArguments {
   T fill;
 };
 
-/// Winograd's F(4x4, 3x3): 6x6 pixels, whose rows are in_row apart and pixels one vector, of tiles 4 pixels apart; the 36
-/// results of a tile go out_element apart.
+/// Winograd's F(4x4, 3x3): 6x6 pixels, whose rows are in_row apart and pixels one vector, of tiles 4 pixels apart; the
+/// 36 results of a tile go out_element apart.
 template <class T>
 struct WinogradInputArguments {
   const T* in;
@@ -204,6 +205,8 @@ struct Table {
   void (*max_index)(const MaxIndexArguments<T>&);
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  /// 3x3 weights, in[channel][tap][lane], to out[element * element_pitch + channel * lanes + lane].
+  void (*winograd_weight)(const T* in, ptrdiff_t channels, T* out, ptrdiff_t element_pitch);
   void (*winograd_input)(const WinogradInputArguments<T>&);
   /// False where a result, before the clamp, wasn't finite: then a NaN or infinity has spread over its tile.
   bool (*winograd_output)(const WinogradOutputArguments<T>&);

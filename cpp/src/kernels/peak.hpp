@@ -7,7 +7,8 @@
 namespace convpool::kernels {
 namespace {
 
-/// `steps` rounds of 12 independent fused multiply-adds (enough for 4 cycles of latency at 3 a cycle), nothing but registers.
+/// `steps` rounds of 12 independent fused multiply-adds (enough for 4 cycles of latency at 3 a cycle), nothing but
+/// registers.
 template <class T>
 double multiply_add_rounds(ptrdiff_t steps, T* result) {
   constexpr int chains = 12;

@@ -32,7 +32,7 @@ CONVPOOL_INLINE void transpose_square(Vec<T> (&rows)[lanes<T>]) {
 /// Not inlined: the registers it takes would push out its user's.
 template <class T>
 CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
-                                 ptrdiff_t to_row) {
+                               ptrdiff_t to_row) {
   constexpr int L = lanes<T>;
   for (ptrdiff_t r = 0; r < row_count; r += L) {
     const ptrdiff_t rows = row_count - r < L ? row_count - r : L;

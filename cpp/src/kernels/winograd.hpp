@@ -1,9 +1,11 @@
 #pragma once
 
-// The transforms of Winograd's F(4x4, 3x3) with the points 0, +-sqrt(1/2), +-sqrt(2) and infinity, channels in the vectors.
+// The transforms of Winograd's F(4x4, 3x3) with the points 0, +-sqrt(1/2), +-sqrt(2) and infinity, channels in the
+// vectors.
 //
 // With the points so placed the rounding error stays at 1.5 to 2 times the direct sum's; 0, +-1, +-2 would give 4 times
-// (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020).
+// (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks",
+// 2020).
 
 #include "vector.hpp"
 
@@ -38,6 +40,39 @@ CONVPOOL_INLINE void winograd_output_line(From&& from, To&& to) {
   to(1, half_root<T> * difference_a + root<T> * difference_b);
   to(2, T(0.5) * sum_a + T(2) * sum_b);
   to(3, T(0.5) * half_root<T> * difference_a + (T(2) * root<T> * difference_b + from(5)));
+}
+
+/// Three weights along one axis to six: the polynomial g0 + g1 p + g2 p^2 at each point, divided by the product of the
+/// point's distances from the others (1, -3/2, 6); last, at infinity, its leading coefficient.
+template <class T, class From, class To>
+CONVPOOL_INLINE void winograd_weight_line(From&& from, To&& to) {
+  const Vec<T> g0 = from(0), g1 = from(1), g2 = from(2);
+  const Vec<T> even_a = (g0 + T(0.5) * g2) * T(-2.0 / 3), odd_a = g1 * T(-half_root<double> * 2 / 3);
+  const Vec<T> even_b = (g0 + T(2) * g2) * T(1.0 / 6), odd_b = g1 * T(root<double> / 6);
+  to(0, g0);
+  to(1, even_a + odd_a);
+  to(2, even_a - odd_a);
+  to(3, even_b + odd_b);
+  to(4, even_b - odd_b);
+  to(5, g2);
+}
+
+/// 3x3 weights, one vector of output channels each, tap after tap for each input channel, to 36 elements `element`
+/// apart.
+template <class T>
+CONVPOOL_KERNEL void winograd_weight(const T* in, ptrdiff_t channels, T* out, ptrdiff_t element) {
+  constexpr int L = lanes<T>;
+  for (ptrdiff_t c = 0; c < channels; ++c) {
+    Vec<T> columns[6][3];
+    unroll<3>([&](auto x) {
+      winograd_weight_line<T>([&](auto y) { return load(in + (c * 9 + y * 3 + x) * L); },
+                              [&](auto y, Vec<T> value) { columns[y][x] = value; });
+    });
+    unroll<6>([&](auto y) {
+      winograd_weight_line<T>([&](auto x) { return columns[y][x]; },
+                              [&](auto x, Vec<T> value) { store(out + (y * 6 + x) * element + c * L, value); });
+    });
+  }
 }
 
 template <class T>
