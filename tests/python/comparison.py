@@ -39,8 +39,44 @@ def assert_near(
     )
 
 
+def may_be_winograd(algorithm: str, weight: Any, stride: Any = 1, dilation: Any = 1, **_: Any) -> bool:
+    """Whether Winograd's algorithm was asked for, or can have been chosen."""
+    ones = ((1, 1), [1, 1], 1)
+    return (
+        algorithm in ("auto", "winograd")
+        and weight.shape[2:] == (3, 3)
+        and stride in ones
+        and dilation in ones
+    )
+
+
+def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int) -> Any:
+    """What stands for the sum of absolute products in Winograd's F(4x4, 3x3).
+
+    A result sums products of transformed tiles and weights. Along one axis, with the points 0, +-sqrt(1/2),
+    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 25.1 (fourth
+    row of the output transform), so to 25.1 ** 2 in two dimensions, times the largest input and weight of each
+    channel.
+    """
+    batched = np.abs(input.astype(np.float64)).reshape((-1, *input.shape[-3:]))
+    channels = batched.max(axis=(2, 3) if layout == "NCHW" else (1, 2))
+    kernels = np.abs(weight.astype(np.float64)).max(axis=(2, 3))
+    per_group = channels.reshape(len(channels), groups, -1)
+    sums = np.einsum("ngc,gkc->ngk", per_group, kernels.reshape(groups, -1, kernels.shape[1]))
+    result = 25.1**2 * sums.reshape(len(channels), -1)
+    result = result[:, :, None, None] if layout == "NCHW" else result[:, None, None, :]
+    return result if input.ndim == 4 else result[0]
+
+
 def check_conv2d(
-    got: Any, input: Any, weight: Any, bias: Any = None, *, activation: str | None = None, **options: Any
+    got: Any,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    activation: str | None = None,
+    algorithm: str = "auto",
+    **options: Any,
 ) -> None:
     """Compares a convolution with the reference."""
     input, weight = plain(input), plain(weight)
@@ -49,6 +85,11 @@ def check_conv2d(
     magnitude = reference.conv2d_magnitude(input, weight, bias, **options)
     assert got.dtype == input.dtype
     terms = int(np.prod(weight.shape[1:]))
+    if may_be_winograd(algorithm, weight, **options) and got.size:
+        # The sum over the channels, and up to 6 + 6 + 3 additions and products in each direction.
+        terms = weight.shape[1] + 30
+        layout, groups = options.get("layout", "NCHW"), options.get("groups", 1)
+        magnitude = magnitude + winograd_magnitude(input, weight, layout, groups)
     # hardswish is the steepest, with a slope of 1.5; each adds a few roundings of numbers up to 1 + |x|.
     slope, extra = (1.0, 0.0) if activation in (None, "relu", "relu6") else (1.5, 8 * (1 + magnitude))
     assert_near(got, expected, magnitude, terms, slope, extra)

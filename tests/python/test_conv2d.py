@@ -114,12 +114,22 @@ def test_any_convolution_is_the_reference(case: dict[str, Any]) -> None:
     assert got.shape == shape
     assert got.flags.c_contiguous
     assert got.flags.writeable
-    check_conv2d(got, input, weight, bias, activation=activation, **options)
+    check_conv2d(
+        got, input, weight, bias, activation=activation, algorithm=case["algorithm"], **options
+    )
     if case["prepared"]:
         layer = nn.Conv2d.from_weights(
             weight, bias, activation=activation, algorithm=case["algorithm"], **options
         )
-        check_conv2d(layer(input), input, weight, bias, activation=activation, **options)
+        check_conv2d(
+            layer(input),
+            input,
+            weight,
+            bias,
+            activation=activation,
+            algorithm=case["algorithm"],
+            **options,
+        )
 
 
 @pytest.mark.usefixtures("isa")
@@ -142,7 +152,7 @@ def test_sizes_around_the_vector_widths(algorithm: str, dtype: Any, layout: str)
             options = {"padding": weight_shape[2] // 2, "groups": groups, "layout": layout}
             got = run(algorithm, input, weight, bias, **options)
             if got is not None:
-                check_conv2d(got, input, weight, bias, **options)
+                check_conv2d(got, input, weight, bias, algorithm=algorithm, **options)
 
 
 LAYERS = {
@@ -239,7 +249,7 @@ def test_out_takes_the_result(form: str, layout: str) -> None:
         surroundings = out.base.copy() if form in ("every second", "inside a larger one") else None
         result = convpool.conv2d(input, weight, bias, padding=1, layout=layout, algorithm=algorithm, out=out)
         assert result is out
-        check_conv2d(result, input, weight, bias, padding=1, layout=layout)
+        check_conv2d(result, input, weight, bias, padding=1, layout=layout, algorithm=algorithm)
         if surroundings is not None:
             out[...] = np.nan
             np.testing.assert_array_equal(out.base, surroundings)
