@@ -55,16 +55,17 @@ void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& fro
 /// Where the padded rows of a plane go, taken apart by the stride: element x of a row, counted from `first`, stands at
 /// (x % phases) * phase_pitch + x / phases. Results that are neighbours then read neighbours, for every tap.
 struct PhasedRows {
-  std::int64_t first;   ///< column of element 0, counted in the unpadded input
-  std::int64_t phases;  ///< the horizontal stride
-  std::int64_t
-      phase_pitch;  ///< elements reserved for a phase of a row: whole cache lines, so that vectors start on them
+  std::int64_t first;        ///< column of element 0, counted in the unpadded input
+  std::int64_t phases;       ///< the horizontal stride
+  std::int64_t phase_pitch;  ///< elements reserved for a phase of a row, whole cache lines
+  std::int64_t used;         ///< elements of a row that results depend on, and a few more
 
-  /// For the outputs [begin, begin + count) along the axis, `count` rounded up by the caller to what is read.
-  PhasedRows(const Axis& w, std::int64_t begin, std::int64_t count)
+  /// For the outputs [begin, begin + count) along the axis, read in vectors of `lanes`.
+  PhasedRows(const Axis& w, std::int64_t begin, std::int64_t count, std::int64_t lanes)
       : first(w.start(begin)),
         phases(w.stride),
-        phase_pitch(round_up(count + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)) {}
+        phase_pitch(round_up(round_up(count, lanes) + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)),
+        used(std::min(row_pitch(), round_up((count - 1) * w.stride + w.effective_kernel(), 2 * lanes))) {}
 
   std::int64_t row_pitch() const { return phases * phase_pitch; }
   std::int64_t tap_offset(const Axis& w, std::int64_t tap) const {
@@ -80,14 +81,23 @@ struct PhasedRows {
   void copy(const kernels::Table<T>& kernels, const SourceRows<T>& from, std::int64_t rows, PaddingMode mode, T fill,
             T* scratch, T* to, std::int64_t to_row) const {
     if (phases == 1) {
-      copy_padded_rows(kernels, from, rows, mode, fill, first, phase_pitch, to, to_row);
+      copy_padded_rows(kernels, from, rows, mode, fill, first, used, to, to_row);
+      return;
+    }
+    if (from.pixel == 1 && mode == PaddingMode::zeros) {
+      const std::int64_t lead = std::clamp<std::int64_t>(-first, 0, used);
+      const std::int64_t skipped = std::max<std::int64_t>(first, 0);
+      const std::int64_t columns = std::clamp<std::int64_t>(from.columns - skipped, 0, used - lead);
+      kernels.split_phases(
+          {from.data + skipped, from.row, to, to_row, phase_pitch, rows, lead, columns, used, phases, fill});
       return;
     }
     for (std::int64_t r = 0; r < rows; r += rows_at_once) {
       const std::int64_t count = std::min(rows_at_once, rows - r);
       const SourceRows<T> some{from.data + r * from.row, from.row, from.pixel, from.columns};
-      copy_padded_rows(kernels, some, count, mode, fill, first, row_pitch(), scratch, row_pitch());
-      kernels.split_phases({scratch, row_pitch(), to + r * to_row, to_row, phase_pitch, count, row_pitch(), phases});
+      copy_padded_rows(kernels, some, count, mode, fill, first, used, scratch, row_pitch());
+      kernels.split_phases(
+          {scratch, row_pitch(), to + r * to_row, to_row, phase_pitch, count, 0, used, used, phases, fill});
     }
   }
 

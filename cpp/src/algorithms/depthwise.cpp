@@ -75,7 +75,7 @@ class PlaneVectors {
       : run_(run),
         g_(run.geometry),
         epilogue_(run.activation),
-        columns_(g_.w, 0, round_up(g_.w.out, run.kernels.lanes)),
+        columns_(g_.w, 0, g_.w.out, run.kernels.lanes),
         output_in_planes_(!channels_last(run.output)) {
     const int64_t row_bytes = columns_.row_pitch() * int64_t{sizeof(T)};
     const int64_t reach = g_.h.effective_kernel() - 1;

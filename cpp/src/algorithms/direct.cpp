@@ -342,7 +342,7 @@ class PixelVectors : Direct<T> {
     // Long rows are cut, so that the copied block stays small whatever the image.
     columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
     const int64_t pixels = columns_.largest() * lanes_;
-    const PhasedRows rows(g_.w, 0, pixels);
+    const PhasedRows rows(g_.w, 0, pixels, lanes_);
     rows_ = this->rows_per_task(ceil_div(columns_.largest(), tile_.vectors),
                                 rows.row_pitch() * std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
@@ -354,7 +354,7 @@ class PixelVectors : Direct<T> {
   }
 
   void operator()() const {
-    const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_);
+    const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
     const int64_t copy = this->rows_read(rows_) * copy_channels_ * rows.row_pitch();
     const int64_t row_scratch = rows.scratch_elements();
     const int64_t segments = g_.taps() * (walks_columns_ ? copy_channels_ : ceil_div(copy_channels_, reduction_block));
@@ -370,7 +370,7 @@ class PixelVectors : Direct<T> {
  private:
   struct Window : InputWindow<T> {
     bool in_place = false;
-    PhasedRows rows{Axis{}, 0, 0};
+    PhasedRows rows{Axis{}, 0, 1, 1};
   };
 
   void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
@@ -416,14 +416,14 @@ class PixelVectors : Direct<T> {
     Window window;
     static_cast<InputWindow<T>&>(window) = {this->image(n, group), input_.stride(2), input_.stride(1), 1, 0, 0, 0};
     window.in_place = true;
-    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin);
+    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin, lanes_);
     return window;
   }
 
   Window copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end,
                     int64_t ow_begin, int64_t ow_read, T* block, T* row_scratch) const {
     Window window;
-    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin);
+    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin, lanes_);
     window.first_row = g_.h.start(oh_begin);
     window.channel = window.rows.row_pitch();
     window.row = (c_end - c_begin) * window.channel;

@@ -37,7 +37,7 @@ class PlaneIndices {
 
  public:
   PlaneIndices(const Pool2dRun<T>& run, const TensorView<int64_t>& indices)
-      : run_(run), g_(run.geometry), indices_(indices), columns_(g_.w, 0, round_up(g_.w.out, run.kernels.lanes)) {}
+      : run_(run), g_(run.geometry), indices_(indices), columns_(g_.w, 0, g_.w.out, run.kernels.lanes) {}
 
   void operator()() const {
     const Workspace first_memory(static_cast<std::size_t>(g_.w.out) * sizeof(Index));

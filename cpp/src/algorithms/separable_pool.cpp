@@ -48,7 +48,7 @@ class SeparablePool {
     column_split_ = EvenSplit(g_.w.out, std::max<int64_t>({columns, 2 * reach / g_.w.stride, 16}));
     const int64_t piece = row_elements / column_split_.pieces + reach * inner_;
     rows_ = std::clamp<int64_t>(fitting / std::max<int64_t>(1, piece), 1, g_.h.out);
-    phased_ = PhasedRows(g_.w, 0, column_split_.largest());
+    phased_ = PhasedRows(g_.w, 0, column_split_.largest(), run.kernels.lanes);
     row_pitch_ = (splits_phases_ ? phased_.row_pitch() : padded_columns(column_split_.largest())) * inner_;
   }
 
@@ -58,8 +58,13 @@ class SeparablePool {
     const int64_t row_tasks = ceil_div(g_.h.out, rows_ * 4);
     const int64_t divisors = reduction_ == Reduction::sum ? column_split_.largest() * inner_ : 0;
     const int64_t offsets = g_.h.kernel + g_.w.kernel;
-    const SlottedWorkspace<T> scratch(rows_ * row_pitch_ * (splits_phases_ ? 2 : 1) + divisors, run_.threads);
+    const int64_t block = rows_ * row_pitch_;
+    const SlottedWorkspace<T> scratch(block * (splits_phases_ ? 2 : 1) + 2 * divisors, run_.threads);
     const SlottedWorkspace<ptrdiff_t> offset_scratch(offsets, run_.threads);
+    const Divisors usual = make_usual_divisors();
+    if (pads_once()) {
+      for (int thread = 0; thread < run_.threads; ++thread) pad_rows(columns_read({0, g_.w.out}), scratch.slot(thread));
+    }
     parallel_for(planes * row_tasks * column_split_.pieces, run_.threads, [&](int64_t task, int thread) {
       Task t;
       t.columns = {column_split_.begin(task % column_split_.pieces), column_split_.end(task % column_split_.pieces)};
@@ -71,10 +76,10 @@ class SeparablePool {
       t.in = run_.input.data + n * run_.input.stride(0) + c * run_.input.stride(1);
       t.out = run_.output.data + n * run_.output.stride(0) + c * run_.output.stride(1);
       t.buffer = scratch.slot(thread);
-      t.unsplit = t.buffer + rows_ * row_pitch_;
-      t.divisors = t.unsplit + (splits_phases_ ? rows_ * row_pitch_ : 0);
+      t.unsplit = t.buffer + (splits_phases_ ? block : 0);
+      t.other_divisors = t.buffer + block * (splits_phases_ ? 2 : 1);
       t.offsets = offset_scratch.slot(thread);
-      run_task(t);
+      run_task(t, usual);
     });
   }
 
@@ -84,9 +89,22 @@ class SeparablePool {
     const T* in;
     T* out;
     T* buffer;   // rows between the passes
-    T* unsplit;  // the same before they are taken apart by the stride
-    T* divisors;
+    T* unsplit;  // the same, unpadded, before they are taken apart by the stride
+    T* other_divisors;
     ptrdiff_t* offsets;
+  };
+
+  /// The input columns that some outputs read, and how many of them lie before the input.
+  struct Columns {
+    Range inside;
+    int64_t before, all;
+  };
+
+  /// What the sums of a row of results are divided by, for the rows that most are, with their whole height counted.
+  struct Divisors {
+    Workspace memory;
+    T *column_counts = nullptr, *divisors = nullptr, *reciprocals = nullptr;
+    int64_t counted_rows = 0;
   };
 
   /// One window that covers the plane exactly: a reduction of contiguous runs.
@@ -118,39 +136,61 @@ class SeparablePool {
 
   T identity() const { return reduction_ == Reduction::max ? -std::numeric_limits<T>::infinity() : T(0); }
 
-  void run_task(const Task& t) const {
-    // Input columns that this piece reads, and where they go in a padded row.
-    const int64_t first = g_.w.start(t.columns.begin);
-    const int64_t count = padded_columns(t.columns.end - t.columns.begin);
+  /// The padding around the rows between the passes is the same for every task and never written over.
+  bool pads_once() const { return !splits_phases_ && column_split_.pieces == 1; }
+
+  Columns columns_read(const Range& outputs) const {
+    const int64_t first = g_.w.start(outputs.begin), count = padded_columns(outputs.end - outputs.begin);
     const Range inside{std::clamp<int64_t>(first, 0, g_.w.in), std::clamp<int64_t>(first + count, 0, g_.w.in)};
-    T* const padded = splits_phases_ ? t.unsplit : t.buffer;
-    const int64_t lead = (inside.begin - first) * inner_, body = (inside.end - inside.begin) * inner_;
+    return {inside, inside.begin - first, count};
+  }
+
+  void pad_rows(const Columns& columns, T* rows) const {
+    const int64_t lead = columns.before * inner_, after = lead + (columns.inside.end - columns.inside.begin) * inner_;
     for (int64_t r = 0; r < rows_; ++r) {
-      std::fill_n(padded + r * row_pitch_, lead, identity());
-      std::fill(padded + r * row_pitch_ + lead + body, padded + (r + 1) * row_pitch_, identity());
+      std::fill_n(rows + r * row_pitch_, lead, identity());
+      std::fill(rows + r * row_pitch_ + after, rows + (r + 1) * row_pitch_, identity());
     }
+  }
+
+  void run_task(const Task& t, const Divisors& usual) const {
+    const Columns columns = columns_read(t.columns);
+    if (!splits_phases_ && !pads_once()) pad_rows(columns, t.buffer);
+    T* const to = splits_phases_ ? t.unsplit : t.buffer + columns.before * inner_;
     ptrdiff_t* const row_offsets = t.offsets;
     ptrdiff_t* const column_offsets = t.offsets + g_.h.kernel;
     for (int64_t j = 0; j < g_.w.kernel; ++j) {
       column_offsets[j] = splits_phases_ ? phased_.tap_offset(g_.w, j) : j * g_.w.dilation * inner_;
     }
-    int64_t divisors_for = -1;
-    for (int64_t oh = t.rows.begin; oh < t.rows.end;) {
-      const int64_t run = rows_alike(oh, t.rows.end);
-      const Range taps = g_.h.taps_inside(oh);
-      reduce_down(t, oh, run, taps, inside, padded + lead, body, row_offsets);
+    for (int64_t block = t.rows.begin; block < t.rows.end; block += rows_) {
+      const int64_t end = std::min(t.rows.end, block + rows_);
+      for (int64_t oh = block, run; oh < end; oh += run) {
+        run = rows_alike(oh, end);
+        reduce_down(t, oh, run, columns.inside, to + (oh - block) * row_pitch_, row_offsets);
+      }
       if (splits_phases_) {
-        run_.kernels.split_phases(
-            {t.unsplit, row_pitch_, t.buffer, row_pitch_, phased_.phase_pitch, run, row_pitch_, g_.w.stride});
+        run_.kernels.split_phases({t.unsplit, row_pitch_, t.buffer, row_pitch_, phased_.phase_pitch, end - block,
+                                   columns.before, columns.inside.end - columns.inside.begin, phased_.used, g_.w.stride,
+                                   identity()});
       }
-      if (reduction_ == Reduction::sum) {
-        if (const int64_t counted = counted_taps(g_.h, oh, divisor_.count_include_pad); counted != divisors_for) {
-          fill_divisors(t, counted);
-          divisors_for = counted;
+      if (reduction_ == Reduction::max) {
+        reduce_along(t, block, block, end, column_offsets, nullptr, nullptr);
+        continue;
+      }
+      for (int64_t oh = block, next; oh < end; oh = next) {
+        const int64_t counted = counted_taps(g_.h, oh, divisor_.count_include_pad);
+        next = oh + 1;
+        while (next < end && counted_taps(g_.h, next, divisor_.count_include_pad) == counted) ++next;
+        if (counted == usual.counted_rows || divisor_.divisor_override) {
+          const int64_t first = t.columns.begin * inner_;
+          reduce_along(t, block, oh, next, column_offsets, usual.divisors + first, usual.reciprocals + first);
+          continue;
         }
+        const int64_t count = (t.columns.end - t.columns.begin) * inner_;
+        fill_divisors(usual.column_counts + t.columns.begin * inner_, count, counted, t.other_divisors,
+                      t.other_divisors + count);
+        reduce_along(t, block, oh, next, column_offsets, t.other_divisors, t.other_divisors + count);
       }
-      reduce_along(t, oh, run, column_offsets);
-      oh += run;
     }
   }
 
@@ -165,8 +205,9 @@ class SeparablePool {
     return run;
   }
 
-  void reduce_down(const Task& t, int64_t oh, int64_t run, const Range& taps, const Range& inside, T* to, int64_t body,
-                   ptrdiff_t* offsets) const {
+  void reduce_down(const Task& t, int64_t oh, int64_t run, const Range& inside, T* to, ptrdiff_t* offsets) const {
+    const Range taps = g_.h.taps_inside(oh);
+    const int64_t body = (inside.end - inside.begin) * inner_;
     if (taps.empty() || body == 0) {
       for (int64_t r = 0; r < run; ++r) std::fill_n(to + r * row_pitch_, body, identity());
       return;
@@ -185,27 +226,48 @@ class SeparablePool {
     run_.kernels.reduce(reduction_, a);
   }
 
-  void fill_divisors(const Task& t, int64_t counted_rows) const {
-    for (int64_t ow = t.columns.begin; ow < t.columns.end; ++ow) {
-      const int64_t count = counted_rows * counted_taps(g_.w, ow, divisor_.count_include_pad);
+  Divisors make_usual_divisors() const {
+    Divisors d;
+    if (reduction_ == Reduction::max) return d;
+    const int64_t count = g_.w.out * inner_;
+    d.memory = Workspace(static_cast<std::size_t>(3 * count) * sizeof(T));
+    d.column_counts = d.memory.template as<T>();
+    d.divisors = d.column_counts + count;
+    d.reciprocals = d.divisors + count;
+    for (int64_t ow = 0; ow < g_.w.out; ++ow) {
+      std::fill_n(d.column_counts + ow * inner_, inner_,
+                  static_cast<T>(counted_taps(g_.w, ow, divisor_.count_include_pad)));
+    }
+    d.counted_rows = counted_taps(g_.h, g_.h.out / 2, divisor_.count_include_pad);
+    fill_divisors(d.column_counts, count, d.counted_rows, d.divisors, d.reciprocals);
+    return d;
+  }
+
+  void fill_divisors(const T* column_counts, int64_t count, int64_t counted_rows, T* divisors, T* reciprocals) const {
+    const bool overridden = divisor_.divisor_override.has_value();
+    const T override_value = static_cast<T>(divisor_.divisor_override.value_or(1)), rows = static_cast<T>(counted_rows);
+    for (int64_t x = 0; x < count; ++x) {
       // A dilated window can miss the input altogether; its sum is 0, and so is its average.
-      const T divisor = static_cast<T>(divisor_.divisor_override.value_or(std::max<int64_t>(1, count)));
-      std::fill_n(t.divisors + (ow - t.columns.begin) * inner_, inner_, divisor);
+      divisors[x] = overridden ? override_value : std::max(T(1), column_counts[x] * rows);
+      reciprocals[x] = T(1) / divisors[x];
     }
   }
 
-  void reduce_along(const Task& t, int64_t oh, int64_t run, const ptrdiff_t* offsets) const {
+  /// Rows [oh, end) of results, from the rows of the buffer, which start with `block`.
+  void reduce_along(const Task& t, int64_t block, int64_t oh, int64_t end, const ptrdiff_t* offsets, const T* divisors,
+                    const T* reciprocals) const {
     ReduceArguments<T> a{};
-    a.in = t.buffer;
+    a.in = t.buffer + (oh - block) * row_pitch_;
     a.in_row = row_pitch_;
     a.offset = offsets;
     a.taps = g_.w.kernel;
     a.out = t.out + oh * run_.output.stride(2) + t.columns.begin * (run_.channels_last ? run_.output.stride(3) : 1);
     a.out_row = run_.output.stride(2);
-    a.rows = run;
+    a.rows = end - oh;
     const int64_t outputs = t.columns.end - t.columns.begin;
     a.columns = outputs * inner_;
-    a.divisor = reduction_ == Reduction::sum ? t.divisors : nullptr;
+    a.divisor = divisors;
+    a.reciprocal = reciprocals;
     if (inner_ == 1 || g_.w.stride == 1) {
       run_.kernels.reduce(reduction_, a);
       return;
@@ -213,12 +275,12 @@ class SeparablePool {
     // Channels-last with a stride: pixel by pixel, the channels of each in whole vectors.
     a.columns = inner_;
     a.rows = 1;
-    for (int64_t r = 0; r < run; ++r) {
+    for (int64_t r = 0; r < end - oh; ++r) {
       for (int64_t o = 0; o < outputs; ++o) {
         ReduceArguments<T> pixel = a;
         pixel.in = a.in + r * row_pitch_ + o * g_.w.stride * inner_;
         pixel.out = a.out + r * run_.output.stride(2) + o * inner_;
-        if (a.divisor != nullptr) pixel.divisor = a.divisor + o * inner_;
+        if (divisors != nullptr) pixel.divisor = divisors + o * inner_, pixel.reciprocal = reciprocals + o * inner_;
         run_.kernels.reduce(reduction_, pixel);
       }
     }
@@ -232,7 +294,7 @@ class SeparablePool {
   bool splits_phases_ = false;
   EvenSplit column_split_{1, 1};
   int64_t rows_ = 1;
-  PhasedRows phased_{Axis{}, 0, 1};
+  PhasedRows phased_{Axis{}, 0, 1, 1};
   int64_t row_pitch_ = 0;
 };
 

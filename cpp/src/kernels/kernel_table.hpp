@@ -99,6 +99,7 @@ struct ReduceArguments {
   ptrdiff_t out_row;
   ptrdiff_t rows, columns;
   const T* divisor;
+  const T* reciprocal;
 };
 
 /// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.
@@ -141,14 +142,16 @@ struct MaxIndexArguments {
   ptrdiff_t columns;
 };
 
-/// out[r][p * phase_pitch + x] = in[r][x * stride + p] for p < stride and x * stride + p < columns.
+/// Takes rows apart by a stride: out[r][p * phase_pitch + x] = padded[r][x * stride + p], where a padded row is `lead`
+/// times fill, in[r][0 .. columns), and fill up to `total`, a multiple of stride * lanes.
 template <class T>
 struct SplitArguments {
   const T* in;
   ptrdiff_t in_row;
   T* out;
   ptrdiff_t out_row, phase_pitch;
-  ptrdiff_t rows, columns, stride;
+  ptrdiff_t rows, lead, columns, total, stride;
+  T fill;
 };
 
 /// out[r] = `lead` times fill, in[r][0 .. columns), and fill up to `total`.

@@ -13,6 +13,17 @@ CONVPOOL_INLINE Vec<T> every_second(Vec<T> a, Vec<T> b, Indices<I...>) {
   return __builtin_shufflevector(a, b, (2 * I + Odd)...);
 }
 
+/// One vector of a padded row, from position `at` on: in[at - lead + i] where that lies inside the row, else fill.
+template <class T>
+CONVPOOL_INLINE Vec<T> load_padded(const T* in, ptrdiff_t at, const SplitArguments<T>& s) {
+  constexpr int L = lanes<T>;
+  const ptrdiff_t first = at - s.lead;
+  if (first >= 0 && first + L <= s.columns) return load(in + first);
+  const ptrdiff_t begin = first >= 0 ? 0 : -first < L ? -first : L;
+  const ptrdiff_t end = s.columns - first < 0 ? 0 : s.columns - first < L ? s.columns - first : L;
+  return load_between(in + first, begin, end, broadcast(s.fill));
+}
+
 template <class T>
 CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
   constexpr int L = lanes<T>;
@@ -20,16 +31,18 @@ CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
   for (ptrdiff_t r = 0; r < s.rows; ++r) {
     const T* in = s.in + r * s.in_row;
     T* out = s.out + r * s.out_row;
-    ptrdiff_t x = 0;  // input column, a multiple of the stride
     if (s.stride == 2) {
-      for (; x + 2 * L <= s.columns; x += 2 * L) {
-        const Vec<T> a = load(in + x), b = load(in + x + L);
+      for (ptrdiff_t x = 0; x < s.total; x += 2 * L) {
+        const Vec<T> a = load_padded(in, x, s), b = load_padded(in, x + L, s);
         store(out + x / 2, every_second<T, 0>(a, b, All{}));
         store(out + s.phase_pitch + x / 2, every_second<T, 1>(a, b, All{}));
       }
+      continue;
     }
     for (ptrdiff_t p = 0; p < s.stride; ++p) {
-      for (ptrdiff_t i = x / s.stride, y = x + p; y < s.columns; ++i, y += s.stride) out[p * s.phase_pitch + i] = in[y];
+      for (ptrdiff_t i = 0, y = p - s.lead; y < s.total - s.lead; ++i, y += s.stride) {
+        out[p * s.phase_pitch + i] = y >= 0 && y < s.columns ? in[y] : s.fill;
+      }
     }
   }
 }

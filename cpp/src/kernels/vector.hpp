@@ -125,6 +125,24 @@ CONVPOOL_INLINE Vec<T> load_first(const T* p, ptrdiff_t n) {
 #endif
 }
 
+/// Lane i is p[i] where begin <= i < end, else from `other`. Touches nothing else.
+template <class T>
+CONVPOOL_INLINE Vec<T> load_between(const T* p, ptrdiff_t begin, ptrdiff_t end, Vec<T> other) {
+#if defined(CONVPOOL_ISA_AVX512)
+  const unsigned mask = ((1u << end) - 1) & ~((1u << begin) - 1);
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm512_mask_loadu_ps((__m512)other, static_cast<__mmask16>(mask), p);
+  } else {
+    return (Vec<T>)_mm512_mask_loadu_pd((__m512d)other, static_cast<__mmask8>(mask), p);
+  }
+#else
+  alignas(vector_alignment) T stage[lanes<T>];
+  store(stage, other);
+  for (ptrdiff_t i = begin; i < end; ++i) stage[i] = p[i];
+  return load(stage);
+#endif
+}
+
 /// Stores the first n elements, 0 < n < lanes.
 template <class T>
 CONVPOOL_INLINE void store_first(T* p, Vec<T> v, ptrdiff_t n) {
