@@ -68,6 +68,11 @@ void run_on(const Conv2dChoice& choice, const Conv2dGeometry& g, const TensorVie
   }
 }
 
+const char* vectors_hold(const Conv2dChoice& choice) {
+  if (choice.algorithm == Algorithm::naive) return "nothing";
+  return choice.channels_in_vectors || choice.algorithm == Algorithm::winograd ? "channels" : "pixels";
+}
+
 template <class T>
 void require_data(const char* name, const TensorView<T>& view) {
   if (view.data == nullptr) throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
@@ -211,8 +216,7 @@ std::string Conv2dPlan<T>::explain(TensorView<const T> input, TensorView<T> outp
       choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
   std::ostringstream text;
   text << "algorithm: " << algorithm_name(choice.algorithm) << "\nwhy: " << choice.reason << "\nisa: " << s.isa->name
-       << " (" << table_of<T>(*s.isa).lanes
-       << " lanes)\nin the vectors: " << (choice.channels_in_vectors ? "output channels" : "pixels")
+       << " (" << table_of<T>(*s.isa).lanes << " lanes)\nin the vectors: " << vectors_hold(choice)
        << "\nflops: " << 2 * g.multiply_adds() << "\nresult: " << shape_text(g.output_shape());
   return text.str();
 }

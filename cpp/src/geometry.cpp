@@ -152,14 +152,14 @@ void check_pool_padding(const Axis& axis, const Window& window) {
 
 Range Axis::outputs_inside(int64_t tap) const {
   const int64_t offset = tap * dilation - pad_begin;  // position = output * stride + offset
-  const int64_t first = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
+  const int64_t first = offset >= 0 ? 0 : (-offset - 1) / stride + 1;
   const int64_t last = offset >= in ? 0 : (in - 1 - offset) / stride + 1;
   return {std::min(first, out), std::clamp<int64_t>(last, 0, out)};
 }
 
 Range Axis::taps_inside(int64_t output) const {
   const int64_t offset = start(output);
-  const int64_t first = offset >= 0 ? 0 : (-offset + dilation - 1) / dilation;
+  const int64_t first = offset >= 0 ? 0 : (-offset - 1) / dilation + 1;
   const int64_t last = offset >= in ? 0 : (in - 1 - offset) / dilation + 1;
   return {std::min(first, kernel), std::clamp<int64_t>(last, 0, kernel)};
 }
@@ -203,7 +203,8 @@ bool strides_are_injective(const Shape4& shape, const Shape4& strides) {
   int64_t reach = 0;  // the farthest offset that the axes so far can make
   for (const auto& [stride, size] : axes) {
     if (stride <= reach) return false;
-    reach += stride * (size - 1);
+    int64_t span;
+    if (__builtin_mul_overflow(stride, size - 1, &span) || __builtin_add_overflow(reach, span, &reach)) return false;
   }
   return true;
 }
@@ -260,6 +261,7 @@ Conv2dGeometry conv2d_geometry(const Shape4& input, const Shape4& weight, const 
   g.w = make_axis(1, input[3], window);
   check_padding_mode(g.h, 0, g.padding_mode);
   check_padding_mode(g.w, 1, g.padding_mode);
+  checked_element_count(input, sizeof(double));
   checked_element_count(g.output_shape(), sizeof(double));
   checked_element_count(weight, sizeof(double));
   return g;
@@ -284,6 +286,7 @@ Pool2dGeometry pool2d_geometry(const Shape4& input, const Pool2dParams& params) 
   g.w = make_axis(1, input[3], window);
   check_pool_padding(g.h, window);
   check_pool_padding(g.w, window);
+  checked_element_count(input, sizeof(double));
   checked_element_count(g.output_shape(), sizeof(double));
   return g;
 }

@@ -67,14 +67,14 @@ struct PhasedRows {
         phase_pitch(round_up(round_up(count, lanes) + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)),
         used(std::min(row_pitch(), round_up((count - 1) * w.stride + w.effective_kernel(), 2 * lanes))) {}
 
-  std::int64_t row_pitch() const { return phases * phase_pitch; }
+  std::int64_t row_pitch() const { return size_product(phases, phase_pitch); }
   std::int64_t tap_offset(const Axis& w, std::int64_t tap) const {
     const std::int64_t x = tap * w.dilation;
     return x % phases * phase_pitch + x / phases;
   }
 
   /// What copy() needs beside the target: rows before they are taken apart.
-  std::int64_t scratch_elements() const { return phases == 1 ? 0 : rows_at_once * row_pitch(); }
+  std::int64_t scratch_elements() const { return phases == 1 ? 0 : size_product(rows_at_once, row_pitch()); }
 
   /// Copies rows to rows `to_row` apart.
   template <class T>

@@ -4,7 +4,6 @@
 #include <omp.h>
 #include <pthread.h>
 
-#include <system_error>
 #include <thread>
 #endif
 
@@ -36,7 +35,7 @@ void run_on_threads(int threads, ThreadBody body, void* context) noexcept {
   // A new thread has no pool yet, so that the region builds one that lives.
   try {
     std::thread(run_region, threads, body, context).join();
-  } catch (const std::system_error&) {
+  } catch (...) {  // no thread or no memory for one: nothing has run yet
     body(context, 0);
   }
 }

@@ -21,7 +21,7 @@ double work_of(const Pool2dGeometry& g) {
   const double planes = static_cast<double>(g.batch) * static_cast<double>(g.channels);
   const double in = static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
   const double out = static_cast<double>(g.h.out) * static_cast<double>(g.w.out);
-  return planes * (in + out * static_cast<double>(1 + (g.h.kernel + g.w.kernel) / 8));
+  return planes * (in + out * (1 + (static_cast<double>(g.h.kernel) + static_cast<double>(g.w.kernel)) / 8));
 }
 
 /// An array of 1x1 planes, or of one channel, can be both.

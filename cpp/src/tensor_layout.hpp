@@ -5,10 +5,11 @@
 
 namespace convpool {
 
-/// Neighbouring pixels of a row are neighbours in memory.
+/// Neighbouring pixels of a row are neighbours in memory. A single column isn't enough: read as one row, the plane
+/// would have the stride of its rows.
 template <class T>
 bool pixels_contiguous(const TensorView<T>& view) {
-  return view.stride(3) == 1 || view.size(3) <= 1;
+  return view.stride(3) == 1 || (view.size(2) <= 1 && view.size(3) <= 1);
 }
 
 /// Channels-last, so that vectors of channels load and store whole. False for a single channel: its pixels are what is

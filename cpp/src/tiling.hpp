@@ -10,12 +10,29 @@ namespace convpool {
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
+/// More elements than any memory has, and yet a few of them can be added up.
+inline constexpr std::int64_t unaffordable = std::int64_t{1} << 58;
+
+/// A product of sizes, none negative, that stops at `unaffordable`: a workspace of that size is refused.
+template <class... Sizes>
+std::int64_t size_product(Sizes... sizes) {
+  std::int64_t result = 1;
+  bool overflow = false, zero = false;
+  const auto multiply = [&](std::int64_t size) {
+    zero = zero || size == 0;
+    overflow = overflow || __builtin_mul_overflow(result, size, &result) || result > unaffordable;
+    if (overflow) result = 1;
+  };
+  (multiply(sizes), ...);
+  return zero ? 0 : overflow ? unaffordable : result;
+}
+
 /// `total` things cut into the fewest pieces of at most `largest`, as even as can be: no small last piece.
 struct EvenSplit {
   std::int64_t total, pieces;
   EvenSplit(std::int64_t total_, std::int64_t largest)
       : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
-  std::int64_t begin(std::int64_t piece) const { return total * piece / pieces; }
+  std::int64_t begin(std::int64_t piece) const { return total / pieces * piece + total % pieces * piece / pieces; }
   std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
   std::int64_t largest() const { return ceil_div(total, pieces); }
 };

@@ -33,12 +33,18 @@ class Workspace {
 template <class T>
 class SlottedWorkspace {
  public:
+  /// Throws std::bad_alloc, also where the bytes can't be counted.
   SlottedWorkspace(std::int64_t count, int slots)
-      : pitch_((static_cast<std::size_t>(count) * sizeof(T) + 127) / 64 * 64),
-        memory_(pitch_ * static_cast<std::size_t>(slots)) {}
+      : pitch_(checked_pitch(count, slots)), memory_(pitch_ * static_cast<std::size_t>(slots)) {}
   T* slot(int i) const { return memory_.as<T>(pitch_ * static_cast<std::size_t>(i)); }
 
  private:
+  static std::size_t checked_pitch(std::int64_t count, int slots) {
+    constexpr std::int64_t most = std::int64_t{1} << 60;
+    if (count < 0 || count > most / static_cast<std::int64_t>(sizeof(T)) / slots) throw std::bad_alloc();
+    return (static_cast<std::size_t>(count) * sizeof(T) + 127) / 64 * 64;
+  }
+
   std::size_t pitch_;
   Workspace memory_;
 };

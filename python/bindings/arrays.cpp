@@ -63,12 +63,16 @@ Padding parse_padding(const py::object& padding, bool nested) {
   return p;
 }
 
-Shape4 logical_shape(const py::handle& shape, Layout layout) {
-  const auto sizes = shape.cast<std::vector<std::int64_t>>();
-  if (sizes.size() != 3 && sizes.size() != 4) {
-    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got " +
-                                std::to_string(sizes.size()));
+void require_dimensions(const py::handle& shape) {
+  if (py::len(shape) != 3 && py::len(shape) != 4) {
+    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got shape " +
+                                py::str(shape).cast<std::string>());
   }
+}
+
+Shape4 logical_shape(const py::handle& shape, Layout layout) {
+  require_dimensions(shape);
+  const auto sizes = shape.cast<std::vector<std::int64_t>>();
   const std::size_t first = sizes.size() - 3;
   const std::int64_t n = first == 0 ? 1 : sizes[0];
   if (layout == Layout::nchw) return {n, sizes[first], sizes[first + 1], sizes[first + 2]};

@@ -29,6 +29,9 @@ Algorithm parse_algorithm(const std::string& name);
 /// A name or ((top, bottom), (left, right)). `nested` tells whether the caller wrote the nested form.
 Padding parse_padding(const py::object& padding, bool nested = true);
 
+/// std::invalid_argument unless an input has 4 dimensions, or 3 without a batch.
+void require_dimensions(const py::handle& shape);
+
 /// (N, C, H, W) of an array's shape in a layout; 1 for the N that an unbatched one lacks.
 Shape4 logical_shape(const py::handle& shape, Layout layout);
 /// The other way round, as a tuple.

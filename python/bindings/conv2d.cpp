@@ -41,20 +41,13 @@ TensorView<const T> weight_view(const py::array& weight) {
   return const_view<T>(weight, Layout::nchw);
 }
 
-void require_dimensions(const py::array& input) {
-  if (input.ndim() != 3 && input.ndim() != 4) {
-    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got shape " +
-                                py::str(input.attr("shape")).cast<std::string>());
-  }
-}
-
 py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias,
                        const Pair& stride, const py::object& padding, const Pair& dilation, std::int64_t groups,
                        const std::string& padding_mode, const std::string& layout_name, const std::string& activation,
                        const std::string& algorithm, const std::optional<py::array>& out, int num_threads) {
   const Layout layout = parse_layout(layout_name);
   const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
-  require_dimensions(input);
+  require_dimensions(input.attr("shape"));
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> w = weight_view<T>(weight);
     std::vector<T> bias_storage;
@@ -88,7 +81,7 @@ class Plan {
   }
 
   py::array operator()(const py::array& input, const std::optional<py::array>& out, int num_threads) {
-    require_dimensions(input);
+    require_dimensions(input.attr("shape"));
     if (input.dtype().num() != dtype_.num()) {
       throw py::type_error("input has dtype " + py::str(input.dtype()).cast<std::string>() + ", but the weight has " +
                            py::str(dtype_).cast<std::string>() + "; use one dtype for both");

@@ -15,19 +15,12 @@ Params make_params(const Pair& kernel, const Pair& stride, const py::object& pad
   return params;
 }
 
-void require_dimensions(const py::array& input) {
-  if (input.ndim() != 3 && input.ndim() != 4) {
-    throw std::invalid_argument("input must have 4 dimensions, or 3 without a batch, got shape " +
-                                py::str(input.attr("shape")).cast<std::string>());
-  }
-}
-
 py::object max_pool2d_array(const py::array& input, const Pair& kernel, const Pair& stride, const py::object& padding,
                             const Pair& dilation, bool ceil_mode, bool return_indices, const std::string& layout_name,
                             const std::optional<py::array>& out, int num_threads, bool padding_nested) {
   const Layout layout = parse_layout(layout_name);
   const auto params = make_params<Pool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
-  require_dimensions(input);
+  require_dimensions(input.attr("shape"));
   return with_element_type(input, [&]<class T>(T) -> py::object {
     const TensorView<const T> in = const_view<T>(input, layout);
     const Shape4 shape = pool2d_output_shape(in.shape, params);
@@ -57,7 +50,7 @@ py::array avg_pool2d_array(const py::array& input, const Pair& kernel, const Pai
   auto params = make_params<AvgPool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
   params.count_include_pad = count_include_pad;
   params.divisor_override = divisor_override;
-  require_dimensions(input);
+  require_dimensions(input.attr("shape"));
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> in = const_view<T>(input, layout);
     py::array result =

@@ -205,3 +205,15 @@ TEST_CASE("conv2d: activations") {
     CHECK(std::isnan(apply(a, nan)));
   }
 }
+
+// A row that is part in place, part copied: the copied part holds few channels at a time, the other all of them.
+TEST_CASE("conv2d: many channels") {
+  Array<float> x({1, 1024, 4, 40}, false, true), w({6, 1024, 1, 1}, false, true), y({1, 6, 4, 40}, false, false);
+  Conv2dParams p;
+  p.algorithm = Algorithm::direct;
+  for (const int threads : {1, 2}) {
+    conv2d<float>(x.view, w.view, nullptr, y.view, p, threads);
+    const auto e = expected<float>(x.view, w.view, nullptr, p, 0, 0, 0, 5, 3, 39);
+    CHECK(y.view(0, 5, 3, 39) == doctest::Approx(e.value).epsilon(1e-4));
+  }
+}

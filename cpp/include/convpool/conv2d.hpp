@@ -70,8 +70,9 @@ void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias
 
 /// A convolution whose weights were copied and packed once, for many calls on inputs of any size.
 ///
-/// A plan keeps what it finds out about each input shape (a bounded number of them). Several threads may call one plan
-/// at once. It goes on with the instruction set that was in force when it was made.
+/// Each form of packed weights is made when the first input needs it, and kept. Several threads may call one plan at
+/// once. It goes on with the instruction set that was in force when it was made. A process that forks while another
+/// thread makes the first call of a plan must not use that plan in the child.
 ///
 ///     convpool::Conv2dPlan<float> plan(weight, bias, params);
 ///     plan(input, output);

@@ -77,7 +77,7 @@ class PlaneVectors {
         epilogue_(run.activation),
         columns_(g_.w, 0, g_.w.out, run.kernels.lanes),
         output_in_planes_(!channels_last(run.output)) {
-    const int64_t row_bytes = columns_.row_pitch() * int64_t{sizeof(T)};
+    const int64_t row_bytes = size_product(columns_.row_pitch(), sizeof(T));
     const int64_t reach = g_.h.effective_kernel() - 1;
     const int64_t fitting = (copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
     rows_ = std::clamp<int64_t>(std::max(fitting, 2 * reach / g_.h.stride), std::min<int64_t>(8, g_.h.out), g_.h.out);
@@ -89,8 +89,8 @@ class PlaneVectors {
     const int64_t outputs_per_task = output_in_planes_ ? multiplier() : lanes;
     const int64_t channel_tasks = ceil_div(g_.out_channels, outputs_per_task);
     const int64_t row_tasks = ceil_div(g_.h.out, rows_);
-    const int64_t copy = rows_copied() * columns_.row_pitch() + columns_.scratch_elements();
-    const int64_t waiting = output_in_planes_ ? 0 : lanes * rows_ * g_.w.out;
+    const int64_t copy = size_product(rows_copied(), columns_.row_pitch()) + columns_.scratch_elements();
+    const int64_t waiting = output_in_planes_ ? 0 : size_product(lanes, rows_, g_.w.out);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + waiting, run_.threads);
     const Workspace offsets_memory(static_cast<std::size_t>(g_.w.kernel) * sizeof(ptrdiff_t));
     ptrdiff_t* const offsets = offsets_memory.as<ptrdiff_t>();

@@ -75,13 +75,13 @@ class Direct {
   /// Rows of results for a task: enough tiles to use a set of weights well, a copy that fits the cache.
   int64_t rows_per_task(int64_t tiles_in_row, int64_t copied_row_elements) const {
     int64_t rows = std::clamp<int64_t>(ceil_div(tiles_per_block, tiles_in_row), 1, g_.h.out);
-    while (rows > 1 && rows_read(rows) * copied_row_elements * int64_t{sizeof(T)} > block_bytes) --rows;
+    while (rows > 1 && size_product(rows_read(rows), copied_row_elements, sizeof(T)) > block_bytes) --rows;
     return rows;
   }
 
   /// Channels that a copied block takes at a time.
   int64_t channels_per_copy(int64_t rows, int64_t row_elements_per_channel) const {
-    const int64_t bytes = rows_read(rows) * row_elements_per_channel * int64_t{sizeof(T)};
+    const int64_t bytes = size_product(rows_read(rows), row_elements_per_channel, sizeof(T));
     const int64_t fitting = block_bytes / std::max<int64_t>(1, bytes) / reduction_block * reduction_block;
     return std::clamp<int64_t>(fitting, std::min(reduction_block, g_.group_channels()), g_.group_channels());
   }
@@ -156,7 +156,8 @@ class ChannelVectors : Direct<T> {
     output_channels_last_ = channels_last(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
     const EvenSplit tiles(g_.w.out, tile_.rows);
-    const int64_t copied = in_place_ ? 0 : padded_width_ * std::min<int64_t>(g_.group_channels(), 4 * reduction_block);
+    const int64_t copied =
+        in_place_ ? 0 : size_product(padded_width_, std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
     rows_ = this->rows_per_task(tiles.pieces, copied);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
@@ -172,11 +173,11 @@ class ChannelVectors : Direct<T> {
   }
 
   void operator()() const {
-    const int64_t copy = in_place_ ? 0 : this->rows_read(rows_) * copy_channels_ * padded_width_;
+    const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
     const int64_t partial = output_channels_last_  ? 0
-                            : keeps_partial_sums() ? rows_ * g_.w.out * channel_split_.largest() * lanes_
+                            : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
                                                    : int64_t{tile_.rows} * tile_.vectors * lanes_;
-    const int64_t segments = ceil_div(copy_channels_, reduction_block) * g_.taps();
+    const int64_t segments = size_product(ceil_div(copy_channels_, reduction_block), g_.taps());
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads,
@@ -343,8 +344,9 @@ class PixelVectors : Direct<T> {
     columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
     const int64_t pixels = columns_.largest() * lanes_;
     const PhasedRows rows(g_.w, 0, pixels, lanes_);
-    rows_ = this->rows_per_task(ceil_div(columns_.largest(), tile_.vectors),
-                                rows.row_pitch() * std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
+    rows_ = this->rows_per_task(
+        ceil_div(columns_.largest(), tile_.vectors),
+        size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)));
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
@@ -355,9 +357,11 @@ class PixelVectors : Direct<T> {
 
   void operator()() const {
     const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
-    const int64_t copy = this->rows_read(rows_) * copy_channels_ * rows.row_pitch();
+    const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
-    const int64_t segments = g_.taps() * (walks_columns_ ? copy_channels_ : ceil_div(copy_channels_, reduction_block));
+    // A piece that is read in place takes all channels at once.
+    const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
+    const int64_t segments = size_product(g_.taps(), channel_steps);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,

@@ -44,10 +44,11 @@ class PlaneIndices {
     Index* const first_columns = first_memory.as<Index>();
     for (int64_t ow = 0; ow < g_.w.out; ++ow) first_columns[ow] = static_cast<Index>(first_inside(g_.w, ow));
     // Copied rows stay as long as the outputs move over them; a kernel's worth of rows, in a ring, is all that is kept.
-    const SlottedWorkspace<T> rows(g_.h.kernel * columns_.row_pitch() + columns_.scratch_elements(), run_.threads);
+    const SlottedWorkspace<T> rows(size_product(g_.h.kernel, columns_.row_pitch()) + columns_.scratch_elements(),
+                                   run_.threads);
     const SlottedWorkspace<int64_t> ring(g_.h.kernel, run_.threads);
-    const SlottedWorkspace<ptrdiff_t> offsets(g_.h.kernel * g_.w.kernel, run_.threads);
-    const SlottedWorkspace<Index> tap_indices(g_.h.kernel * g_.w.kernel, run_.threads);
+    const SlottedWorkspace<ptrdiff_t> offsets(size_product(g_.h.kernel, g_.w.kernel), run_.threads);
+    const SlottedWorkspace<Index> tap_indices(size_product(g_.h.kernel, g_.w.kernel), run_.threads);
     constexpr int64_t rows_per_task = 16;
     const int64_t row_tasks = ceil_div(g_.h.out, rows_per_task);
     parallel_for(g_.batch * g_.channels * row_tasks, run_.threads, [&](int64_t task, int thread) {
@@ -121,7 +122,7 @@ template <class T>
 void run_channel_vectors(const Pool2dRun<T>& run, const TensorView<int64_t>& indices) {
   using Index = typename kernels::IndexOf<T>::type;
   const Pool2dGeometry& g = run.geometry;
-  const int64_t most = g.h.kernel * g.w.kernel;
+  const int64_t most = size_product(g.h.kernel, g.w.kernel);
   const SlottedWorkspace<ptrdiff_t> offset_scratch(most, run.threads);
   const SlottedWorkspace<Index> tap_scratch(most, run.threads);
   parallel_for(g.batch * g.h.out, run.threads, [&](int64_t task, int thread) {

@@ -40,25 +40,25 @@ class SeparablePool {
     // Channels-last is the same two passes over rows whose elements are runs of `inner_` channels.
     inner_ = run.channels_last ? g_.channels : 1;
     splits_phases_ = !run.channels_last && g_.w.stride > 1;
-    const int64_t row_elements = ((g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel()) * inner_;
+    const int64_t row_elements = size_product(padded_columns(g_.w.out), inner_);
     const int64_t fitting = scratch_bytes / int64_t{sizeof(T)};
     const int64_t reach = g_.w.effective_kernel() - 1;
     // Rows too long for the scratch are cut into columns, but not so short that their overlap dominates.
     const int64_t columns = (fitting / inner_ - reach) / g_.w.stride;
     column_split_ = EvenSplit(g_.w.out, std::max<int64_t>({columns, 2 * reach / g_.w.stride, 16}));
-    const int64_t piece = row_elements / column_split_.pieces + reach * inner_;
+    const int64_t piece = row_elements / column_split_.pieces + size_product(reach, inner_);
     rows_ = std::clamp<int64_t>(fitting / std::max<int64_t>(1, piece), 1, g_.h.out);
     phased_ = PhasedRows(g_.w, 0, column_split_.largest(), run.kernels.lanes);
-    row_pitch_ = (splits_phases_ ? phased_.row_pitch() : padded_columns(column_split_.largest())) * inner_;
+    row_pitch_ = size_product(splits_phases_ ? phased_.row_pitch() : padded_columns(column_split_.largest()), inner_);
   }
 
   void operator()() const {
     const int64_t planes = run_.channels_last ? g_.batch : g_.batch * g_.channels;
     if (whole_planes()) return reduce_whole_planes(planes);
     const int64_t row_tasks = ceil_div(g_.h.out, rows_ * 4);
-    const int64_t divisors = reduction_ == Reduction::sum ? column_split_.largest() * inner_ : 0;
-    const int64_t offsets = g_.h.kernel + g_.w.kernel;
-    const int64_t block = rows_ * row_pitch_;
+    const int64_t divisors = reduction_ == Reduction::sum ? size_product(column_split_.largest(), inner_) : 0;
+    const int64_t offsets = std::min(g_.h.kernel, unaffordable) + std::min(g_.w.kernel, unaffordable);
+    const int64_t block = size_product(rows_, row_pitch_);
     const SlottedWorkspace<T> scratch(block * (splits_phases_ ? 2 : 1) + 2 * divisors, run_.threads);
     const SlottedWorkspace<ptrdiff_t> offset_scratch(offsets, run_.threads);
     const Divisors usual = make_usual_divisors();

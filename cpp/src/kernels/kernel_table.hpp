@@ -143,7 +143,7 @@ struct MaxIndexArguments {
 };
 
 /// Takes rows apart by a stride: out[r][p * phase_pitch + x] = padded[r][x * stride + p], where a padded row is `lead`
-/// times fill, in[r][0 .. columns), and fill up to `total`, a multiple of stride * lanes.
+/// times fill, in[r][0 .. columns), and fill up to `total`, for stride 2 a multiple of 2 * lanes.
 template <class T>
 struct SplitArguments {
   const T* in;
