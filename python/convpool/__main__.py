@@ -1,4 +1,4 @@
-"""``python -m convpool``: a demonstration, comparisons of speed, and what there is to know about the installed package."""
+"""``python -m convpool``: a demonstration, comparisons of speed, and what the installed package is."""
 
 from __future__ import annotations
 

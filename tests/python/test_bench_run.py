@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from convpool.bench import Report, Settings, parse_conv, parse_pool, run
-from convpool.bench import tables
+from convpool.bench import Report, Settings, parse_conv, parse_pool, run, tables
 from convpool.bench.cli import main
 from convpool.bench.contenders import find, known
 
@@ -158,7 +158,6 @@ def test_who_can_do_what(report: Report) -> None:
 
 
 def test_limits_and_machine(report: Report) -> None:
-    assert len(report.limits[1]) == 2  # before and after
     assert (report.peak(1) or 0) > 1e9
     assert (report.bandwidth(1) or 0) > 1e8
     assert report.peak(1, "float64") == (report.peak(1) or 0) / 2
@@ -208,9 +207,8 @@ def test_tables(report: Report) -> None:
 
 
 def test_bad_contenders_are_told_and_the_run_goes_on(bad: str) -> None:
-    names = ("Dies", "DiesLater", "Wrong", "Transposed", "Double", "Hangs", "Raises", "Refuses", "NeverStarts",
-             "Missing", "Chatty", "Named")  # fmt: skip
-    settings = Settings(rounds=2, turn=0.002, sample=0.0005, budget=0.5, timeout=4.0, limit_seconds=0.01)
+    names = [*re.findall(r"^class (\w+)\(Bad\)", BAD, re.MULTILINE)]
+    settings = Settings(rounds=2, turn=0.002, sample=0.0005, budget=0.5, timeout=2.0, limit_seconds=0.01)
     cases = [parse_conv("c4h9k6r3p1"), parse_conv("c8h9k6r3p1")]
     found = run(cases, ["convpool", *(f"{bad}:{name}" for name in names)], settings=settings)
     assert len(found.rows) == 2
@@ -321,7 +319,8 @@ def test_finding_contenders(bad: str, tmp_path: Path) -> None:
 def test_the_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {kind: str(tmp_path / f"out.{kind}") for kind in ("json", "md")}
     status = main(
-        ["--conv", "c8h9r3p1", "--pool", "max:c8h9r2", "--against", "convpool:im2col", "--json", files["json"],
+        ["--conv", "c8h9r3p1", "--pool", "max:c8h9r2", "--against", "convpool:im2col",
+         "--json", files["json"],
          "--markdown", files["md"], "--title", "a title", *FAST]
     )  # fmt: skip
     assert status == 0
@@ -383,7 +382,7 @@ def test_pictures(report: Report, tmp_path: Path) -> None:
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
     pools = Report(**{**vars(report), "rows": [row for row in report.rows if row.case.kind == "pool"]})
     plot(pools, tmp_path / "pools.svg")
-    assert "GB/s" in (tmp_path / "pools.svg").read_text() or (tmp_path / "pools.svg").stat().st_size > 10_000
+    assert "<svg" in (tmp_path / "pools.svg").read_text()[:1000]
     alone = Report(**{**vars(report), "contenders": {"convpool": report.contenders["convpool"]}})
     plot(alone, tmp_path / "alone.png")
     swept = Report(**{**vars(report), "rows": report.rows[:3], "sweep": "channels"})
@@ -426,9 +425,10 @@ def test_what_was_measured_survives_an_interrupt(tmp_path: Path, sign: int) -> N
 
 
 def test_the_package_stays_light() -> None:
+    heavy = ("convpool.bench", "onnx", "rich", "matplotlib", "torch")
     code = (
         "import sys, convpool, convpool.__main__ as m; m.main(['info']); "
-        "print([n for n in sys.modules if n.startswith(('convpool.bench', 'onnx', 'rich', 'matplotlib', 'torch'))])"
+        f"print([name for name in sys.modules if name.startswith({heavy})])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
@@ -437,10 +437,10 @@ def test_the_package_stays_light() -> None:
 def test_the_bench_needs_no_extra(tmp_path: Path) -> None:
     # rich, matplotlib, onnx and every other library hidden: convpool alone can still be measured.
     hidden = ("rich", "matplotlib", "onnx", "onnxruntime", "torch", "openvino", "ncnn", "cv2", "jax", "scipy")
+    options = ["--against", "convpool:naive", "--json", str(tmp_path / "r.json"), *FAST[:-1]]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({hidden})); from convpool.__main__ import main; "
-        "sys.exit(main(['bench', '--conv', 'c4h9r3', '--against', 'convpool:naive', '--threads', '1', '--rounds', '2',"
-        f" '--turn', '0.002', '--json', {str(tmp_path / 'r.json')!r}]))"
+        f"sys.exit(main(['bench', '--conv', 'c4h9r3', *{options}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

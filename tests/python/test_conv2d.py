@@ -114,9 +114,7 @@ def test_any_convolution_is_the_reference(case: dict[str, Any]) -> None:
     assert got.shape == shape
     assert got.flags.c_contiguous
     assert got.flags.writeable
-    check_conv2d(
-        got, input, weight, bias, activation=activation, algorithm=case["algorithm"], **options
-    )
+    check_conv2d(got, input, weight, bias, activation=activation, algorithm=case["algorithm"], **options)
     if case["prepared"]:
         layer = nn.Conv2d.from_weights(
             weight, bias, activation=activation, algorithm=case["algorithm"], **options

@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 from convpool.bench.cases import Case, Conv, Pool, parse_conv, parse_pool
-from convpool.bench.compare import Change, Comparison, compare
-from convpool.bench.contenders import Contender, Unsupported
+from convpool.bench.comparison import Change, Comparison, compare
+from convpool.bench.contenders import Contender, UnsupportedError
 from convpool.bench.onnx_models import Network, read_network
 from convpool.bench.results import Report, Result, Row
 from convpool.bench.runner import Progress, Settings, run
@@ -32,7 +32,7 @@ __all__ = [
     "Result",
     "Row",
     "Settings",
-    "Unsupported",
+    "UnsupportedError",
     "compare",
     "parse_conv",
     "parse_pool",

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -204,6 +204,7 @@ class Pool(_Case):
 
 
 Case: TypeAlias = Conv | Pool
+_C = TypeVar("_C", Conv, Pool)
 
 
 def from_dict(values: Mapping[str, Any]) -> Case:
@@ -213,14 +214,14 @@ def from_dict(values: Mapping[str, Any]) -> Case:
     True
     """
     fields = dict(values)
-    case_type = {"conv": Conv, "pool": Pool}[fields.pop("kind")]
+    kind = fields.pop("kind")
     for name in ("kernel", "stride", "dilation"):
         fields[name] = tuple(fields[name])
     fields["padding"] = tuple(tuple(side) for side in fields["padding"])
-    return case_type(**fields)
+    return Conv(**fields) if kind == "conv" else Pool(**fields)
 
 
-# ------------------------------------------------------------------------------------------------ this notation
+# ---- this notation
 
 _TOKEN = re.compile(r"(ceil|nopad|nobias|[a-z])(\d+(?:\+\d+)?(?:x\d+(?:\+\d+)?)?)?")
 
@@ -292,8 +293,9 @@ def parse_conv(text: str) -> Conv:
     Letters: ``n`` images, ``c`` channels, ``h`` and ``w`` pixels, ``k`` output channels, ``r`` kernel, ``s``
     stride, ``p`` padding, ``d`` dilation (1: none), ``g`` groups. The last five take a pair too, height first
     (``r1x7``), and the padding its two sides (``p0+1``: none before, 1 after). Left out are: n = 1, w = h,
-    k = c, s = 1, p = 0, d = 1, g = 1. ``nobias`` at the end leaves the bias out. A text that has ``ic`` and ``ih`` is benchdnn's, oneDNN's benchmark:
-    there the batch is 2 unless ``mb`` says otherwise, and ``dh`` counts from 0. Raises ValueError.
+    k = c, s = 1, p = 0, d = 1, g = 1. ``nobias`` at the end leaves the bias out. A text that has ``ic`` and
+    ``ih`` is in the notation of benchdnn, oneDNN's benchmark: there the batch is 2 unless ``mb`` says
+    otherwise, and ``dh`` counts from 0. Raises ValueError.
 
     >>> parse_conv("c32h112r3p1g32") == parse_conv("n1c32h112w112k32r3s1p1d1g32")
     True
@@ -301,7 +303,10 @@ def parse_conv(text: str) -> Conv:
     'n1c16h56w56k32r3s1p1'
     """
     if re.search(r"ic\d", text) and re.search(r"ih\d", text):
-        return _parse_benchdnn(text, Conv)
+        values, rest = _parse_benchdnn(text)
+        if "k" not in rest:
+            raise ValueError(f"{text!r}: 'oc' is missing")
+        return _checked(Conv(**values, **rest), text)
     body, name = _split_name(text)
     values, flags = _tokens(body, "nchwkrspdg", ("nobias",))
     common = _common(text, values, default_stride=True)
@@ -325,7 +330,7 @@ def parse_pool(text: str) -> Pool:
     if mode not in ("max", "avg") or not rest:
         raise ValueError(f"{text!r}: a pooling starts with 'max:' or 'avg:'")
     if re.search(r"ic\d", rest) and re.search(r"ih\d", rest):
-        return dataclasses.replace(_parse_benchdnn(rest, Pool), mode=mode)
+        return _checked(Pool(**_parse_benchdnn(rest)[0], mode=mode), text)
     body, name = _split_name(rest)
     values, flags = _tokens(body, "nchwrspd", ("ceil", "nopad"))
     case = Pool(
@@ -344,7 +349,7 @@ def _split_name(text: str) -> tuple[str, str]:
     return (match.group(1), match.group(2)) if match else (text, "")
 
 
-def _checked(case: Any, text: str) -> Any:
+def _checked(case: _C, text: str) -> _C:
     try:
         shape = case.output_shape
     except ValueError as error:
@@ -354,12 +359,13 @@ def _checked(case: Any, text: str) -> Any:
     return case
 
 
-# ------------------------------------------------------------------------------------------------ benchdnn's
+# ---- benchdnn's
 
 _BENCHDNN = re.compile(r"(g|mb|ic|oc|[iokspd][dhw])(\d+)|_|(n)(.*)$")
 
 
-def _parse_benchdnn(text: str, case_type: Callable[..., Any]) -> Any:
+def _parse_benchdnn(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a case, and those of a convolution alone."""
     values: dict[str, int] = {}
     name, position = "", 0
     while position < len(text):
@@ -409,8 +415,7 @@ def _parse_benchdnn(text: str, case_type: Callable[..., Any]) -> Any:
         "dilation": (height[4], width[4]),
         "name": name,
     }
-    if case_type is Conv:
-        if "oc" not in values:
-            raise ValueError(f"{text!r}: 'oc' is missing")
-        common.update(k=values["oc"], groups=values.get("g", 1))
-    return _checked(case_type(**common), text)
+    convolution: dict[str, Any] = {"groups": values.get("g", 1)}
+    if "oc" in values:
+        convolution["k"] = values["oc"]
+    return common, convolution

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convpool.bench import compare as comparison
 from convpool.bench import contenders, machine, suites
 from convpool.bench.cases import Case, parse_conv, parse_pool
+from convpool.bench.comparison import compare
 from convpool.bench.results import Report, Row
 from convpool.bench.runner import Settings, run
 from convpool.bench.sweeps import PARAMETERS, parse_sweep, sweep
@@ -42,14 +42,22 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     work = bench.add_argument_group("what to measure (each may be given several times)")
-    work.add_argument("--suite", action="append", default=[], metavar="NAME", help=f"{', '.join(suites.names())}")
+    work.add_argument(
+        "--suite", action="append", default=[], metavar="NAME", help=f"{', '.join(suites.names())}"
+    )
     work.add_argument(
         "--conv", action="append", default=[], metavar="CASE",
         help="a convolution, as n1c64h56w56k64r3s1p1 or in benchdnn's notation",
     )  # fmt: skip
-    work.add_argument("--pool", action="append", default=[], metavar="CASE", help="a pooling, as max:c64h112r3s2p1")
     work.add_argument(
-        "--onnx", action="append", default=[], metavar="FILE", help="the convolutions and poolings of a network"
+        "--pool", action="append", default=[], metavar="CASE", help="a pooling, as max:c64h112r3s2p1"
+    )
+    work.add_argument(
+        "--onnx",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the convolutions and poolings of a network",
     )
     work.add_argument(
         "--input-shape", action="append", default=[], metavar="NAME=1,3,224,224",
@@ -57,16 +65,20 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     work.add_argument(
         "--sweep", metavar="PARAMETER=1..15",
-        help=f"one case with one number growing: {', '.join(PARAMETERS)}; the case is --conv's or --pool's, else "
-        f"{_DEFAULT_SWEEP_CASE}",
+        help=f"one case with one number growing: {', '.join(PARAMETERS)}; the case is --conv's or --pool's, "
+        f"else {_DEFAULT_SWEEP_CASE}",
     )  # fmt: skip
     work.add_argument("--filter", metavar="TEXT", help="only layers whose name or notation contains this")
     form = bench.add_argument_group("how it is laid out")
-    form.add_argument("--threads", type=int, metavar="N", help="threads of each contender (default: all CPUs)")
+    form.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each contender (default: all CPUs)"
+    )
     form.add_argument("--batch", type=int, metavar="N", help="images at a time, whatever the case says")
     form.add_argument("--dtype", choices=("float32", "float64"), help="default: float32")
     form.add_argument("--layout", choices=("NCHW", "NHWC"), help="of input and result (default: NCHW)")
-    form.add_argument("--cold", action="store_true", help="measure with cold caches, too: a row more for each case")
+    form.add_argument(
+        "--cold", action="store_true", help="measure with cold caches, too: a row more for each case"
+    )
     who = bench.add_argument_group("who")
     who.add_argument(
         "--against", metavar="A,B,...",
@@ -84,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         "--budget", type=float, default=defaults.budget, metavar="S",
-        help="seconds for each contender on a row, after which three samples are enough (default: %(default)s)",
+        help="seconds for each contender on a row, after which two samples are enough (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--timeout", type=float, default=defaults.timeout, metavar="S",
@@ -101,18 +113,22 @@ def parser() -> argparse.ArgumentParser:
 
 def compare_parser() -> argparse.ArgumentParser:
     """The options of ``bench compare``."""
-    compare = argparse.ArgumentParser(
+    usage = argparse.ArgumentParser(
         prog="python -m convpool bench compare",
         description="What got faster or slower between two runs, beyond the noise.",
     )
-    compare.add_argument("old", help="a file that --json wrote")
-    compare.add_argument("new", help="another")
-    compare.add_argument("--contender", default="convpool", metavar="NAME", help="(default: %(default)s)")
-    compare.add_argument(
-        "--threshold", type=float, default=0.05, metavar="PART", help="the least that counts (default: %(default)s)"
+    usage.add_argument("old", help="a file that --json wrote")
+    usage.add_argument("new", help="another")
+    usage.add_argument("--contender", default="convpool", metavar="NAME", help="(default: %(default)s)")
+    usage.add_argument(
+        "--threshold",
+        type=float,
+        default=0.05,
+        metavar="PART",
+        help="the least that counts (default: %(default)s)",
     )
-    compare.add_argument("--fail", action="store_true", help="exit with 1 if something got slower")
-    return compare
+    usage.add_argument("--fail", action="store_true", help="exit with 1 if something got slower")
+    return usage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for name in ("json", "markdown", "plot"):
             _check_writable(getattr(options, name))
-        rows, title, sweep_name, notes = _work(options)
+        rows, title, notes = _work(options)
         names = [options.base, *_against(options)]
         settings = Settings(
             rounds=options.rounds, turn=options.turn, budget=options.budget, timeout=options.timeout
@@ -143,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 title=options.title or title,
                 settings=settings,
                 progress=_progress(options.quiet),
-                sweep=sweep_name,
+                sweep=options.sweep.partition("=")[0] if options.sweep else "",
+                network=_is_network(options),
                 notes=notes,
             )
         finally:
@@ -197,8 +214,13 @@ def _check_writable(path: str | None) -> None:
         raise ValueError(f"there is no directory for {path!r}")
 
 
-def _work(options: argparse.Namespace) -> tuple[list[Row], str, str, list[str]]:
-    """Rows, title, the swept parameter, and remarks."""
+def _is_network(options: argparse.Namespace) -> bool:
+    parts = [suites.is_network(name) for name in options.suite] + [True for _ in options.onnx]
+    return parts == [True] and not (options.conv or options.pool or options.sweep or options.filter)
+
+
+def _work(options: argparse.Namespace) -> tuple[list[Row], str, list[str]]:
+    """Rows, title, and remarks."""
     threads = options.threads or len(machine.usable_cpus())
     single = [parse_conv(text) for text in options.conv] + [parse_pool(text) for text in options.pool]
     single = [_adapted(case, options) for case in single]
@@ -207,7 +229,7 @@ def _work(options: argparse.Namespace) -> tuple[list[Row], str, str, list[str]]:
             raise ValueError("--sweep takes one --conv or --pool")
         case = single[0] if single else _adapted(parse_conv(_DEFAULT_SWEEP_CASE), options)
         name, values = parse_sweep(options.sweep)
-        return sweep(case, name, values, threads), f"{name} of {case.notation}", name, []
+        return sweep(case, name, values, threads), f"{name} of {case.notation}", []
     cases: list[Case] = []
     titles, notes = [], []
     if not (options.suite or options.onnx or single):
@@ -231,7 +253,7 @@ def _work(options: argparse.Namespace) -> tuple[list[Row], str, str, list[str]]:
         cases = [case for case in cases if options.filter in case.name or options.filter in case.notation]
         if not cases:
             raise ValueError(f"no layer contains {options.filter!r}")
-    return [Row(case, threads) for case in cases], " + ".join(titles), "", notes
+    return [Row(case, threads) for case in cases], " + ".join(titles), notes
 
 
 def _adapted(case: Case, options: argparse.Namespace) -> Case:
@@ -276,14 +298,14 @@ def _list() -> None:
 
 
 def _compare(arguments: Sequence[str]) -> int:
-    compare = compare_parser()
-    options = compare.parse_args(arguments)
+    usage = compare_parser()
+    options = usage.parse_args(arguments)
     try:
-        found = comparison.compare(
+        found = compare(
             Report.load(options.old), Report.load(options.new), options.contender, options.threshold
         )
     except ValueError as error:
-        compare.error(str(error))
+        usage.error(str(error))
     for note in found.notes:
         print(note)
     for verdict in ("slower", "faster"):
@@ -292,10 +314,9 @@ def _compare(arguments: Sequence[str]) -> int:
             print(f"\n{verdict}: {len(changes)} of {len(found.changes)}")
             width = max(len(change.label) for change in changes)
             for change in changes:
-                print(
-                    f"  {change.label:<{width}}  {microseconds(change.old):>8} -> {microseconds(change.new):>8} us  "
-                    f"x{change.factor:.2f}  (noise {100 * change.noise:.0f} %)"
-                )
+                times = f"{microseconds(change.old):>8} -> {microseconds(change.new):>8} us"
+                noise = f"(noise {100 * change.noise:.0f} %)"
+                print(f"  {change.label:<{width}}  {times}  x{change.factor:.2f}  {noise}")
     same = len(found.of("same"))
     print(f"\nno change beyond the noise: {same} of {len(found.changes)} rows")
     return 1 if options.fail and found.of("slower") else 0

@@ -43,8 +43,14 @@ class Live(Silent):
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live as RichLive
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.console = Console(stderr=True)
         self.bar = Progress(
@@ -89,7 +95,7 @@ class Live(Silent):
 
         assert self.report is not None
         room = max(1, self.console.size.height - 6)
-        content = tables.table(self.report, self.rows[-room:], both=False)
+        content = tables.table(self.report, self.rows[-room:], both=False, sums=False)
         self.live.update(Group(tables.rich_table(content), self.bar) if self.rows else self.bar, refresh=True)
         self.drawn = time.monotonic()
 
@@ -118,8 +124,8 @@ def show(report: Report) -> None:
         console.print(Text(line, style="dim"))
     console.print(tables.rich_table(tables.table(report, both=console.size.width >= 120)))
     for line in tables.summary(report):
-        console.print(Text(line))
+        console.print(Text(tables.typeset(line)))
     for line in tables.legend(report):
-        console.print(Text(line, style="dim"))
+        console.print(Text(tables.typeset(line), style="dim"))
     for line in [*tables.problems(report), *report.notes]:
         console.print(Text(f"! {line}", style="yellow"))

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def usable_cpus() -> list[int]:
         return list(range(os.cpu_count() or 1))
     cpus = sorted(os.sched_getaffinity(0))
     seen: set[str] = set()
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     for cpu in cpus:
         siblings = str(cpu)
         with contextlib.suppress(OSError):
@@ -71,6 +73,22 @@ def usable_cpus() -> list[int]:
         (second if siblings in seen else first).append(cpu)
         seen.add(siblings)
     return first + second
+
+
+def busy(seconds: float = 0.2) -> float | None:
+    """How many CPUs others keep busy while this process sleeps; None where the system doesn't tell."""
+
+    def used() -> float | None:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+            return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # all but idle and iowait
+        return None
+
+    before = used()
+    start = time.monotonic()
+    time.sleep(seconds)
+    after = used()
+    return None if before is None or after is None else (after - before) / (time.monotonic() - start)
 
 
 def caches() -> dict[str, int]:
@@ -125,9 +143,7 @@ def _together(threads: int, cpus: list[int], measure: Callable[[], float]) -> fl
         barrier.wait()
         results.append(measure())
 
-    pool = [
-        threading.Thread(target=run, args=(cpus[i] if i < len(cpus) else None,)) for i in range(threads)
-    ]
+    pool = [threading.Thread(target=run, args=(cpus[i] if i < len(cpus) else None,)) for i in range(threads)]
     for thread in pool:
         thread.start()
     for thread in pool:

@@ -188,16 +188,18 @@ def _case(node: Any, shapes: Mapping[str, tuple[int, ...]], name: str) -> Case:
     kernel = (kernel[0], kernel[1])
     stride, dilation = spatial("strides", 1), spatial("dilations", 1)
     padding = _padding(attributes, axes, size, kernel, stride, dilation)
-    common: Any = (n, c, *size, kernel, stride, padding, dilation)
+    common: dict[str, Any] = {
+        "n": n, "c": c, "h": size[0], "w": size[1], "kernel": kernel, "stride": stride, "padding": padding,
+        "dilation": dilation, "name": name,
+    }  # fmt: skip
     if node.op_type == "Conv":
         groups = int(attributes.get("group", 1))
         bias = len(node.input) > 2 and node.input[2] != ""
         if weight[1] * groups != c:
             raise ValueError(f"a weight of shape {weight} doesn't fit {c} channels in {groups} groups")
-        return Conv(*common, name=name, k=weight[0], groups=groups, bias=bias)
+        return Conv(**common, k=weight[0], groups=groups, bias=bias)
     return Pool(
-        *common,
-        name=name,
+        **common,
         mode="max" if node.op_type == "MaxPool" else "avg",
         ceil_mode=bool(attributes.get("ceil_mode", 0)),
         count_include_pad=node.op_type == "MaxPool" or bool(attributes.get("count_include_pad", 0)),

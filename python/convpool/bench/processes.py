@@ -14,19 +14,19 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["ContenderDied", "ContenderTimeout", "Process"]
+__all__ = ["ProcessDiedError", "ProcessTimeoutError", "Process"]
 
 
-class ContenderDied(Exception):
+class ProcessDiedError(Exception):
     """The process ended without an answer. The message says how, and what it wrote last."""
 
 
-class ContenderTimeout(Exception):
+class ProcessTimeoutError(Exception):
     """No answer came in time, and the process was ended."""
 
 
 class Process:
-    """One contender's process, pinned to its CPUs. It is stopped by the kernel whenever it isn't asked anything.
+    """One contender's process, pinned to its CPUs. The kernel stops it whenever it isn't asked anything.
 
     Libraries keep threads spinning for a while after a call, in wait for the next one; stopped, they can't
     take the CPU from the contender that is timed meanwhile.
@@ -41,7 +41,14 @@ class Process:
             environment[variable] = str(threads)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "convpool.bench.worker", contender, str(threads), ",".join(map(str, cpus))],
+            [
+                sys.executable,
+                "-m",
+                "convpool.bench.worker",
+                contender,
+                str(threads),
+                ",".join(map(str, cpus)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -67,7 +74,7 @@ class Process:
         return answer
 
     def ask(self, command: str, timeout: float, **values: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer. Raises ContenderDied or ContenderTimeout."""
+        """Sends a command and waits for its answer. Raises ProcessDiedError or ProcessTimeoutError."""
         self._resume()
         try:
             self._input.write(json.dumps({"command": command, **values}).encode() + b"\n")
@@ -94,7 +101,7 @@ class Process:
         while b"\n" not in self._buffer:
             if not self._selector.select(max(0.0, end - time.monotonic())):
                 self._process.kill()
-                raise ContenderTimeout(f"no answer within {timeout:g} s")
+                raise ProcessTimeoutError(f"no answer within {timeout:g} s")
             part = os.read(self._output.fileno(), 1 << 16)
             if not part:
                 raise self._death()
@@ -103,12 +110,14 @@ class Process:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _death(self) -> ContenderDied:
+    def _death(self) -> ProcessDiedError:
         code = self._process.wait()
         if code < 0:
             with contextlib.suppress(ValueError):
-                return ContenderDied(f"its process died of {signal.Signals(-code).name}{self._last_words()}")
-        return ContenderDied(f"its process ended with code {code}{self._last_words()}")
+                return ProcessDiedError(
+                    f"its process died of {signal.Signals(-code).name}{self._last_words()}"
+                )
+        return ProcessDiedError(f"its process ended with code {code}{self._last_words()}")
 
     def _last_words(self) -> str:
         self._errors.seek(0, os.SEEK_END)

@@ -96,6 +96,7 @@ class Report:
     rows: list[Row] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     sweep: str = ""
+    network: bool = False
     interrupted: bool = False
     created: str = ""
 
@@ -109,10 +110,29 @@ class Report:
         """The contenders that ran at all."""
         return [name for name, about in self.contenders.items() if about.get("status") != "missing"]
 
+    @property
+    def shown(self) -> list[str]:
+        """The base, and those others that could do any of the cases or failed at one."""
+        useful = {
+            name
+            for row in self.rows
+            for name, result in row.results.items()
+            if result.status not in ("unsupported", "missing", "interrupted")
+        }
+        return [name for name in self.names if name == self.base or name in useful or not self.rows]
+
     def peak(self, threads: int, dtype: str = "float32") -> float | None:
         """FLOP/s at most, of all threads together; for float64, half of float32's."""
         values = [limits["peak"] for limits in self.limits.get(threads, []) if limits.get("peak")]
         return max(values) * (0.5 if dtype == "float64" else 1.0) if values else None
+
+    def isa_peaks(self, threads: int) -> dict[str, float]:
+        """FLOP/s at most for each instruction set, of so many threads if they don't slow each other."""
+        found: dict[str, float] = {}
+        for limits in self.limits.get(threads, []):
+            for isa, rate in limits.get("isa_peaks", {}).items():
+                found[isa] = max(found.get(isa, 0.0), rate * threads)
+        return found
 
     def bandwidth(self, threads: int) -> float | None:
         """Bytes a second at most, read and written, of all threads together."""
@@ -128,8 +148,9 @@ class Report:
         return max(row.case.flops / peak, row.case.bytes / bandwidth)
 
     def totals(self, cache: str = "hot") -> dict[str, tuple[float, float | None, int]]:
-        """For each contender: seconds for all rows that it and the base did, weighed by how often each occurs;
-        how many times the base's time on the same rows that is; and how many rows those are.
+        """What each contender takes for all rows that it and the base did, weighed by how often each occurs.
+
+        Seconds; how many times the base's time on the same rows that is; and how many rows those are.
         """
         found: dict[str, tuple[float, float | None, int]] = {}
         for name in self.names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +14,13 @@ from convpool.bench import machine
 from convpool.bench.cases import Case
 from convpool.bench.check import expect, make_inputs
 from convpool.bench.contenders import find
-from convpool.bench.processes import ContenderDied, ContenderTimeout, Process
+from convpool.bench.processes import Process, ProcessDiedError, ProcessTimeoutError
 from convpool.bench.results import Report, Result, Row
 
 __all__ = ["Progress", "Settings", "run"]
+
+# Seconds: for importing a large library, with others at it at the same time; and from when on a run is long.
+_START_TIMEOUT, _LONG_RUN = 60.0, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +28,9 @@ class Settings:
     """How to measure.
 
     In each of ``rounds`` rounds every contender has a turn of about ``turn`` seconds, in samples of at least
-    ``sample`` seconds. One that has had more than ``budget`` seconds on a row and has three samples sits out
-    what is left. ``timeout`` is for a single command: building a case and its first call, or a turn.
+    ``sample`` seconds. One that has had more than ``budget`` seconds on a row and has two samples sits out
+    what is left. ``timeout`` is for a single command: building a case and its first call, or a turn; for
+    starting there is always a minute. ``limit_seconds`` is for each of the machine's limits.
     """
 
     rounds: int = 8
@@ -33,7 +38,7 @@ class Settings:
     sample: float = 0.002
     budget: float = 5.0
     timeout: float = 120.0
-    limit_seconds: float = 0.2
+    limit_seconds: float = 0.1
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -84,15 +89,17 @@ def run(
     settings: Settings | None = None,
     progress: Progress | None = None,
     sweep: str = "",
+    network: bool = False,
     notes: Sequence[str] = (),
 ) -> Report:
     """Measures every case with every contender; the others are compared with the first.
 
     ``work`` holds cases, or rows that have a number of threads of their own. A contender that is missing,
-    dies, hangs or answers wrong is reported as such. ``caches`` may have ``cold`` too, for another row of each
-    case; ``sweep`` names the number that grows from row to row. KeyboardInterrupt ends the run, and what there is by
-    then comes back with ``interrupted`` set. Raises ValueError for unknown contenders and for more threads
-    than there are CPUs.
+    dies, hangs or answers wrong is reported as such. ``caches`` may have ``cold`` too, for another row of
+    each case; ``sweep`` names the number that grows from row to row; ``network`` says that the rows are parts
+    of one thing, so that their sum means something. KeyboardInterrupt ends the run, and what there is by then
+    comes back with ``interrupted`` set. Raises ValueError for unknown contenders and for more threads than
+    there are CPUs.
 
     >>> from convpool.bench import parse_conv, run
     >>> report = run([parse_conv("c8h14r3p1")], ["convpool"])  # doctest: +SKIP
@@ -111,24 +118,27 @@ def run(
     available = machine.usable_cpus()
     most = max((row.threads for row in rows), default=1)
     if not 1 <= min((row.threads for row in rows), default=1) <= most <= len(available):
-        raise ValueError(f"threads must be from 1 to {len(available)}, the CPUs this process may use, got {most}")
-    names = list(dict.fromkeys(contenders))
-    for name in names:
-        find(name)  # a name that isn't known stops here
+        raise ValueError(
+            f"threads must be from 1 to {len(available)}, the CPUs this process may use, got {most}"
+        )
+    places: dict[str, str] = {}
+    for place in dict.fromkeys(contenders):
+        name = find(place).name  # a name that isn't known stops here
+        places[place if name in places else name] = place
     report = Report(
         title=title,
-        contenders={name: {} for name in names},
+        contenders={name: {"place": place} for name, place in places.items()},
         settings={**dataclasses.asdict(settings), "caches": list(caches), "cpus": available[:most]},
         machine=machine.describe(),
         notes=list(notes),
         sweep=sweep,
+        network=network,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
-    if (report.machine["load_average"] or 0) > 0.5:
-        report.notes.append(
-            f"the machine was busy when the run began (load average {report.machine['load_average']}): "
-            "times are less certain"
-        )
+    others = machine.busy()
+    report.machine["busy_cpus"] = others
+    if others is not None and others > 0.2:
+        report.notes.append(f"others kept {others:.1f} CPUs busy when the run began: times are less certain")
     session = _Session(report, settings, progress or Silent(), available)
     try:
         session.measure(rows)
@@ -153,6 +163,7 @@ class _Session:
         self.folder = tempfile.TemporaryDirectory(prefix="convpool-bench-")
 
     def measure(self, rows: Sequence[Row]) -> None:
+        started = time.monotonic()
         self.progress.begin(self.report, len(rows))
         for index, row in enumerate(rows):
             if row.threads != self.threads:
@@ -164,8 +175,9 @@ class _Session:
                 raise
             self.report.rows.append(row)
             self.progress.finished(row)
-        self._limits()  # once more, to see whether the machine changed meanwhile
-        self._compare_limits()
+        if time.monotonic() - started > _LONG_RUN:  # has the machine changed meanwhile?
+            self._limits()
+            self._compare_limits()
 
     def close(self) -> None:
         self._stop()
@@ -184,17 +196,18 @@ class _Session:
         """Starts several at once: most of what they do first is importing."""
         cpus = self.cpus[: self.threads]
         for name in names:
-            missing = find(name).missing()
+            place = self.report.contenders[name]["place"]
+            missing = find(place).missing()
             if missing:
                 self._give_up(name, Result("missing", missing))
             else:
-                self.processes[name] = Process(name, self.threads, cpus)
+                self.processes[name] = Process(place, self.threads, cpus)
         for name, process in list(self.processes.items()):
             if name not in names or process is None:
                 continue
             try:
-                answer = process.started(self.settings.timeout)
-            except (ContenderDied, ContenderTimeout) as problem:
+                answer = process.started(max(_START_TIMEOUT, self.settings.timeout))
+            except (ProcessDiedError, ProcessTimeoutError) as problem:
                 answer = {"status": "crashed", "reason": f"at the start, {problem}"}
             if answer["status"] == "ok":
                 about = self.report.contenders[name]
@@ -219,10 +232,10 @@ class _Session:
         """What the machine can do, measured in a process that is pinned like the contenders."""
         process = Process("-", self.threads, self.cpus[: self.threads])
         try:
-            process.started(self.settings.timeout)
+            process.started(_START_TIMEOUT)
             seconds = self.settings.limit_seconds
-            found = process.ask("limits", self.settings.timeout, threads=self.threads, seconds=seconds)
-        except (ContenderDied, ContenderTimeout) as problem:
+            found = process.ask("limits", _START_TIMEOUT, threads=self.threads, seconds=seconds)
+        except (ProcessDiedError, ProcessTimeoutError) as problem:
             found = {"status": "error", "reason": str(problem)}
         finally:
             process.close()
@@ -233,21 +246,21 @@ class _Session:
 
     def _compare_limits(self) -> None:
         for threads, found in self.report.limits.items():
-            for name, what in (("peak", "peak"), ("bandwidth", "memory bandwidth")):
+            for name, what, most in (("peak", "peak", 0.1), ("bandwidth", "memory bandwidth", 0.25)):
                 values = [limits[name] for limits in found]
-                if min(values) < 0.9 * max(values):
+                if min(values) < (1 - most) * max(values):
                     change = 100 * (values[-1] / values[0] - 1)
+                    on = f"{threads} thread{'s' if threads > 1 else ''}"
                     self.report.notes.append(
-                        f"the {what} with {threads} thread{'s' if threads > 1 else ''} changed by {change:+.0f} % "
-                        "during the run: the machine wasn't quiet"
+                        f"the {what} with {on} changed by {change:+.0f} % during the run: the machine wasn't "
+                        "quiet"
                     )
 
     # ---- one row
 
     def _measure(self, row: Row, index: int) -> None:
         self.progress.at(row, "computing the right answer")
-        row.results = {name: result for name, result in self.given_up.items()}
-        row.results = {name: row.results[name] for name in self.report.contenders if name in row.results}
+        row.results = dict(self.given_up)
         path = Path(self.folder.name, "expected.npz")
         expect(row.case, make_inputs(row.case)).save(path)
         ready = []
@@ -276,14 +289,18 @@ class _Session:
     def _time(self, row: Row, ready: list[str], index: int) -> None:
         settings = self.settings
         samples: dict[str, int] = {}
+        calls: dict[str, float] = {}
         for name in list(ready):
             self.progress.at(row, f"{name}: warm up")
-            answer = self._ask(name, row, "calibrate", cache=row.cache, sample=settings.sample, limit=settings.budget)
+            answer = self._ask(
+                name, row, "calibrate", cache=row.cache, sample=settings.sample, limit=settings.budget
+            )
             if answer is None or not self._good(row, name, answer):
                 ready.remove(name)
                 continue
             result = row.results[name]
             result.loops = answer["loops"]
+            calls[name] = answer["call"]
             samples[name] = min(50, max(1, round(settings.turn / (answer["loops"] * answer["call"]))))
         spent = dict.fromkeys(ready, 0.0)
         for number in range(settings.rounds):
@@ -291,11 +308,17 @@ class _Session:
             for name in _rotated(ready, index + number):
                 result = row.results[name]
                 done = sum(map(len, result.rounds))
-                if spent[name] > settings.budget and done >= 3:
+                if spent[name] > settings.budget and done >= 2:
                     result.rounds.append([])
                     continue
                 answer = self._ask(
-                    name, row, "turn", cache=row.cache, loops=result.loops, samples=samples[name]
+                    name,
+                    row,
+                    "turn",
+                    cache=row.cache,
+                    loops=result.loops,
+                    samples=samples[name],
+                    call=calls[name],
                 )
                 if answer is None or not self._good(row, name, answer):
                     ready.remove(name)
@@ -321,15 +344,17 @@ class _Session:
                 return None
         try:
             return process.ask(command, self.settings.timeout, **values)
-        except (ContenderDied, ContenderTimeout) as problem:
+        except (ProcessDiedError, ProcessTimeoutError) as problem:
             process.close()
             self.processes[name] = None  # started again for the next row
-            status = "crashed" if isinstance(problem, ContenderDied) else "timeout"
+            status = "crashed" if isinstance(problem, ProcessDiedError) else "timeout"
             row.results[name] = Result(status, str(problem))
             return None
 
     def _keep(self, row: Row) -> None:
         """Keeps a row that was interrupted, if somebody has a time."""
+        for name in self.report.contenders:
+            row.results.setdefault(name, Result("interrupted", "interrupted before it was asked"))
         for result in row.results.values():
             if result.status == "ok" and not any(result.rounds):
                 result.status, result.reason = "interrupted", "interrupted before there was a time"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from convpool.bench.cases import Case, Conv, Pair, Pool, parse_conv, parse_pool
 
-__all__ = ["merge", "names", "suite", "summary"]
+__all__ = ["is_network", "merge", "names", "suite", "summary"]
 
 
 class _Network:
@@ -77,9 +77,7 @@ def merge(cases: Iterable[Case]) -> list[Case]:
     merged: dict[Case, Case] = {}
     for case in cases:
         first = merged.get(case)
-        merged[case] = (
-            case if first is None else dataclasses.replace(first, count=first.count + case.count)
-        )
+        merged[case] = case if first is None else dataclasses.replace(first, count=first.count + case.count)
     return list(merged.values())
 
 
@@ -99,7 +97,12 @@ def _resnet(width: int, groups: int) -> list[Case]:
             net.conv(f"{at}.1x1{'a' if block == 0 else 'b'}", inner, 1, bias=False)
             grouped = f"g{groups}" if groups > 1 else ""
             net.conv(
-                f"{at}.3x3{grouped}" + ("s2" if stride == 2 else ""), inner, 3, stride, groups=groups, bias=False
+                f"{at}.3x3{grouped}" + ("s2" if stride == 2 else ""),
+                inner,
+                3,
+                stride,
+                groups=groups,
+                bias=False,
             )
             net.conv(f"{at}.1x1up", outer, 1, bias=False)
             if block == 0:
@@ -130,7 +133,15 @@ def _vgg16() -> list[Case]:
 def _mobilenetv2() -> list[Case]:
     """MobileNetV2 1.0, 224x224: depthwise 3x3 between 1x1."""
     net = _Network(3, 224).conv("stem.3x3s2", 32, 3, 2, bias=False)
-    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    stages = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
     for stage, (expand, channels, blocks, stride) in enumerate(stages, 1):
         for block in range(blocks):
             _inverted_residual(net, f"b{stage}.{block + 1}", expand, channels, 3, stride if block == 0 else 1)
@@ -149,7 +160,8 @@ def _efficientnet() -> list[Case]:
     """EfficientNet-B0, 224x224, without squeeze-and-excitation: depthwise 3x3 and 5x5."""
     net = _Network(3, 224).conv("stem.3x3s2", 32, 3, 2, bias=False)
     stages = (
-        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
+        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5),
+        (6, 192, 4, 2, 5),
         (6, 320, 1, 1, 3),
     )  # fmt: skip
     for stage, (expand, channels, blocks, stride, kernel) in enumerate(stages, 1):
@@ -166,7 +178,8 @@ def _googlenet() -> list[Case]:
     net.conv("conv2.1x1", 64, 1).conv("conv2.3x3", 192, 3).pool("pool2", "max", 3, 2, ceil_mode=True)
     blocks = {
         "3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64),
-        "4a": (192, 96, 208, 16, 48, 64), "4b": (160, 112, 224, 24, 64, 64), "4c": (128, 128, 256, 24, 64, 64),
+        "4a": (192, 96, 208, 16, 48, 64), "4b": (160, 112, 224, 24, 64, 64),
+        "4c": (128, 128, 256, 24, 64, 64),
         "4d": (112, 144, 288, 32, 64, 64), "4e": (256, 160, 320, 32, 128, 128),
         "5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128),
     }  # fmt: skip
@@ -200,7 +213,12 @@ def _deeplab() -> list[Case]:
         net.beside().conv(f"aspp.3x3d{rate}", 256, 3, dilation=rate, bias=False)
     net.beside().global_average("aspp.avg33").conv("aspp.pooled1x1", 256, 1, bias=False)
     net.concatenated(5 * 256)
-    return net.conv("aspp.project", 256, 1, bias=False).conv("head.3x3", 256, 3, bias=False).conv("head.1x1", 21, 1).cases
+    return (
+        net.conv("aspp.project", 256, 1, bias=False)
+        .conv("head.3x3", 256, 3, bias=False)
+        .conv("head.1x1", 21, 1)
+        .cases
+    )
 
 
 def _convnext() -> list[Case]:
@@ -232,7 +250,7 @@ def _replknet() -> list[Case]:
 
 def _deepbench() -> list[Case]:
     """Baidu DeepBench's inference set at batch 1: speech, faces, and the vision networks of its time."""
-    # Width, height, channels, output channels, kernel's width and height, padding, stride (both: width, height).
+    # Width, height, channels, output channels; then each as width, height: kernel, padding, stride.
     problems = (
         (700, 161, 1, 32, 20, 5, 0, 0, 2, 2), (341, 79, 32, 32, 10, 5, 0, 0, 2, 2),
         (151, 40, 1, 32, 20, 5, 8, 8, 8, 2), (480, 48, 1, 16, 3, 3, 1, 1, 1, 1),
@@ -376,6 +394,15 @@ _SUITES: dict[str, Callable[[], list[Case]]] = {
 }
 
 
+# Those that are no network, so that the sum of their times means nothing.
+_SELECTIONS = ("deepbench", "pooling", "filters", "readme")
+
+
+def is_network(name: str) -> bool:
+    """Whether a suite is all layers of one network, so that the sum of their times means something."""
+    return name not in _SELECTIONS
+
+
 def names() -> tuple[str, ...]:
     """All suites."""
     return tuple(_SUITES)
@@ -391,7 +418,7 @@ def suite(name: str) -> list[Case]:
 
     >>> stem = suite("resnet50")[0]
     >>> stem.name, stem.notation
-    ('stem.7x7s2', 'n1c3h224w224k64r7s2p3')
+    ('stem.7x7s2', 'n1c3h224w224k64r7s2p3nobias')
     """
     if name not in _SUITES:
         raise ValueError(f"there is no suite {name!r}; there are {', '.join(_SUITES)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,11 @@ _STATUS = {
     "missing": "-",
     "interrupted": "-",
 }
+
+
+def status(result: Result) -> str:
+    """What stands in the place of a time."""
+    return _STATUS.get(result.status, result.status)
 
 
 @dataclasses.dataclass
@@ -66,7 +72,7 @@ def _tone(ratio: float) -> str:
 
 
 def _measure(report: Report, row: Row) -> list[str]:
-    """Nominal GFLOP/s, GB/s and the part of the roofline of the base, or of the fastest if the base has no time."""
+    """Nominal GFLOP/s, GB/s and part of the roofline: the base's, or the fastest's if that has no time."""
     name = report.base if row.results[report.base].ok else row.fastest()
     if name is None:
         return ["", "", ""]
@@ -84,7 +90,7 @@ def _time_cell(result: Result | None) -> tuple[str, str]:
         return "", ""
     if result.ok:
         return microseconds(result.time.median), ""
-    return _STATUS.get(result.status, result.status), "alarm" if result.status in (
+    return status(result), "alarm" if result.status in (
         "wrong", "crashed", "timeout", "error",
     ) else ""  # fmt: skip
 
@@ -99,16 +105,22 @@ def _other_cell(report: Report, row: Row, name: str, both: bool) -> tuple[str, s
     return (f"{text} ({times})" if both else times), _tone(ratio.median)
 
 
-def table(report: Report, rows: Sequence[Row] | None = None, notation: bool = False, both: bool = True) -> Table:
+def table(
+    report: Report,
+    rows: Sequence[Row] | None = None,
+    notation: bool = False,
+    both: bool = True,
+    sums: bool = True,
+) -> Table:
     """The rows of a report; ``notation`` adds what exactly was computed, ``both`` times beside ratios."""
     rows = report.rows if rows is None else rows
     counted = any(row.case.count > 1 for row in report.rows)
     several_threads = len({row.threads for row in report.rows}) > 1 or bool(report.sweep == "threads")
-    others = [name for name in report.names if name != report.base]
+    others = [name for name in report.shown if name != report.base]
     base = report.base
     headers = ["layer"] + (["case"] if notation else [])
     left = len(headers)
-    headers += (["n"] if counted else []) + (["threads"] if several_threads else [])
+    headers += (["times"] if counted else []) + (["threads"] if several_threads else [])
     headers += ["parameters"] if report.sweep else []
     headers += [f"{base} us", "+-", "GFLOP/s", "GB/s", "roof"]
     headers += [f"{name} us (x)" if both else f"{name} x" for name in others]
@@ -126,11 +138,11 @@ def table(report: Report, rows: Sequence[Row] | None = None, notation: bool = Fa
         line += [_other_cell(report, row, name, both) for name in others]
         cells.append([text for text, _ in line])
         tones.append([tone for _, tone in line])
-    for cache in dict.fromkeys(row.cache for row in rows):
+    for cache in dict.fromkeys(row.cache for row in rows) if sums else ():
         total = _total_line(report, rows, cache, others, both)
         if total is not None:
             blanks = len(headers) - left - len(others) - 5
-            first = [f"sum{' (cold)' if cache == 'cold' else ''}"] + [""] * (left - 1 + blanks)
+            first = [total[2] + (" (cold)" if cache == "cold" else "")] + [""] * (left - 1 + blanks)
             cells.append(first + [total[0], "", "", "", ""] + [text for text, _ in total[1]])
             tones.append([""] * (len(first) + 5) + [tone for _, tone in total[1]])
     return Table(headers, cells, tones, left)
@@ -138,9 +150,9 @@ def table(report: Report, rows: Sequence[Row] | None = None, notation: bool = Fa
 
 def _total_line(
     report: Report, rows: Sequence[Row], cache: str, others: Sequence[str], both: bool
-) -> tuple[str, list[tuple[str, str]]] | None:
-    """The sums, where the whole run is shown and the rows are parts of something."""
-    if report.sweep or len(rows) != len(report.rows) or sum(row.cache == cache for row in rows) < 2:
+) -> tuple[str, list[tuple[str, str]], str] | None:
+    """The sums, where the rows are parts of one thing."""
+    if not report.network:
         return None
     totals = report.totals(cache)
     if report.base not in totals or totals[report.base][2] == 0:
@@ -157,7 +169,8 @@ def _total_line(
         cells.append(
             (f"{microseconds(seconds)} ({times})" if both and count == complete else times, _tone(ratio))
         )
-    return microseconds(totals[report.base][0]), cells
+    whole = complete == sum(row.cache == cache for row in rows) and not report.interrupted
+    return microseconds(totals[report.base][0]), cells, "sum" if whole else f"sum of {complete} rows"
 
 
 def plain(content: Table) -> str:
@@ -188,7 +201,9 @@ def row_line(report: Report, row: Row) -> str:
     rate, memory, _ = _measure(report, row)
     speed = f"{rate} GFLOP/s" if rate else f"{memory} GB/s"
     others = [
-        f"{name} {_other_cell(report, row, name, both=False)[0]}" for name in report.names if name != report.base
+        f"{name} {_other_cell(report, row, name, both=False)[0]}"
+        for name in report.shown
+        if name != report.base
     ]
     ok = row.results[report.base].ok
     unit = f" us, {speed}" if ok else ""
@@ -203,15 +218,16 @@ def heading(report: Report) -> list[str]:
     counts = ", ".join(map(str, threads))
     lines = [
         report.title,
-        f"{machine.get('cpu', '?')}, {machine.get('isa', '?')}; {counts} thread{'' if counts == '1' else 's'}; "
-        f"{', '.join(kinds)}",
+        f"{machine.get('cpu', '?')}, {machine.get('isa', '?')}; "
+        f"{counts} thread{'' if counts == '1' else 's'}; {', '.join(kinds)}",
     ]
     for count in threads:
         peak, bandwidth = report.peak(count), report.bandwidth(count)
         if peak and bandwidth:
             on = f" on {count} threads" if count > 1 else " on 1 thread"
             lines.append(
-                f"limits measured{on}: {peak / 1e9:.0f} GFLOP/s (float32 FMA), {bandwidth / 1e9:.0f} GB/s (copy)"
+                f"limits measured{on}: {peak / 1e9:.0f} GFLOP/s (float32 FMA), "
+                f"{bandwidth / 1e9:.0f} GB/s (copy)"
             )
     return lines
 
@@ -219,7 +235,7 @@ def heading(report: Report) -> list[str]:
 def summary(report: Report) -> list[str]:
     """Who was faster how often, in sentences."""
     lines = []
-    for name in report.names:
+    for name in report.shown:
         if name == report.base:
             continue
         ratios = [ratio.median for row in report.rows if (ratio := row.ratio(name, report.base)) is not None]
@@ -227,9 +243,10 @@ def summary(report: Report) -> list[str]:
             continue
         faster = sum(ratio > 1 + LEVEL for ratio in ratios)
         slower = sum(ratio < 1 / (1 + LEVEL) for ratio in ratios)
+        level = len(ratios) - faster - slower
         lines.append(
-            f"{report.base} against {name}: faster on {faster}, level on {len(ratios) - faster - slower}, slower on "
-            f"{slower} of {len(ratios)} rows; geometric mean x{geometric_mean(ratios):.2f}"
+            f"{report.base} against {name}: faster on {faster}, level on {level}, slower on {slower} of "
+            f"{len(ratios)} rows; geometric mean x{geometric_mean(ratios):.2f}"
         )
     return lines
 
@@ -238,17 +255,17 @@ def legend(report: Report) -> list[str]:
     """What the columns mean."""
     rounds = report.settings.get("rounds", "?")
     lines = [
-        f"us: median of a call in microseconds, over {rounds} interleaved rounds; +-: interquartile range as a part "
-        "of it.",
-        f"x: how many times as long as {report.base}; above 1, {report.base} is faster. Paired round by round.",
-        "GFLOP/s are nominal (every tap counts): Winograd, and taps skipped in the padding, can pass 100 % of the "
-        "roof. GB/s counts input, weights and result once; what fits into a cache can pass 100 % too.",
+        f"us: median of a call in microseconds, over {rounds} interleaved rounds; +-: interquartile range as "
+        "a part of it.",
+        f"x: how many times as long as {report.base}; above 1, {report.base} is faster. Paired by rounds.",
+        "GFLOP/s are nominal (every tap counts): Winograd, and taps skipped in the padding, can pass 100 % "
+        "of the roof. GB/s counts input, weights and result once; what fits into a cache can pass 100 % too.",
     ]
     if any(row.case.count > 1 for row in report.rows):
-        lines.append("n: how often the layer occurs; sums are weighed by it.")
+        lines.append("times: how often the layer occurs; sums are weighed by it.")
     totals = report.totals()
     complete = totals.get(report.base, (0.0, None, 0))[2]
-    if not report.sweep and any(0 < count < complete for _, _, count in totals.values()):
+    if report.network and any(0 < count < complete for _, _, count in totals.values()):
         lines.append("*: over the rows that it did, against the same rows.")
     return lines
 
@@ -273,26 +290,28 @@ def markdown(report: Report) -> str:
     marks = {"good": "{}", "bad": "**{}**", "alarm": "**{}**", "": "{}"}
     title, *context = heading(report)
     lines = [f"### {title}", "", *(f"{line}  " for line in context), ""]
-    lines.append("| " + " | ".join(_units(header) for header in content.headers) + " |")
+    lines.append("| " + " | ".join(typeset(header) for header in content.headers) + " |")
     lines.append(
         "|" + "|".join("---" if i < content.left else "---:" for i in range(len(content.headers))) + "|"
     )
     for cells, tones in zip(content.rows, content.tones, strict=True):
         shown = [
-            marks[tone].format(cell.replace("|", "\\|")) if cell else ""
+            marks[tone].format(typeset(cell).replace("|", "\\|")) if cell else ""
             for cell, tone in zip(cells, tones, strict=True)
         ]
         lines.append("| " + " | ".join(shown) + " |")
-    lines += ["", *(f"- {_units(line)}" for line in summary(report))]
-    lines += ["", *(f"- {_units(line)}" for line in legend(report))]
+    lines += ["", *(f"- {typeset(line)}" for line in summary(report))]
+    lines += ["", *(f"- {typeset(line)}" for line in legend(report))]
     lines.append(f"- Bold: faster than {report.base} by more than {100 * LEVEL:.0f} %, or no right answer.")
     lines += [f"- {line}" for line in [*problems(report), *report.notes]]
     lines += ["", _versions(report), ""]
     return "\n".join(lines)
 
 
-def _units(text: str) -> str:
-    return text.replace(" us", " µs").replace("us:", "µs:").replace("(x)", "(×)").replace("+-", "±")
+def typeset(text: str) -> str:
+    """Signs that every screen and file that is UTF-8 can show."""
+    text = re.sub(r"\bus\b", "µs", text).replace("+-", "±")
+    return re.sub(r"(?<![\w])x(?=\d|\)|$|:)", "×", text)
 
 
 def _versions(report: Report) -> str:
@@ -303,8 +322,8 @@ def _versions(report: Report) -> str:
     ]
     built = report.machine.get("convpool", {})
     return (
-        f"{'; '.join(parts)}. convpool built with {built.get('compiler', '?')}. {report.machine.get('system', '?')}, "
-        f"Python {report.machine.get('python', '?')}, {report.created}."
+        f"{'; '.join(parts)}. convpool built with {built.get('compiler', '?')}. "
+        f"{report.machine.get('system', '?')}, Python {report.machine.get('python', '?')}, {report.created}."
     )
 
 
@@ -327,7 +346,11 @@ def rich_table(content: Table) -> Any:
     styles = {"good": "green", "bad": "red", "alarm": "bold white on red", "": ""}
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, header in enumerate(content.headers):
-        drawn.add_column(_units(header), justify="left" if i < content.left else "right", no_wrap=i >= content.left)
+        drawn.add_column(
+            typeset(header), justify="left" if i < content.left else "right", no_wrap=i >= content.left
+        )
     for cells, tones in zip(content.rows, content.tones, strict=True):
-        drawn.add_row(*(Text(cell, style=styles[tone]) for cell, tone in zip(cells, tones, strict=True)))
+        drawn.add_row(
+            *(Text(typeset(cell), style=styles[tone]) for cell, tone in zip(cells, tones, strict=True))
+        )
     return drawn

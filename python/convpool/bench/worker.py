@@ -26,10 +26,12 @@ import numpy as np
 from convpool.bench import machine
 from convpool.bench.cases import Conv, from_dict
 from convpool.bench.check import Expectation, make_inputs
-from convpool.bench.contenders import Contender, Run, Unsupported, find
+from convpool.bench.contenders import Contender, Run, UnsupportedError, find
 
 # A turn begins with this long of calls that don't count: clocks, caches and sleeping threads.
 _WAKE_UP = 0.005
+# A call of this length is awake for nearly all of it.
+_NEEDS_NO_WAKE_UP = 0.2
 
 
 class Worker:
@@ -59,7 +61,7 @@ class Worker:
                 run = self.contender.pool2d(wanted, image)
             first = run()
             seconds = time.perf_counter() - start
-        except Unsupported as reason:
+        except UnsupportedError as reason:
             return {"status": "unsupported", "reason": str(reason)}
         except Exception as error:
             return {"status": "error", "reason": _one_line(error)}
@@ -82,15 +84,15 @@ class Worker:
             seconds = min(self._cold(1) + self._cold(1))
             return {"status": "ok", "loops": 1, "call": seconds}
         best, spent, loops = math.inf, 0.0, 1
-        while spent < limit and not (spent >= 5 * _WAKE_UP and loops * best >= sample / 2):
+        while spent < limit and not (spent >= 10 * sample and loops * best >= sample / 2):
             seconds = self._hot(loops)
             spent += seconds * loops
             best = min(best, seconds)
             loops = max(1, min(2 * loops, math.ceil(sample / best)))
         return {"status": "ok", "loops": max(1, math.ceil(sample / best)), "call": best}
 
-    def turn(self, cache: str, loops: int, samples: int) -> dict[str, Any]:
-        """Times; gives seconds a call, one number a sample."""
+    def turn(self, cache: str, loops: int, samples: int, call: float) -> dict[str, Any]:
+        """Times; gives seconds a call, one number a sample. ``call`` says about how long one takes."""
         assert self.run is not None
         gc.collect()
         gc.disable()
@@ -99,8 +101,7 @@ class Worker:
                 self._cold(1)
                 return {"status": "ok", "samples": self._cold(samples)}
             start = time.perf_counter()
-            self._hot(1)
-            while time.perf_counter() - start < _WAKE_UP:
+            while call < _NEEDS_NO_WAKE_UP and time.perf_counter() - start < _WAKE_UP:
                 self._hot(1)
             return {"status": "ok", "samples": [self._hot(loops) for _ in range(samples)]}
         finally:
@@ -155,7 +156,10 @@ def _evictor(cpus: list[int]) -> Callable[[], None]:
     def touch(buffer: Any) -> None:
         np.add(buffer, 1.0, out=buffer)
 
-    return lambda: list(pool.map(touch, buffers)) and None
+    def evict() -> None:
+        list(pool.map(touch, buffers))
+
+    return evict
 
 
 def _one_line(error: BaseException) -> str:
@@ -201,6 +205,8 @@ def main(argv: list[str]) -> int:
         except Exception as error:
             answer({"status": "error", "reason": _one_line(error)})
             return 1
+        gc.collect()
+        gc.freeze()  # a library's hundreds of thousands of objects aren't looked through again
         worker = Worker(contender, cpus)
         answer({"status": "ok", **described})
         for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""The libraries that are compared. Each file here holds one library's adapter, a few lines for each way to call it.
+"""The libraries that are compared. Each file here holds one, a few lines for each way to call it.
 
-To add one, put a file beside these with a subclass of :class:`Contender` that has a ``name``; nothing else needs to
-know. One that lives elsewhere is named by its file or module: ``--against my_library.py:MyLibrary``.
+To add one, put a file beside these with a subclass of :class:`Contender` that has a ``name``; nothing else
+needs to know. One that lives elsewhere is named by file or module: ``--against my_library.py:MyLibrary``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from convpool.bench.contenders.base import Contender, Run, Unsupported
+from convpool.bench.contenders.base import Contender, Run, UnsupportedError
 
-__all__ = ["Contender", "Run", "Unsupported", "find", "known"]
+__all__ = ["Contender", "Run", "UnsupportedError", "find", "known"]
 
 
 def known() -> dict[str, type[Contender]]:
@@ -55,11 +55,15 @@ def find(name: str) -> type[Contender]:
 
 
 def _load(place: str) -> ModuleType:
+    try:
+        return _import(place)
+    except (ImportError, SyntaxError) as error:
+        raise ValueError(f"can't import {place!r}: {error}") from error
+
+
+def _import(place: str) -> ModuleType:
     if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except ImportError as error:
-            raise ValueError(f"can't import {place!r}: {error}") from error
+        return importlib.import_module(place)
     path = Path(place)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():

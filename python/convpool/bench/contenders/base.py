@@ -16,15 +16,15 @@ Array: TypeAlias = npt.NDArray[Any]
 Run: TypeAlias = Callable[[], Any]
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A case that the contender can't do. The message says why, and stands in the report."""
 
 
 class Contender:
     """A library, or one way to call it. Each lives in a process of its own, made for a number of threads.
 
-    A subclass says what it needs, and turns a case into a callable without arguments that computes a new result.
-    Everything that may be done once (converting inputs, packing weights, compiling) is done before that.
+    A subclass says what it needs, and turns a case into a callable without arguments that computes a new
+    result. Everything that may be done once (converting inputs, packing weights, compiling) is done before.
     """
 
     #: What the command line and the tables call it.
@@ -64,12 +64,12 @@ class Contender:
         return ""
 
     def conv2d(self, case: Conv, input: Array, weight: Array, bias: Array | None) -> Run:
-        """Prepares a convolution of ``input``, in the case's layout, with ``weight`` (K, C/groups, kH, kW)."""
-        raise Unsupported("no convolution")
+        """Prepares a convolution of ``input``, in the case's layout; ``weight`` is (K, C/groups, kH, kW)."""
+        raise UnsupportedError("no convolution")
 
     def pool2d(self, case: Pool, input: Array) -> Run:
         """Prepares a pooling of ``input``, in the case's layout."""
-        raise Unsupported("no pooling")
+        raise UnsupportedError("no pooling")
 
     def to_numpy(self, result: Any) -> Array:
         """A result as an array in the case's layout. Not timed."""
@@ -80,13 +80,13 @@ class Contender:
         return ""
 
     def laid_out(self, case: Case) -> Case:
-        """The case in the layout that this contender will have it. Raises Unsupported."""
+        """The case in the layout that this contender will have it. Raises UnsupportedError."""
         if case.dtype not in self.dtypes:
-            raise Unsupported(f"{' and '.join(self.dtypes)} only")
+            raise UnsupportedError(f"{' and '.join(self.dtypes)} only")
         if self.own_layout is not None:
             from dataclasses import replace
 
             return replace(case, layout=self.own_layout)
         if case.layout not in self.layouts:
-            raise Unsupported(f"{' and '.join(self.layouts)} only")
+            raise UnsupportedError(f"{' and '.join(self.layouts)} only")
         return case

@@ -7,7 +7,7 @@ from typing import ClassVar
 import convpool
 from convpool import nn
 from convpool.bench.cases import Conv, Pool
-from convpool.bench.contenders.base import Array, Contender, Run, Unsupported
+from convpool.bench.contenders.base import Array, Contender, Run, UnsupportedError
 
 
 class Prepared(Contender):
@@ -33,7 +33,7 @@ class Prepared(Contender):
         try:
             layer(input, num_threads=threads)
         except ValueError as error:  # a named algorithm says what it can't do
-            raise Unsupported(str(error)) from None
+            raise UnsupportedError(str(error)) from None
         self._explanation = layer.explain(input.shape)
         return lambda: layer(input, num_threads=threads)
 
@@ -73,7 +73,7 @@ class _Algorithm(Prepared):
     """The prepared form with one algorithm for every case; it has no poolings."""
 
     def pool2d(self, case: Pool, input: Array) -> Run:
-        raise Unsupported("algorithms are of convolutions")
+        raise UnsupportedError("algorithms are of convolutions")
 
 
 class Naive(_Algorithm):

@@ -59,9 +59,7 @@ class Jax(Contender):
         sides, dilation = spatial(padding, (0, 0)), spatial(case.dilation, 1)
 
         def maxima(x: Any) -> Any:
-            return lax.reduce_window(
-                x, -np.inf, lax.max, window, strides, sides, window_dilation=dilation
-            )
+            return lax.reduce_window(x, -np.inf, lax.max, window, strides, sides, window_dilation=dilation)
 
         if case.mode == "max":
             return self._jitted(case, maxima, input)
@@ -97,7 +95,13 @@ def _reached(case: Pool) -> tuple[tuple[int, int], ...]:
     """The padding, with what ``ceil_mode`` lets the last window reach beyond it."""
     sides = []
     for size, kernel, stride, (before, after), dilation, out in zip(
-        (case.h, case.w), case.kernel, case.stride, case.padding, case.dilation, case.output_shape[2:], strict=True
+        (case.h, case.w),
+        case.kernel,
+        case.stride,
+        case.padding,
+        case.dilation,
+        case.output_shape[2:],
+        strict=True,
     ):
         reach = (out - 1) * stride + dilation * (kernel - 1) + 1 - size - before
         sides.append((before, max(after, reach)))

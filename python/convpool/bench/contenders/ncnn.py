@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convpool.bench.cases import Case, Conv, Pool
-from convpool.bench.contenders.base import Array, Contender, Run, Unsupported
+from convpool.bench.contenders.base import Array, Contender, Run, UnsupportedError
 
 
 class Ncnn(Contender):
@@ -39,13 +39,14 @@ class Ncnn(Contender):
     def pool2d(self, case: Pool, input: Array) -> Run:
         """Pooling."""
         if case.dilation != (1, 1):
-            raise Unsupported("no dilation in pooling")
+            raise UnsupportedError("no dilation in pooling")
         if case.ceil_mode:
-            raise Unsupported("its ceil_mode follows other rules")
+            raise UnsupportedError("its ceil_mode follows other rules")
         (top, bottom), (left, right) = case.padding
         parameters = {
-            0: int(case.mode == "avg"), 1: case.kernel[1], 11: case.kernel[0], 2: case.stride[1], 12: case.stride[0],
-            3: left, 14: right, 13: top, 15: bottom, 5: 1, 6: int(case.count_include_pad),
+            0: int(case.mode == "avg"), 1: case.kernel[1], 11: case.kernel[0],
+            2: case.stride[1], 12: case.stride[0], 3: left, 14: right, 13: top, 15: bottom,
+            5: 1, 6: int(case.count_include_pad),
         }  # fmt: skip
         return self._network(case, input, "Pooling", parameters, b"")
 
@@ -55,7 +56,7 @@ class Ncnn(Contender):
         import ncnn
 
         if case.n != 1:
-            raise Unsupported("batch 1 only")
+            raise UnsupportedError("batch 1 only")
         net: Any = ncnn.Net()
         net.opt.num_threads = self.threads
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False

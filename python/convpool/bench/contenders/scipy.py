@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convpool.bench.cases import Case, Conv, Pool
-from convpool.bench.contenders.base import Array, Contender, Run, Unsupported
+from convpool.bench.contenders.base import Array, Contender, Run, UnsupportedError
 
 
 class SciPy(Contender):
@@ -28,9 +28,9 @@ class SciPy(Contender):
         from scipy import ndimage, signal
 
         if case.groups != case.c or case.k != case.c:
-            raise Unsupported("single channels only")
+            raise UnsupportedError("single channels only")
         if case.dilation != (1, 1):
-            raise Unsupported("no dilation")
+            raise UnsupportedError("no dilation")
         top, left = case.kernel[0] // 2, case.kernel[1] // 2
         # A filter centred on each pixel of the padded image; those whose window doesn't fit are cut off.
         bottom, right = case.kernel[0] - 1 - top, case.kernel[1] - 1 - left
@@ -72,11 +72,11 @@ class SciPy(Contender):
         from scipy import ndimage
 
         if case.dilation != (1, 1):
-            raise Unsupported("no dilation")
+            raise UnsupportedError("no dilation")
         if case.ceil_mode:
-            raise Unsupported("no ceil_mode")
+            raise UnsupportedError("no ceil_mode")
         if case.mode == "avg" and not case.count_include_pad and case.padding != ((0, 0), (0, 0)):
-            raise Unsupported("no padding that isn't counted")
+            raise UnsupportedError("no padding that isn't counted")
         top, left = case.kernel[0] // 2, case.kernel[1] // 2
         maxima = case.mode == "max"
         filter2d: Any = ndimage.maximum_filter if maxima else ndimage.uniform_filter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from convpool.bench.cases import Case, Conv, Pool
-from convpool.bench.contenders.base import Array, Contender, Run, Unsupported
+from convpool.bench.contenders.base import Array, Contender, Run, UnsupportedError
 
 
 class Torch(Contender):
@@ -52,21 +52,25 @@ class Torch(Contender):
         kernel, stride, dilation, ceil = case.kernel, case.stride, case.dilation, case.ceil_mode
         padding = case.symmetric
         if padding is None and ceil:
-            raise Unsupported("no ceil_mode with padding by side")
+            raise UnsupportedError("no ceil_mode with padding by side")
         (top, bottom), (left, right) = case.padding
         sides = (left, right, top, bottom)
+        # Releases up to 2.13 allow half of the kernel, later ones half of what it covers.
+        sizes = zip(case.kernel, dilation, padding or (0, 0), strict=True)
+        if any(2 * p > d * (k - 1) + 1 or (2 * p > k and _release() <= (2, 13)) for k, d, p in sizes):
+            raise UnsupportedError("padding is at most half of the kernel")
         if case.mode == "max":
             if padding is not None:
                 return lambda: max_pool2d(image, kernel, stride, padding, dilation, ceil)
             lowest = -float("inf")
             return lambda: max_pool2d(pad(image, sides, value=lowest), kernel, stride, 0, dilation)
         if dilation != (1, 1):
-            raise Unsupported("no dilation in average pooling")
+            raise UnsupportedError("no dilation in average pooling")
         include = case.count_include_pad
         if padding is not None:
             return lambda: avg_pool2d(image, kernel, stride, padding, ceil, include)
         if not include:
-            raise Unsupported("no padding by side that isn't counted")
+            raise UnsupportedError("no padding by side that isn't counted")
         return lambda: avg_pool2d(pad(image, sides), kernel, stride)
 
     def to_numpy(self, result: Any) -> Array:
@@ -89,6 +93,12 @@ class TorchChannelsLast(Torch):
     name = "torch:nhwc"
     how = "torch.nn.functional, channels-last tensors in and out"
     own_layout = "NHWC"
+
+
+def _release() -> tuple[int, ...]:
+    import torch
+
+    return tuple(int(number) for number in torch.__version__.split(".")[:2])
 
 
 def _tensor(case: Case, input: Array) -> Any:

@@ -14,7 +14,8 @@ __all__ = ["Change", "Comparison", "compare"]
 @dataclasses.dataclass(frozen=True)
 class Change:
     """One row in both runs: ``old`` and ``new`` seconds a call, and ``factor``, the part of its time that it
-    takes now after the machine's own drift is taken out. ``noise`` is how far from 1 the factor may be by chance.
+    takes now after the machine's own drift is taken out. ``noise`` is how far from 1 the factor may be by
+    chance.
     """
 
     label: str
