@@ -54,7 +54,7 @@ def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int) -> Any
     """What stands for the sum of absolute products in Winograd's F(4x4, 3x3).
 
     A result sums products of transformed tiles and weights. Along one axis, with the points 0, +-sqrt(1/2),
-    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 25.1 (in the
+    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 25.1 (the
     fourth row of the output transform), so to 25.1 ** 2 in two dimensions, times the largest input and weight
     of each channel.
     """
