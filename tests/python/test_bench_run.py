@@ -134,7 +134,7 @@ def test_contenders_answer_right(report: Report, name: str) -> None:
     assert any(result.ok for result in results) or name == "convpool:winograd"
     for result in results:
         if result.ok:
-            assert len(result.rounds) == QUICK.rounds
+            assert QUICK.rounds <= len(result.rounds) <= 2 * QUICK.rounds
             assert all(sample > 0 for samples in result.rounds for sample in samples)
         else:
             assert result.reason

@@ -236,7 +236,7 @@ def _work(options: argparse.Namespace) -> tuple[list[Row], str, list[str]]:
         options.suite = ["resnet50"]
     for suite_name in options.suite:
         cases += suites.suite(suite_name)
-        titles.append(suite_name)
+        titles.append(suites.summary(suite_name).partition(":")[0].rstrip("."))
     for path in options.onnx:
         from convpool.bench.onnx_models import read_network
 
@@ -317,6 +317,10 @@ def _compare(arguments: Sequence[str]) -> int:
                 times = f"{microseconds(change.old):>8} -> {microseconds(change.new):>8} us"
                 noise = f"(noise {100 * change.noise:.0f} %)"
                 print(f"  {change.label:<{width}}  {times}  x{change.factor:.2f}  {noise}")
+    unclear = found.of("unclear")
+    if unclear:
+        labels = ", ".join(change.label for change in unclear)
+        print(f"\nunclear, because something disturbed the measurement: {labels}")
     same = len(found.of("same"))
     print(f"\nno change beyond the noise: {same} of {len(found.changes)} rows")
     return 1 if options.fail and found.of("slower") else 0

@@ -13,9 +13,10 @@ __all__ = ["Change", "Comparison", "compare"]
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One row in both runs: ``old`` and ``new`` seconds a call, and ``factor``, the part of its time that it
-    takes now after the machine's own drift is taken out. ``noise`` is how far from 1 the factor may be by
-    chance.
+    """One row in both runs: ``old`` and ``new`` seconds a call.
+
+    ``factor`` is the part of its time that it takes now, after the machine's own drift is taken out;
+    ``noise`` is how far from 1 it may be by chance. A ``disturbed`` one scattered too much in either run.
     """
 
     label: str
@@ -24,12 +25,15 @@ class Change:
     new: float
     factor: float
     noise: float
+    disturbed: bool = False
 
     @property
     def verdict(self) -> str:
-        """``faster``, ``slower``, or ``same`` as far as can be told."""
+        """``faster``, ``slower``, ``same`` as far as can be told, or ``unclear``."""
         if abs(math.log(self.factor)) <= math.log1p(self.noise):
             return "same"
+        if self.disturbed:
+            return "unclear"
         return "faster" if self.factor < 1 else "slower"
 
 
@@ -106,6 +110,7 @@ def compare(old: Report, new: Report, contender: str = "convpool", threshold: fl
                 new=second.time.median,
                 factor=second.time.median / first.time.median / drift,
                 noise=max(threshold, between, within),
+                disturbed=first.disturbed or second.disturbed,
             )
         )
     return Comparison(changes, drift, notes)

@@ -11,10 +11,13 @@ from typing import Any
 from convpool.bench.cases import Case, Conv, from_dict
 from convpool.bench.statistics import Spread, paired_ratio, spread
 
-__all__ = ["FORMAT", "Report", "Result", "Row"]
+__all__ = ["DISTURBED", "FORMAT", "Report", "Result", "Row"]
 
 #: The version of the JSON form.
 FORMAT = 1
+
+#: From this interquartile range on, relative to the median, a measurement was disturbed.
+DISTURBED = 0.3
 
 
 @dataclasses.dataclass
@@ -39,6 +42,11 @@ class Result:
     def ok(self) -> bool:
         """Whether there are times."""
         return self.status == "ok" and any(self.rounds)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the times scatter so much that something must have interfered."""
+        return self.ok and self.time.relative > DISTURBED
 
     @property
     def time(self) -> Spread:

@@ -28,9 +28,10 @@ class Settings:
     """How to measure.
 
     In each of ``rounds`` rounds every contender has a turn of about ``turn`` seconds, in samples of at least
-    ``sample`` seconds. One that has had more than ``budget`` seconds on a row and has two samples sits out
-    what is left. ``timeout`` is for a single command: building a case and its first call, or a turn; for
-    starting there is always a minute. ``limit_seconds`` is for each of the machine's limits.
+    ``sample`` seconds; where times scatter widely, there are up to as many rounds again. One that has had
+    more than ``budget`` seconds on a row and has two samples sits out what is left. ``timeout`` is for a
+    single command: building a case and its first call, or a turn; for starting there is always a minute.
+    ``limit_seconds`` is for each of the machine's limits. Raises ValueError for what isn't above 0.
     """
 
     rounds: int = 8
@@ -303,8 +304,11 @@ class _Session:
             calls[name] = answer["call"]
             samples[name] = min(50, max(1, round(settings.turn / (answer["loops"] * answer["call"]))))
         spent = dict.fromkeys(ready, 0.0)
-        for number in range(settings.rounds):
-            self.progress.at(row, f"round {number + 1} of {settings.rounds}")
+        for number in range(2 * settings.rounds):
+            # Where something disturbed the measurement, it has as many rounds again to become clear.
+            if number >= settings.rounds and not self._worth_more(row):
+                break
+            self.progress.at(row, f"round {number + 1} of {max(number + 1, settings.rounds)}")
             for name in _rotated(ready, index + number):
                 result = row.results[name]
                 done = sum(map(len, result.rounds))
@@ -325,6 +329,13 @@ class _Session:
                     continue
                 result.rounds.append(answer["samples"])
                 spent[name] += sum(answer["samples"]) * result.loops
+
+    def _worth_more(self, row: Row) -> bool:
+        """Whether a row was disturbed, on a machine where most are not."""
+        before = [any(result.disturbed for result in other.results.values()) for other in self.report.rows]
+        return any(result.disturbed for result in row.results.values()) and sum(before) <= max(
+            2, len(before) // 3
+        )
 
     def _good(self, row: Row, name: str, answer: dict[str, Any]) -> bool:
         if answer["status"] == "ok":

@@ -339,7 +339,7 @@ def _filters() -> list[Case]:
 
 
 def _readme() -> list[Case]:
-    """Two dozen layers, one of each kind, from all the suites: what the README's table shows."""
+    """Layers of every kind, one each: what the README's table shows."""
     return _named(
         parse_conv,
         {

@@ -271,7 +271,7 @@ def legend(report: Report) -> list[str]:
 
 
 def problems(report: Report) -> list[str]:
-    """Everything that has no time, with the reason, equal ones together."""
+    """Everything that has no time or an uncertain one, with the reason, equal ones together."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for row in report.rows:
         for name, result in row.results.items():
@@ -281,6 +281,19 @@ def problems(report: Report) -> list[str]:
     for (name, status, reason), labels in found.items():
         where = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
         lines.append(f"{name}: {_STATUS[status].replace('-', status)}: {reason} ({where})")
+    disturbed: dict[str, list[str]] = {}
+    for row in report.rows:
+        for name, result in row.results.items():
+            if result.disturbed:
+                disturbed.setdefault(row.label, []).append(name)
+    if len(disturbed) > 5:
+        lines.append(
+            f"on {len(disturbed)} of {len(report.rows)} rows the times scatter widely: something else was "
+            "running; measure again"
+        )
+    else:
+        for label, names in disturbed.items():
+            lines.append(f"{label}: the times of {', '.join(names)} scatter widely; measure again")
     return lines
 
 
