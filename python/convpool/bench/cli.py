@@ -205,7 +205,9 @@ def _output(report: Report, options: argparse.Namespace) -> int:
             print(f"written: {path}", file=sys.stderr)
     if report.interrupted:
         return 130
-    failed = any(row.results[report.base].status in ("wrong", "crashed", "error") for row in report.rows)
+    failed = any(
+        row.results[report.base].status in ("wrong", "crashed", "timeout", "error") for row in report.rows
+    )
     return 1 if failed or not report.rows else status
 
 

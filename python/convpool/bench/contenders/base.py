@@ -50,7 +50,7 @@ class Contender:
         absent = [module for module in cls.modules if importlib.util.find_spec(module) is None]
         if not absent:
             return None
-        packages = cls.distributions[:1] if absent[0] == cls.modules[0] else tuple(absent)
+        packages = [*cls.distributions[:1], *absent[1:]] if absent[0] == cls.modules[0] else absent
         return f"{', '.join(absent)} not installed (pip install {' '.join(packages)})"
 
     @classmethod
