@@ -19,7 +19,7 @@ from convpool.bench.cli import main
 from convpool.bench.contenders import find, known
 
 QUICK = Settings(rounds=2, turn=0.002, sample=0.0005, budget=0.5, timeout=60.0, limit_seconds=0.01)
-FAST = ["--threads", "1", "--rounds", "2", "--turn", "0.002", "--quiet"]
+FAST = ["--threads", "1", "--rounds", "2", "--turn", "0.002", "--timeout", "30", "--quiet"]
 
 CASES = [
     parse_conv("c6h9w11k4r3x2s2x1p1+0x0+2d1x2g2"),
