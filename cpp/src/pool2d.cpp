@@ -1,5 +1,6 @@
 #include "convpool/pool2d.hpp"
 
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -31,11 +32,15 @@ bool lies_in_planes(const TensorView<T>& view) {
 }
 template <class T>
 bool lies_channels_last(const TensorView<T>& view) {
-  return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(3) == view.size(1) || view.size(3) <= 1);
+  return view.stride(1) == 1 || view.size(1) <= 1;
 }
 template <class T>
-bool lies(const TensorView<T>& view, bool channels_last) {
-  return channels_last ? lies_channels_last(view) : lies_in_planes(view);
+bool pixels_follow_one_another(const TensorView<T>& view) {
+  return view.stride(3) == view.size(1) || view.size(3) <= 1;
+}
+template <class T>
+bool result_lies(const TensorView<T>& view, bool channels_last) {
+  return channels_last ? lies_channels_last(view) && pixels_follow_one_another(view) : lies_in_planes(view);
 }
 
 template <class T>
@@ -49,27 +54,60 @@ void check(const Pool2dGeometry& g, const char* name, const TensorView<T>& resul
   }
 }
 
-/// Calls run(input, result, is channels_last) with arrays that lie alike in one of the two ways that algorithms take;
-/// what lies otherwise is copied, the result back after the run.
+/// Calls run(input, result, indices, is channels_last) with arrays that lie alike in one of the two ways that
+/// algorithms take; what lies otherwise is copied, the results back after the run.
 template <class T, class Run>
-void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>& result, int threads, Run&& run) {
-  const bool planes = lies_in_planes(input) && lies_in_planes(result);
+void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>& result,
+                           const TensorView<int64_t>& indices, int threads, Run&& run) {
+  const bool planes = lies_in_planes(input) && result_lies(result, false);
   const bool channels_last =
-      !planes && (lies_channels_last(input) || !lies_in_planes(result)) && lies_channels_last(result);
+      !planes && (lies_channels_last(input) || !lies_in_planes(result)) && result_lies(result, true);
   ContiguousCopy<T> input_copy, result_copy;
+  ContiguousCopy<int64_t> indices_copy;
   TensorView<const T> source = input;
   TensorView<T> target = result;
-  if (!lies(input, channels_last)) {
+  TensorView<int64_t> positions = indices;
+  if (!(channels_last ? lies_channels_last(input) : lies_in_planes(input))) {
     input_copy = ContiguousCopy<T>(input, channels_last);
     copy_elements<T>(input, input_copy.view(), threads);
     source = input_copy.view();
   }
-  if (!lies(result, channels_last)) {
+  if (!result_lies(result, channels_last)) {
     result_copy = ContiguousCopy<T>(result, channels_last);
     target = result_copy.view();
   }
-  run(source, target, channels_last);
+  if (indices.data != nullptr && !result_lies(indices, channels_last)) {
+    indices_copy = ContiguousCopy<int64_t>(indices, channels_last);
+    positions = indices_copy.view();
+  }
+  run(source, target, positions, channels_last);
   if (target.data != result.data) copy_elements<T>(target, result, threads);
+  if (positions.data != indices.data) copy_elements<int64_t>(positions, indices, threads);
+}
+
+template <class T>
+void run_pool(const Pool2dRun<T>& run) {
+  const Pool2dGeometry& g = run.geometry;
+  if (run_whole_plane_pool(run) || run_window_pool(run)) return;
+  if constexpr (kernels::has_index<T>) {
+    // Positions are counted over the padded columns, from the plane's start.
+    const int64_t beyond = g.w.in + g.w.out * g.w.stride + g.w.effective_kernel();
+    if (run.indices.data != nullptr &&
+        g.h.in * g.w.in > std::numeric_limits<typename kernels::IndexOf<T>::type>::max() - beyond) {
+      return run_plain_max_pool(run);
+    }
+  }
+  run_sliding_pool(run);
+}
+
+/// Positions take as many bits as the values that they stand beside: narrow integers are widened.
+template <class T>
+void max_pool2d_widened(const TensorView<const T>& input, const TensorView<T>& output,
+                        const TensorView<int64_t>& indices, const Pool2dParams& params, int num_threads, int threads) {
+  const ContiguousCopy<std::int32_t> from(input), to(output);
+  convert_elements<std::int32_t, T>(input, from.view(), threads);
+  max_pool2d<std::int32_t>(from.view(), to.view(), indices, params, num_threads);
+  convert_elements<T, std::int32_t>(to.view(), output, threads);
 }
 
 }  // namespace
@@ -83,19 +121,18 @@ void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int6
                 const Pool2dParams& params, int num_threads) {
   const Pool2dGeometry g = pool2d_geometry(input.shape, params);
   check(g, "output", output);
-  const bool with_indices = indices.data != nullptr;
-  if (with_indices) check(g, "indices", indices);
+  if (indices.data != nullptr) check(g, "indices", indices);
   const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
-  const auto& kernels = kernels::table_of<T>(active_kernels());
+  const auto& kernels = kernels::pool_table_of<T>(active_kernels());
   if (g.empty()) return;
-  with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
-    const Pool2dRun<T> run{g, from, to, channels_last, threads, kernels};
-    if (!with_indices) return run_separable_pool(run, kernels::Reduction::max, {});
-    if (lies(indices, channels_last)) return run_max_pool_with_indices(run, indices);
-    const ContiguousCopy<int64_t> stage(indices, channels_last);
-    run_max_pool_with_indices(run, stage.view());
-    copy_elements<int64_t>(stage.view(), indices, threads);
-  });
+  if constexpr (!kernels::has_index<T>) {
+    if (indices.data != nullptr) return max_pool2d_widened(input, output, indices, params, num_threads, threads);
+  }
+  with_matching_layouts(
+      input, output, indices, threads,
+      [&](const auto& from, const auto& to, const auto& positions, bool channels_last) {
+        run_pool(Pool2dRun<T>{g, from, to, positions, channels_last, kernels::Reduction::max, {}, threads, kernels});
+      });
 }
 
 template <class T>
@@ -106,19 +143,27 @@ void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2d
   const Pool2dGeometry g = pool2d_geometry(input.shape, params);
   check(g, "output", output);
   const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
-  const auto& kernels = kernels::table_of<T>(active_kernels());
+  const auto& kernels = kernels::pool_table_of<T>(active_kernels());
   if (g.empty()) return;
-  with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
-    run_separable_pool(Pool2dRun<T>{g, from, to, channels_last, threads, kernels}, kernels::Reduction::sum,
-                       {params.count_include_pad, params.divisor_override});
-  });
+  with_matching_layouts(input, output, {}, threads,
+                        [&](const auto& from, const auto& to, const auto&, bool channels_last) {
+                          run_pool(Pool2dRun<T>{g,
+                                                from,
+                                                to,
+                                                {},
+                                                channels_last,
+                                                kernels::Reduction::sum,
+                                                {params.count_include_pad, params.divisor_override},
+                                                threads,
+                                                kernels});
+                        });
 }
 
-#define CONVPOOL_INSTANTIATE(T)                                                                                   \
-  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int); \
-  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, int);
-CONVPOOL_INSTANTIATE(float)
-CONVPOOL_INSTANTIATE(double)
+#define CONVPOOL_INSTANTIATE(T) \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int);
+CONVPOOL_FOR_POOL_TYPES(CONVPOOL_INSTANTIATE)
 #undef CONVPOOL_INSTANTIATE
+template void avg_pool2d<float>(TensorView<const float>, TensorView<float>, const AvgPool2dParams&, int);
+template void avg_pool2d<double>(TensorView<const double>, TensorView<double>, const AvgPool2dParams&, int);
 
 }  // namespace convpool

@@ -14,24 +14,45 @@ struct DivisorRule {
   std::optional<std::int64_t> divisor_override{};
 };
 
-/// One run. Input and output lie alike: both with contiguous pixels, or both channels-last with pixels `channels`
-/// apart.
+/// One run. Input and output lie alike: both with neighbouring pixels, or both with neighbouring channels; then the
+/// output's pixels follow one another without a gap.
 template <class T>
 struct Pool2dRun {
   const Pool2dGeometry& geometry;
   TensorView<const T> input;
   TensorView<T> output;
+  TensorView<std::int64_t> indices;  ///< no data: not wanted; else lies as the output does
   bool channels_last;
+  kernels::Reduction reduction;
+  DivisorRule divisor;
   int threads;
-  const kernels::Table<T>& kernels;
+  const kernels::PoolTable<T>& kernels;
+
+  bool averages() const { return reduction == kernels::Reduction::sum; }
+  const kernels::ReductionKernels<T>& reduction_kernels() const {
+    return indices.data != nullptr ? kernels.max_at : averages() ? kernels.sum : kernels.max;
+  }
 };
 
-/// Rows first, then columns, through a few rows of scratch.
-template <class T>
-void run_separable_pool(const Pool2dRun<T>& run, kernels::Reduction reduction, const DivisorRule& divisor);
+#define CONVPOOL_FOR_INDEXED_POOL_TYPES(f) f(float) f(double) f(std::int32_t) f(std::int64_t)
+#define CONVPOOL_FOR_POOL_TYPES(f) CONVPOOL_FOR_INDEXED_POOL_TYPES(f) f(std::int8_t) f(std::uint8_t) f(std::int16_t)
 
-/// Every tap of every window, carrying the index along. `indices` lies as the output does.
+// Each returns false, having done nothing, where the case isn't one of its own.
+
+/// Windows that are whole planes.
 template <class T>
-void run_max_pool_with_indices(const Pool2dRun<T>& run, TensorView<std::int64_t> indices);
+bool run_whole_plane_pool(const Pool2dRun<T>& run);
+
+/// Small windows, from registers.
+template <class T>
+bool run_window_pool(const Pool2dRun<T>& run);
+
+/// Every window: along the rows first, then down the columns.
+template <class T>
+void run_sliding_pool(const Pool2dRun<T>& run);
+
+/// Plain loops with positions of 64 bits, for planes that a vector's positions can't count.
+template <class T>
+void run_plain_max_pool(const Pool2dRun<T>& run);
 
 }  // namespace convpool

@@ -86,6 +86,31 @@ decltype(auto) with_element_type(const py::array& array, F&& f) {
   }
 }
 
+/// The same for every type that can be compared: integers, too.
+template <class F>
+decltype(auto) with_ordered_type(const py::array& array, F&& f) {
+  const py::dtype dtype = array.dtype();
+  switch (dtype.kind()) {
+    case 'i':
+      switch (dtype.itemsize()) {
+        case 1:
+          return f(std::int8_t{});
+        case 2:
+          return f(std::int16_t{});
+        case 4:
+          return f(std::int32_t{});
+        default:
+          return f(std::int64_t{});
+      }
+    case 'u':
+      if (dtype.itemsize() == 1) return f(std::uint8_t{});
+      throw py::type_error("input has dtype " + py::str(dtype).cast<std::string>() +
+                           "; of unsigned integers use uint8");
+    default:
+      return with_element_type(array, f);
+  }
+}
+
 void bind_conv2d(py::module_& m);
 void bind_pool2d(py::module_& m);
 void bind_runtime(py::module_& m);

@@ -21,7 +21,7 @@ py::object max_pool2d_array(const py::array& input, const Pair& kernel, const Pa
   const Layout layout = parse_layout(layout_name);
   const auto params = make_params<Pool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
   require_dimensions(input.attr("shape"));
-  return with_element_type(input, [&]<class T>(T) -> py::object {
+  return with_ordered_type(input, [&]<class T>(T) -> py::object {
     const TensorView<const T> in = const_view<T>(input, layout);
     const Shape4 shape = pool2d_output_shape(in.shape, params);
     const bool batched = input.ndim() == 4;

@@ -42,6 +42,9 @@ Sides: TypeAlias = str | tuple[Pair, Pair]
 _ndarray = np.ndarray
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
+_FLOATS = (_FLOAT32, _FLOAT64)
+_ORDERED = (*_FLOATS, *map(np.dtype, ("int8", "uint8", "int16", "int32", "int64")))
+_ORDERED_NAMES = "float32, float64, int8, uint8, int16, int32 or int64"
 _INT64_MAX = 2**63 - 1
 
 _LAYOUTS = {"NCHW": "NCHW", "NHWC": "NHWC"}
@@ -286,26 +289,32 @@ def _has_buffer(value: object) -> bool:
 
 
 def array(value: ArrayLike, name: str) -> Array:
-    """A native-endian, aligned ndarray with the data of ``value``, copied only where it must be."""
+    """A native-endian, aligned ndarray of floats with the data of ``value``, copied only where it must be."""
     if (
         type(value) is _ndarray
         and value.flags.aligned
         and ((dtype := value.dtype) is _FLOAT32 or dtype is _FLOAT64)
     ):
         return value
-    result = _as_ndarray(value, name)
-    if result.dtype not in (
-        _FLOAT32,
-        _FLOAT64,
-    ):  # NumPy compares the byte order too, so a swapped one gets here
-        swapped = result.dtype.newbyteorder("=")
-        if swapped not in (_FLOAT32, _FLOAT64):
-            raise TypeError(
-                f"{name} must have dtype float32 or float64, got {result.dtype}; "
-                f"convert it, for example with {name}.astype(np.float32)"
-            )
-        return result.astype(swapped)
-    return result if result.flags.aligned else result.copy()
+    return _native(_as_ndarray(value, name), name, _FLOATS, "float32 or float64")
+
+
+def ordered_array(value: ArrayLike, name: str) -> Array:
+    """The same, of any dtype whose values can be compared without being added up."""
+    return _native(_as_ndarray(value, name), name, _ORDERED, _ORDERED_NAMES)
+
+
+def _native(value: Array, name: str, dtypes: tuple[np.dtype[Any], ...], names: str) -> Array:
+    # NumPy compares the byte order too, so a swapped one isn't among the dtypes.
+    if value.dtype in dtypes:
+        return value if value.flags.aligned else value.copy()
+    swapped = value.dtype.newbyteorder("=")
+    if swapped not in dtypes:
+        raise TypeError(
+            f"{name} must have dtype {names}, got {value.dtype}; "
+            f"convert it, for example with {name}.astype(np.float32)"
+        )
+    return value.astype(swapped)
 
 
 def common_dtype(input: Array, weight: Array, bias: Array | None) -> None:

@@ -91,14 +91,14 @@ def max_pool2d(
     """The largest value of each window of an image, or a batch of images.
 
     Names, order, defaults and results are those of ``torch.nn.functional.max_pool2d``; what follows the ``*``
-    it doesn't have. NaN wins over everything. Padding counts as minus infinity.
+    it doesn't have. NaN wins over everything. Padding counts as minus infinity, or as the least integer.
 
     Parameters
     ----------
     input
-        The image (C, H, W) or images (N, C, H, W); with ``layout="NHWC"`` (H, W, C) or (N, H, W, C). float32
-        or float64, with any strides and byte order: a NumPy array, or an object with ``__array__`` or
-        ``__dlpack__``.
+        The image (C, H, W) or images (N, C, H, W); with ``layout="NHWC"`` (H, W, C) or (N, H, W, C).
+        float32, float64, int8, uint8, int16, int32 or int64, with any strides and byte order: a NumPy array, or
+        an object with ``__array__`` or ``__dlpack__``.
     kernel_size
         The window's size in pixels: an int, or a pair (height, width).
     stride
@@ -134,7 +134,7 @@ def max_pool2d(
     Raises
     ------
     TypeError
-        An argument of the wrong kind, or a dtype other than float32 and float64.
+        An argument of the wrong kind, or a dtype other than those.
     ValueError
         A value out of range, a window larger than the padded image, or an ``out`` that can't take the result.
     MemoryError
@@ -153,7 +153,7 @@ def max_pool2d(
     array([[[ 5,  7],
             [13, 15]]])
     """
-    image = args.array(input, "input")
+    image = args.ordered_array(input, "input")
     if out is not None:
         args.check_output(out, image.dtype, image)
     kernel = args.pair(kernel_size, "kernel_size")

@@ -413,6 +413,8 @@ def _inside(axis: Axis, output: int) -> list[int]:
 
 def _largest(windows: Array) -> Int64Array:
     """Which element of the last axis wins: the last NaN, or else the first of the largest."""
+    if not np.issubdtype(windows.dtype, np.floating):
+        return np.asarray(np.argmax(windows, axis=-1), np.int64)
     is_nan = np.isnan(windows)
     last_nan = windows.shape[-1] - 1 - np.argmax(is_nan[..., ::-1], axis=-1)
     # -inf for NaN keeps argmax, which would take the first NaN, to the numbers.
@@ -471,7 +473,7 @@ def max_pool2d(
     """The largest value of each window, exact in the input's dtype, as :func:`convpool.max_pool2d`.
 
     NaN wins over everything, and among several the last one's index is kept; of equal values the first. A
-    window that lies in the padding altogether (a dilated kernel can) gives -inf and index -1.
+    window that lies in the padding altogether (a dilated kernel can) gives -inf, or the least integer, and index -1.
 
     >>> values, indices = max_pool2d([[[1.0, 5.0], [5.0, 2.0]]], 2, return_indices=True)
     >>> values.tolist(), indices.tolist()
@@ -480,7 +482,8 @@ def max_pool2d(
     image = _to_nchw(input, layout)
     shape = np.shape(input)
     height, width = _pool2d_axes(shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
-    values = np.full((*image.shape[:2], height.out, width.out), -np.inf, dtype=image.dtype)
+    least = -np.inf if np.issubdtype(image.dtype, np.floating) else np.iinfo(image.dtype).min
+    values = np.full((*image.shape[:2], height.out, width.out), least, dtype=image.dtype)
     indices = np.full(values.shape, -1, dtype=np.int64)
     for y in range(height.out):
         rows = _inside(height, y)

@@ -19,15 +19,19 @@ def values(shape: Any, dtype: Any = np.float32, seed: int = 0, kind: str = "norm
     return numbers.astype(dtype)
 
 
+def _not_to_be_read(dtype: Any) -> Any:
+    return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
+
+
 def _every_second(array: Any) -> Any:
-    wide = np.full([2 * size for size in array.shape], np.nan, array.dtype)
+    wide = np.full([2 * size for size in array.shape], _not_to_be_read(array.dtype), array.dtype)
     view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
     view[...] = array
     return view
 
 
 def _inside(array: Any) -> Any:
-    large = np.full([size + 3 for size in array.shape], np.nan, array.dtype)
+    large = np.full([size + 3 for size in array.shape], _not_to_be_read(array.dtype), array.dtype)
     view = large[tuple(slice(1, size + 1) for size in array.shape)]
     view[...] = array
     return view
@@ -42,7 +46,7 @@ def _misaligned(array: Any) -> Any:
     memory = np.empty(array.nbytes + 1, np.uint8)
     view = memory[1:].view(array.dtype).reshape(array.shape)
     view[...] = array
-    assert array.size == 0 or not view.flags.aligned
+    assert array.size == 0 or array.itemsize == 1 or not view.flags.aligned
     return view
 
 
@@ -72,7 +76,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "field of a record": _field,
     "other byte order": lambda array: array.astype(array.dtype.newbyteorder()),
     "repeated": lambda array: np.broadcast_to(array[..., :1], array.shape),
-    "one value": lambda array: np.broadcast_to(array.reshape(-1)[:1].sum(), array.shape),
+    "one value": lambda array: np.broadcast_to(array.reshape(-1)[:1].sum(dtype=array.dtype), array.shape),
 }
 
 # Forms that can take a result.

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convpool
@@ -55,8 +55,12 @@ def paddings(effective: list[int]) -> st.SearchStrategy[Any]:
     )
 
 
+FLOATS = (np.float32, np.float64)
+INTEGERS = (np.int8, np.uint8, np.int16, np.int32, np.int64)
+
+
 @st.composite
-def poolings(draw: st.DrawFn) -> dict[str, Any]:
+def poolings(draw: st.DrawFn, dtypes: tuple[Any, ...] = FLOATS) -> dict[str, Any]:
     batch = draw(st.sampled_from([None, 0, 1, 1, 2]))
     channels = draw(st.sampled_from([1, 1, 2, 3, 4, 9, 17]))
     height, width = draw(st.integers(2, 12)), draw(st.sampled_from([2, 3, 4, 5, 7, 8, 9, 16, 17, 18]))
@@ -70,7 +74,7 @@ def poolings(draw: st.DrawFn) -> dict[str, Any]:
         "dilation": dilation,
         "ceil_mode": draw(st.booleans()),
         "layout": draw(st.sampled_from(["NCHW", "NHWC"])),
-        "dtype": draw(st.sampled_from([np.float32, np.float64])),
+        "dtype": draw(st.sampled_from(dtypes)),
         "kind": draw(st.sampled_from(["normal", "small", "wide"])),
         "seed": draw(st.integers(0, 99)),
         "form": draw(st.sampled_from(list(FORMS))),
@@ -141,6 +145,55 @@ def test_any_average_pooling_is_the_reference(
         )
 
 
+@pytest.mark.usefixtures("isa")
+@given(poolings(INTEGERS), st.booleans())
+def test_any_max_pooling_of_integers_is_the_reference(case: dict[str, Any], extreme: bool) -> None:
+    _, shape = prepare({**case, "kind": "small"})
+    args = [case[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")]
+    if shape is None:
+        return
+    limits = np.iinfo(case["dtype"])
+    low, high = (limits.min, limits.min + 2) if extreme else (limits.min, limits.max)
+    generator = np.random.default_rng(case["seed"])
+    input = to_layout(generator.integers(low, high, case["shape"], case["dtype"], endpoint=True), case["layout"])
+    input = FORMS[case["form"]](input)
+    check_max_pool2d(input, *args, layout=case["layout"], num_threads=case["num_threads"])
+
+
+@pytest.mark.usefixtures("isa")
+@settings(deadline=None)
+@given(
+    st.data(),
+    st.sampled_from([*FLOATS, np.int32]),
+    st.sampled_from(["NCHW", "NHWC"]),
+    st.integers(0, 99),
+)
+def test_any_large_window_is_the_reference(data: st.DataObject, dtype: Any, layout: str, seed: int) -> None:
+    """Windows of more taps than are taken one by one, along each axis or both."""
+    kernel = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    dilation = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    stride = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    effective = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple(data.draw(st.integers(0, size // 2)) for size in effective)
+    size = [max(2, e - p + data.draw(st.integers(0, 9))) for e, p in zip(effective, padding, strict=True)]
+    input = values((data.draw(st.sampled_from([1, 3])), *size), dtype, seed, "normal" if seed % 2 else "small")
+    if dtype in FLOATS and seed % 3 == 0:
+        where = np.random.default_rng(seed).integers(0, input.size, 5)
+        input.reshape(-1)[where] = [np.nan, np.nan, np.inf, -np.inf, -np.inf]
+    input = to_layout(input, layout)
+    try:
+        check_max_pool2d(input, kernel, stride, padding, dilation, layout=layout)
+    except ValueError as error:
+        assert "kernel_size covers" in str(error)
+        return
+    if dtype in FLOATS:
+        options = {"dilation": dilation, "layout": layout}
+        got = convpool.avg_pool2d(input, kernel, stride, padding, **options)
+        assert_same_specials(got, reference.avg_pool2d(input, kernel, stride, padding, **options))
+        if seed % 3:
+            check_avg_pool2d(got, input, kernel, stride, padding, **options)
+
+
 WINDOWS = {
     "2x2": {"kernel_size": 2},
     "3x3 stride 1": {"kernel_size": 3, "stride": 1, "padding": 1},
@@ -149,6 +202,9 @@ WINDOWS = {
     "5x5 stride 1": {"kernel_size": 5, "stride": 1, "padding": 2},
     "ceil": {"kernel_size": 3, "stride": 2, "ceil_mode": True},
     "dilated": {"kernel_size": 2, "stride": 1, "dilation": 2},
+    "3x3 dilated": {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 2},
+    "4x4 stride 4": {"kernel_size": (3, 4), "stride": 4, "padding": 1},
+    "1x5": {"kernel_size": (1, 5), "stride": 1, "padding": (0, 2)},
 }
 
 

@@ -7,6 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "pool_table.hpp"
+#include "row_arguments.hpp"
+
 namespace convpool::kernels {
 
 using std::ptrdiff_t;
@@ -85,86 +88,6 @@ struct DepthwiseChannelsArguments {
   T low, high;
 };
 
-enum class Reduction { max, sum };
-
-/// out[r][x] = reduction over t of in[offset[t] + r * in_row + x], for taps >= 1; a sum is then divided by divisor[x]
-/// where that isn't null. A max lets NaN win. Touches nothing outside columns.
-template <class T>
-struct ReduceArguments {
-  const T* in;
-  ptrdiff_t in_row;
-  const ptrdiff_t* offset;
-  ptrdiff_t taps;
-  T* out;
-  ptrdiff_t out_row;
-  ptrdiff_t rows, columns;
-  const T* divisor;
-  const T* reciprocal;
-};
-
-/// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.
-template <class T>
-struct ReduceRunArguments {
-  const T* in;
-  ptrdiff_t in_row;
-  ptrdiff_t count;
-  T* out;
-  ptrdiff_t out_step;
-  ptrdiff_t rows;
-  T divisor;
-};
-
-template <class T>
-struct IndexOf;
-template <>
-struct IndexOf<float> {
-  using type = std::int32_t;
-};
-template <>
-struct IndexOf<double> {
-  using type = std::int64_t;
-};
-
-/// The largest of in[offset[t] + x] over the taps and where it was: index = tap_index[t] + x * index_step. Ties keep
-/// the first tap, of NaNs the last wins. A result of -inf keeps first_index + first_index_of[x] (null: + 0).
-template <class T>
-struct MaxIndexArguments {
-  using Index = typename IndexOf<T>::type;
-  const T* in;
-  const ptrdiff_t* offset;
-  const Index* tap_index;
-  ptrdiff_t taps;
-  Index index_step;
-  Index first_index;
-  const Index* first_index_of;
-  T* out;
-  std::int64_t* indices;
-  ptrdiff_t columns;
-};
-
-/// Takes rows apart by a stride: out[r][p * phase_pitch + x] = padded[r][x * stride + p], where a padded row is `lead`
-/// times fill, in[r][0 .. columns), and fill up to `total`, for stride 2 a multiple of 2 * lanes.
-template <class T>
-struct SplitArguments {
-  const T* in;
-  ptrdiff_t in_row;
-  T* out;
-  ptrdiff_t out_row, phase_pitch;
-  ptrdiff_t rows, lead, columns, total, stride;
-  T fill;
-};
-
-/// out[r] = `lead` times fill, in[r][0 .. columns), and fill up to `total`.
-template <class T>
-struct PadArguments {
-  const T* in;
-  ptrdiff_t in_row;
-  T* out;
-  ptrdiff_t out_row;
-  ptrdiff_t rows, lead, columns, total;
-  T fill;
-};
-
 /// Winograd's F(4x4, 3x3): 6x6 pixels, whose rows are in_row apart and pixels one vector, of tiles 4 pixels apart; the
 /// 36 results of a tile go out_element apart.
 template <class T>
@@ -203,9 +126,6 @@ struct Table {
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
   void (*depthwise_plane)(const DepthwisePlaneArguments<T>&);
   void (*depthwise_channels)(const DepthwiseChannelsArguments<T>&);
-  void (*reduce)(Reduction, const ReduceArguments<T>&);
-  void (*reduce_run)(Reduction, const ReduceRunArguments<T>&);
-  void (*max_index)(const MaxIndexArguments<T>&);
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
   /// 3x3 weights, in[channel][tap][lane], to out[element * element_pitch + channel * lanes + lane].
@@ -222,6 +142,7 @@ struct IsaKernels {
   const char* name;
   Table<float> f32;
   Table<double> f64;
+  PoolTables pool;
 };
 
 extern const IsaKernels sse2_kernels;
@@ -238,6 +159,11 @@ inline const Table<float>& table_of<float>(const IsaKernels& kernels) {
 template <>
 inline const Table<double>& table_of<double>(const IsaKernels& kernels) {
   return kernels.f64;
+}
+
+template <class T>
+const PoolTable<T>& pool_table_of(const IsaKernels& kernels) {
+  return kernels.pool;
 }
 
 }  // namespace convpool::kernels

@@ -5,9 +5,12 @@
 #include "depthwise.hpp"
 #include "outer_product.hpp"
 #include "peak.hpp"
-#include "pooling.hpp"
+#include "reduce_runs.hpp"
 #include "row_layout.hpp"
+#include "sliding_rows.hpp"
 #include "transpose.hpp"
+#include "window_pixels.hpp"
+#include "window_rows.hpp"
 #include "winograd.hpp"
 
 namespace convpool::kernels {
@@ -25,9 +28,6 @@ constexpr Table<T> make_table() {
   table.apply_curve = apply_curve<T>;
   table.depthwise_plane = depthwise_plane<T>;
   table.depthwise_channels = depthwise_channels<T>;
-  table.reduce = reduce<T>;
-  table.reduce_run = reduce_run<T>;
-  table.max_index = max_index<T>;
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
   table.winograd_weight = winograd_weight<T>;
@@ -37,16 +37,49 @@ constexpr Table<T> make_table() {
   return table;
 }
 
+template <class Op, class T>
+constexpr ReductionKernels<T> make_reduction() {
+  ReductionKernels<T> kernels{};
+  kernels.reduce = reduce<Op>;
+  kernels.suffix_rows = suffix_rows<Op>;
+  kernels.prefix_rows = prefix_rows<Op>;
+  if constexpr (!Op::indexed) {
+    kernels.window_rows = choose_window_rows<Op>;
+    kernels.window_pixels = choose_window_pixels<Op>;
+    kernels.reduce_run = reduce_run<Op>;
+  }
+  return kernels;
+}
+
+template <class T>
+constexpr PoolTable<T> make_pool_table() {
+  PoolTable<T> table{};
+  table.lanes = lanes<T>;
+  table.max = make_reduction<MaxOf<T>, T>();
+  if constexpr (is_floating<T>) table.sum = make_reduction<SumOf<T>, T>();
+  if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
+  table.split_phases = split_phases<T>;
+  table.pad_rows = pad_rows<T>;
+  return table;
+}
+
+constexpr IsaKernels make_kernels(const char* name) {
+  return {name, make_table<float>(), make_table<double>(),
+          PoolTables{make_pool_table<float>(), make_pool_table<double>(), make_pool_table<std::int8_t>(),
+                     make_pool_table<std::uint8_t>(), make_pool_table<std::int16_t>(), make_pool_table<std::int32_t>(),
+                     make_pool_table<std::int64_t>()}};
+}
+
 }  // namespace
 
 #if defined(CONVPOOL_ISA_AVX512)
-constinit const IsaKernels avx512_kernels{"avx512", make_table<float>(), make_table<double>()};
+constinit const IsaKernels avx512_kernels = make_kernels("avx512");
 #elif defined(CONVPOOL_ISA_AVX2)
-constinit const IsaKernels avx2_kernels{"avx2", make_table<float>(), make_table<double>()};
+constinit const IsaKernels avx2_kernels = make_kernels("avx2");
 #elif defined(CONVPOOL_ISA_SSE2)
-constinit const IsaKernels sse2_kernels{"sse2", make_table<float>(), make_table<double>()};
+constinit const IsaKernels sse2_kernels = make_kernels("sse2");
 #elif defined(CONVPOOL_ISA_NEON)
-constinit const IsaKernels neon_kernels{"neon", make_table<float>(), make_table<double>()};
+constinit const IsaKernels neon_kernels = make_kernels("neon");
 #endif
 
 }  // namespace convpool::kernels

@@ -100,25 +100,41 @@ template <class T>
   for (ptrdiff_t r = 0; r < rows; ++r) copy_run(from + r * from_row, columns, to + r * to_row);
 }
 
+#if defined(CONVPOOL_ISA_AVX512)
+/// Bits begin .. end - 1, 0 <= begin <= end <= 64.
+CONVPOOL_INLINE unsigned long long lane_bits(ptrdiff_t begin, ptrdiff_t end) {
+  const auto below = [](ptrdiff_t n) { return (n >= 64 ? 0 : 1ull << n) - 1; };
+  return below(end) & ~below(begin);
+}
+
+template <class T>
+CONVPOOL_INLINE Vec<T> load_masked(const T* p, unsigned long long mask, Vec<T> other) {
+  if constexpr (sizeof(T) == 8) {
+    return (Vec<T>)_mm512_mask_loadu_epi64((__m512i)other, static_cast<__mmask8>(mask), p);
+  } else if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm512_mask_loadu_epi32((__m512i)other, static_cast<__mmask16>(mask), p);
+  } else if constexpr (sizeof(T) == 2) {
+    return (Vec<T>)_mm512_mask_loadu_epi16((__m512i)other, static_cast<__mmask32>(mask), p);
+  } else {
+    return (Vec<T>)_mm512_mask_loadu_epi8((__m512i)other, mask, p);
+  }
+}
+#endif
+
 /// The first n elements, 0 < n < lanes; the rest is zero. Touches nothing past them.
 template <class T>
 CONVPOOL_INLINE Vec<T> load_first(const T* p, ptrdiff_t n) {
 #if defined(CONVPOOL_ISA_AVX512)
-  if constexpr (sizeof(T) == 4) {
-    return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
-  } else {
-    return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
-  }
-#elif defined(CONVPOOL_ISA_AVX2)
-  static constexpr int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-  __m256i m;
-  __builtin_memcpy(&m, mask + 8 - n * ptrdiff_t(sizeof(T) / 4), sizeof m);
-  if constexpr (sizeof(T) == 4) {
-    return (Vec<T>)_mm256_maskload_ps(p, m);
-  } else {
-    return (Vec<T>)_mm256_maskload_pd(p, m);
-  }
+  return load_masked<T>(p, lane_bits(0, n), Vec<T>{});
 #else
+#if defined(CONVPOOL_ISA_AVX2)
+  if constexpr (sizeof(T) >= 4) {
+    static constexpr int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    __m256i m;
+    __builtin_memcpy(&m, mask + 8 - n * ptrdiff_t(sizeof(T) / 4), sizeof m);
+    return (Vec<T>)_mm256_maskload_epi32(reinterpret_cast<const int*>(p), m);
+  }
+#endif
   T stage[lanes<T>] = {};
   copy_short<T, lanes<T>>(p, n, stage);
   return load(stage);
@@ -129,13 +145,18 @@ CONVPOOL_INLINE Vec<T> load_first(const T* p, ptrdiff_t n) {
 template <class T>
 CONVPOOL_INLINE Vec<T> load_between(const T* p, ptrdiff_t begin, ptrdiff_t end, Vec<T> other) {
 #if defined(CONVPOOL_ISA_AVX512)
-  const unsigned mask = ((1u << end) - 1) & ~((1u << begin) - 1);
-  if constexpr (sizeof(T) == 4) {
-    return (Vec<T>)_mm512_mask_loadu_ps((__m512)other, static_cast<__mmask16>(mask), p);
-  } else {
-    return (Vec<T>)_mm512_mask_loadu_pd((__m512d)other, static_cast<__mmask8>(mask), p);
-  }
+  return load_masked<T>(p, lane_bits(begin, end), other);
 #else
+#if defined(CONVPOOL_ISA_AVX2)
+  if constexpr (sizeof(T) >= 4) {
+    constexpr int n = sizeof(T) / 4;
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i inside = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin) * n), lane),
+                                               _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end) * n), lane));
+    const __m256i loaded = _mm256_maskload_epi32(reinterpret_cast<const int*>(p), inside);
+    return (Vec<T>)_mm256_blendv_epi8((__m256i)other, loaded, inside);
+  }
+#endif
   alignas(vector_alignment) T stage[lanes<T>];
   store(stage, other);
   for (ptrdiff_t i = begin; i < end; ++i) stage[i] = p[i];
@@ -147,10 +168,15 @@ CONVPOOL_INLINE Vec<T> load_between(const T* p, ptrdiff_t begin, ptrdiff_t end, 
 template <class T>
 CONVPOOL_INLINE void store_first(T* p, Vec<T> v, ptrdiff_t n) {
 #if defined(CONVPOOL_ISA_AVX512)
-  if constexpr (sizeof(T) == 4) {
-    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+  const unsigned long long mask = lane_bits(0, n);
+  if constexpr (sizeof(T) == 8) {
+    _mm512_mask_storeu_epi64(p, static_cast<__mmask8>(mask), (__m512i)v);
+  } else if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_epi32(p, static_cast<__mmask16>(mask), (__m512i)v);
+  } else if constexpr (sizeof(T) == 2) {
+    _mm512_mask_storeu_epi16(p, static_cast<__mmask32>(mask), (__m512i)v);
   } else {
-    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
+    _mm512_mask_storeu_epi8(p, mask, (__m512i)v);
   }
 #else
   // Through memory: a masked store costs dozens of cycles on some AVX2 machines.

@@ -1,0 +1,398 @@
+// A window's reduction is the reduction of its rows' reductions, at a cost for each output that hardly grows with the
+// window. Rows come first, so that everything is combined in the order of the plane, which positions need.
+//
+// Along a row: tap by tap for short windows; for long ones from rows that hold the reductions of 4, 16, 64, ... taps,
+// of which a window takes at most a few. Every window is reduced from its own taps alone: no running sum that drifts,
+// or that carries a NaN further.
+//
+// Down the columns: row by row for short windows. Long ones by van Herk and Gil-Werman: with the rows cut into blocks
+// as high as the window, a window is the end of one block and the beginning of the next.
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "parallel.hpp"
+#include "pool2d_algorithm.hpp"
+#include "pool_divisors.hpp"
+#include "pool_identity.hpp"
+#include "tiling.hpp"
+#include "window_positions.hpp"
+#include "workspace.hpp"
+
+namespace convpool {
+namespace {
+
+using std::int64_t;
+using std::ptrdiff_t;
+
+/// Rows of a thread should stay in the L2 cache.
+constexpr int64_t scratch_bytes = 256 << 10;
+/// Up to this many taps, one by one is faster.
+constexpr int64_t few_taps = 7;
+
+int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
+int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
+
+template <class T>
+class SlidingPool {
+  using Index = typename kernels::IndexOf<T>::type;
+  /// Stays negative when a position is added.
+  static constexpr Index no_index = std::numeric_limits<Index>::min();
+
+ public:
+  explicit SlidingPool(const Pool2dRun<T>& run)
+      : run_(run),
+        g_(run.geometry),
+        kernels_(run.reduction_kernels()),
+        positions_(run.indices.data != nullptr),
+        inner_(run.channels_last ? g_.channels : 1),
+        identity_(run.averages() ? T(0) : max_identity<T>()),
+        divisors_(run, inner_) {
+    // Rows whose distance is the dilation, and windows as many such rows apart.
+    const int64_t common = std::gcd(g_.h.stride, g_.h.dilation);
+    phases_ = g_.h.dilation / common;
+    const int64_t apart = g_.h.stride / common;
+    in_blocks_ = g_.h.kernel > few_taps && g_.h.kernel > 3 * apart;
+    const int64_t kept_rows = in_blocks_ ? size_product(2, g_.h.kernel) : g_.h.kernel;
+
+    splits_ = !run.channels_last && g_.w.stride > 1 && g_.w.kernel <= few_taps * g_.w.stride;
+    in_levels_ = !splits_ && g_.w.kernel > few_taps;
+    for (int64_t taps = 4; in_levels_ && taps <= g_.w.kernel; taps *= 4) ++levels_;
+
+    const int64_t element = static_cast<int64_t>(sizeof(T)) + (positions_ ? static_cast<int64_t>(sizeof(Index)) : 0);
+    const int64_t fitting = scratch_bytes / size_product(element, kept_rows + levels_ + 2, inner_);
+    const int64_t reach = g_.w.effective_kernel() / g_.w.stride;
+    columns_ = EvenSplit(g_.w.out, std::max<int64_t>({fitting, 2 * reach, 64}));
+    const int64_t most = columns_.largest(), lanes = run.kernels.lanes;
+    // An odd number of cache lines: rows that are read together don't compete for the same places in the cache.
+    constexpr int64_t cache_line = 64 / int64_t{sizeof(T)};
+    row_pitch_ = (round_up(size_product(most, inner_), cache_line) / cache_line | 1) * cache_line;
+    line_pitch_ =
+        round_up(size_product((most - 1) * g_.w.stride + g_.w.effective_kernel(), inner_), 2 * lanes) + 2 * lanes;
+    phase_pitch_ = round_up(ceil_div(line_pitch_, g_.w.stride), lanes) + lanes;
+    if (splits_) line_pitch_ = size_product(phase_pitch_, g_.w.stride);
+    kept_rows_ = kept_rows;
+    make_along_taps();
+  }
+
+  void operator()() const {
+    const int64_t planes = run_.channels_last ? g_.batch : g_.batch * g_.channels;
+    const EvenSplit rows(g_.h.out, rows_per_task(planes));
+    const int64_t lines = size_product(line_pitch_, levels_ + 2), kept = size_product(kept_rows_, row_pitch_);
+    const SlottedWorkspace<T> values(lines + kept, run_.threads);
+    const SlottedWorkspace<Index> positions(positions_ ? lines + kept : 0, run_.threads);
+    const SlottedWorkspace<int64_t> counters(size_product(4, g_.h.kernel), run_.threads);
+    parallel_for(planes * columns_.pieces * rows.pieces, run_.threads, [&](int64_t task, int thread) {
+      Task t;
+      t.rows = {rows.begin(task % rows.pieces), rows.end(task % rows.pieces)};
+      task /= rows.pieces;
+      t.columns = {columns_.begin(task % columns_.pieces), columns_.end(task % columns_.pieces)};
+      task /= columns_.pieces;
+      const int64_t n = run_.channels_last ? task : task / g_.channels, c = run_.channels_last ? 0 : task % g_.channels;
+      t.in = run_.input.data + n * run_.input.stride(0) + c * run_.input.stride(1);
+      const int64_t first = t.columns.begin * (run_.channels_last ? run_.output.stride(3) : 1);
+      t.out = run_.output.data + n * run_.output.stride(0) + c * run_.output.stride(1) + first;
+      if (positions_) t.at = run_.indices.data + n * run_.indices.stride(0) + c * run_.indices.stride(1) + first;
+      t.lines = {values.slot(thread), positions_ ? positions.slot(thread) : nullptr};
+      t.kept = t.lines + lines;
+      t.counters = counters.slot(thread);
+      run_task(t);
+    });
+  }
+
+ private:
+  /// Rows of values and, where they are wanted, of positions, laid out alike.
+  struct Rows {
+    T* values = nullptr;
+    Index* at = nullptr;
+    Rows operator+(int64_t elements) const { return {values + elements, at == nullptr ? nullptr : at + elements}; }
+  };
+
+  struct Task {
+    Range rows, columns;
+    const T* in;
+    T* out;
+    int64_t* at = nullptr;
+    Rows lines;  ///< a row of the input with its padding, its levels, and a spare one
+    Rows kept;   ///< rows reduced along, for the windows that still need them
+    int64_t* counters;
+
+    // The input columns that the results read: where they start, how many, and which of them lie inside.
+    int64_t first = 0, count = 0;
+    Range inside{0, 0};
+    bool in_place = false;
+  };
+
+  int64_t rows_per_task(int64_t planes) const {
+    if (run_.threads == 1) return g_.h.out;
+    constexpr int64_t tasks_per_thread = 4;
+    const int64_t tasks = ceil_div(tasks_per_thread * run_.threads, planes * columns_.pieces);
+    // Rows that two tasks both need are reduced along twice.
+    return std::max({ceil_div(g_.h.out, tasks), 2 * g_.h.effective_kernel() / g_.h.stride, int64_t{4}});
+  }
+
+  /// Where the taps of a window, or the levels that stand for them, lie from the first of its line on.
+  void make_along_taps() {
+    const int64_t taps = in_levels_ ? 4 * (levels_ + 1) : g_.w.kernel;
+    along_memory_ = Workspace(static_cast<std::size_t>(size_product(taps, int64_t{sizeof(ptrdiff_t)})));
+    along_ = along_memory_.as<ptrdiff_t>();
+    const int64_t tap = size_product(g_.w.dilation, inner_);
+    if (!in_levels_) {
+      for (int64_t j = 0; j < g_.w.kernel; ++j) {
+        const int64_t x = j * g_.w.dilation;
+        along_[along_taps_++] = splits_ ? x % g_.w.stride * phase_pitch_ + x / g_.w.stride : j * tap;
+      }
+      return;
+    }
+    int64_t covered = 0, level_taps = int64_t{1} << (2 * levels_);
+    if (!run_.averages()) {
+      // Pieces of a maximum may overlap.
+      for (; covered < g_.w.kernel; covered += level_taps) {
+        along_[along_taps_++] = levels_ * line_pitch_ + std::min(covered, g_.w.kernel - level_taps) * tap;
+      }
+      return;
+    }
+    for (int64_t level = levels_; level >= 0; --level, level_taps /= 4) {
+      for (; g_.w.kernel - covered >= level_taps; covered += level_taps) {
+        along_[along_taps_++] = level * line_pitch_ + covered * tap;
+      }
+    }
+  }
+
+  void run_task(Task& t) const {
+    t.first = g_.w.start(t.columns.begin);
+    t.count = (t.columns.end - t.columns.begin - 1) * g_.w.stride + g_.w.effective_kernel();
+    t.inside = {std::clamp<int64_t>(t.first, 0, g_.w.in), std::clamp<int64_t>(t.first + t.count, 0, g_.w.in)};
+    const bool dense = run_.channels_last ? run_.input.stride(3) == inner_ : true;
+    t.in_place = dense && !splits_ && !in_levels_ && (run_.channels_last || g_.w.stride == 1) &&
+                 t.inside.end - t.inside.begin == t.count;
+    if (positions_) number_columns(t);
+    for (int64_t phase = 0; phase < std::min(phases_, t.rows.end - t.rows.begin); ++phase) {
+      if (in_blocks_) {
+        reduce_down_in_blocks(t, t.rows.begin + phase);
+      } else {
+        reduce_down_by_taps(t, t.rows.begin + phase);
+      }
+    }
+  }
+
+  /// The columns' numbers, beside the line that they are the same for every row of.
+  void number_columns(const Task& t) const {
+    Index* const line = t.lines.at;
+    const auto number = [&](int64_t x) {
+      return x >= t.inside.begin && x < t.inside.end ? static_cast<Index>(x) : no_index;
+    };
+    if (!splits_) {
+      for (int64_t x = 0; x < t.count; ++x) std::fill_n(line + x * inner_, inner_, number(t.first + x));
+      return;
+    }
+    for (int64_t p = 0; p < g_.w.stride; ++p) {
+      for (int64_t i = 0; i < phase_pitch_; ++i) line[p * phase_pitch_ + i] = number(t.first + i * g_.w.stride + p);
+    }
+  }
+
+  /// Row y of the input with its padding, taken apart by the stride where the taps expect that.
+  void fill_line(const Task& t, int64_t y) const {
+    const T* const row = t.in + y * run_.input.stride(2);
+    const int64_t lead = t.inside.begin - t.first, columns = t.inside.end - t.inside.begin;
+    if (splits_) {
+      run_.kernels.split_phases({row + t.inside.begin, 0, t.lines.values, 0, phase_pitch_, 1, lead, columns,
+                                 round_up(t.count, 2 * int64_t{run_.kernels.lanes}), g_.w.stride, identity_});
+      return;
+    }
+    if (!run_.channels_last || run_.input.stride(3) == inner_) {
+      run_.kernels.pad_rows({row + t.inside.begin * inner_, 0, t.lines.values, 0, 1, lead * inner_, columns * inner_,
+                             t.count * inner_, identity_});
+      return;
+    }
+    std::fill_n(t.lines.values, lead * inner_, identity_);
+    for (int64_t x = 0; x < columns; ++x) {
+      std::copy_n(row + (t.inside.begin + x) * run_.input.stride(3), inner_, t.lines.values + (lead + x) * inner_);
+    }
+    std::fill(t.lines.values + (lead + columns) * inner_, t.lines.values + t.count * inner_, identity_);
+  }
+
+  /// The reductions of one input row's part of each window of a row of results.
+  void reduce_along(const Task& t, int64_t y, const Rows& to) const {
+    kernels::ReduceArguments<T> a{};
+    a.in = t.lines.values;
+    if (t.in_place) {
+      a.in = t.in + y * run_.input.stride(2) + t.first * inner_;
+    } else {
+      fill_line(t, y);
+    }
+    a.in_at = t.lines.at;
+    a.rows = 1;
+    const Rows spare = t.lines + (levels_ + 1) * line_pitch_;
+    for (int64_t level = 1, taps = 1; level <= levels_; ++level, taps *= 4) {
+      const int64_t tap = taps * g_.w.dilation * inner_;
+      const ptrdiff_t offsets[4] = {0, tap, 2 * tap, 3 * tap};
+      kernels::ReduceArguments<T> next = a;
+      const Rows from = t.lines + (level - 1) * line_pitch_, into = from + line_pitch_;
+      next.in = from.values;
+      next.in_at = from.at;
+      next.offset = offsets;
+      next.taps = 4;
+      next.out = into.values;
+      next.out_at = into.at;
+      next.columns = (t.count - (4 * taps - 1) * g_.w.dilation) * inner_;
+      kernels_.reduce(next);
+    }
+    const int64_t results = t.columns.end - t.columns.begin;
+    a.offset = along_;
+    a.taps = along_taps_;
+    a.at_add = y * g_.w.in;
+    a.out = to.values;
+    a.out_at = to.at;
+    a.columns = results * inner_;
+    if (g_.w.stride > 1 && run_.channels_last) {
+      a.rows = results;
+      a.columns = inner_;
+      a.in_row = g_.w.stride * inner_;
+      a.out_row = inner_;
+    } else if (g_.w.stride > 1 && !splits_) {
+      // Long windows with a stride: all of them, then those that are wanted.
+      a.out = spare.values;
+      a.out_at = spare.at;
+      a.columns = (results - 1) * g_.w.stride + 1;
+      kernels_.reduce(a);
+      for (int64_t o = 0; o < results; ++o) to.values[o] = spare.values[o * g_.w.stride];
+      for (int64_t o = 0; positions_ && o < results; ++o) to.at[o] = spare.at[o * g_.w.stride];
+      return;
+    }
+    kernels_.reduce(a);
+  }
+
+  void reduce_down_by_taps(const Task& t, int64_t first_output) const {
+    // The rows of one window are a dilation apart, those of the next window in this phase among them.
+    int64_t* const row_in_slot = t.counters;
+    ptrdiff_t* const offsets = reinterpret_cast<ptrdiff_t*>(t.counters + g_.h.kernel);
+    std::fill_n(row_in_slot, g_.h.kernel, int64_t{-1});
+    for (int64_t oh = first_output; oh < t.rows.end; oh += phases_) {
+      const Range taps = g_.h.taps_inside(oh);
+      if (taps.empty()) {
+        std::fill_n(t.out + oh * run_.output.stride(2), (t.columns.end - t.columns.begin) * inner_, identity_);
+        if (positions_) {
+          std::fill_n(t.at + oh * run_.indices.stride(2), (t.columns.end - t.columns.begin) * inner_, no_position);
+        }
+        continue;
+      }
+      for (int64_t i = taps.begin; i < taps.end; ++i) {
+        const int64_t y = g_.h.start(oh) + i * g_.h.dilation, slot = y / g_.h.dilation % g_.h.kernel;
+        if (row_in_slot[slot] != y) {
+          reduce_along(t, y, t.kept + slot * row_pitch_);
+          row_in_slot[slot] = y;
+        }
+        offsets[i - taps.begin] = slot * row_pitch_;
+      }
+      kernels::ReduceArguments<T> a{};
+      a.in = t.kept.values;
+      a.in_at = t.kept.at;
+      a.offset = offsets;
+      a.taps = taps.end - taps.begin;
+      a.out = t.out + oh * run_.output.stride(2);
+      if (positions_) a.out_wide = t.at + oh * run_.indices.stride(2);
+      a.rows = 1;
+      a.columns = (t.columns.end - t.columns.begin) * inner_;
+      a.divisor = divisors_.of(t.columns);
+      if (divisors_.rows() != nullptr) a.divisor.row_count = divisors_.rows()[oh];
+      kernels_.reduce(a);
+      place_missing_positions(t, oh);
+    }
+  }
+
+  void reduce_down_in_blocks(const Task& t, int64_t first_output) const {
+    const int64_t kernel = g_.h.kernel,
+                  last_output = first_output + (t.rows.end - 1 - first_output) / phases_ * phases_;
+    // Row number r of this phase is row r * dilation + phase of the input. Blocks start at multiples of the kernel,
+    // wherever the task does, so that its size leaves no trace in the bits.
+    const int64_t phase = floor_mod(g_.h.start(first_output), g_.h.dilation);
+    const auto row_number = [&](int64_t oh) { return (g_.h.start(oh) - phase) / g_.h.dilation; };
+    const int64_t apart = g_.h.stride * phases_ / g_.h.dilation;
+    const int64_t first_row = row_number(first_output), last_row = row_number(last_output);
+    const int64_t results = (t.columns.end - t.columns.begin) * inner_;
+    Rows block = t.kept, previous = t.kept + kernel * row_pitch_;
+    T** const out = reinterpret_cast<T**>(t.counters);
+    int64_t** const at = reinterpret_cast<int64_t**>(t.counters + kernel);
+    T* const row_counts = reinterpret_cast<T*>(t.counters + 2 * kernel);
+    for (int64_t number = floor_div(first_row, kernel); number * kernel <= last_row + kernel - 1; ++number) {
+      const int64_t begin = number * kernel;
+      const Range needed{std::max(begin, first_row) - begin, std::min(begin + kernel, last_row + kernel) - begin};
+      for (int64_t i = needed.begin; i < needed.end; ++i) {
+        const int64_t y = (begin + i) * g_.h.dilation + phase;
+        if (y >= 0 && y < g_.h.in) {
+          reduce_along(t, y, block + i * row_pitch_);
+        } else {
+          std::fill_n(block.values + i * row_pitch_, results, identity_);
+          if (positions_) std::fill_n(block.at + i * row_pitch_, results, no_index);
+        }
+      }
+      // A window that ends with row i of this block starts with row i + 1 of the one before.
+      bool any = false;
+      for (int64_t i = 0; i < needed.end; ++i) {
+        const int64_t start = begin + i - kernel + 1 - first_row;
+        const bool wanted = start >= 0 && start % apart == 0 && start <= last_row - first_row;
+        const int64_t oh = first_output + (wanted ? start / apart * phases_ : 0);
+        out[i] = wanted ? t.out + oh * run_.output.stride(2) : nullptr;
+        if (positions_) at[i] = wanted ? t.at + oh * run_.indices.stride(2) : nullptr;
+        if (divisors_.rows() != nullptr) row_counts[i] = divisors_.rows()[oh];
+        any = any || wanted;
+      }
+      if (any) {
+        kernels_.prefix_rows({block.values, block.at, previous.values, previous.at, kernel, row_pitch_, needed.end,
+                              results, out, at, divisors_.of(t.columns),
+                              divisors_.rows() != nullptr ? row_counts : nullptr});
+      }
+      if (needed.end == kernel) {
+        const Rows from = block + needed.begin * row_pitch_;
+        kernels_.suffix_rows({from.values, from.at, row_pitch_, kernel - needed.begin, results});
+      }
+      std::swap(block, previous);
+    }
+    for (int64_t oh = first_output; oh < t.rows.end; oh += phases_) place_missing_positions(t, oh);
+  }
+
+  /// Windows in which nothing was larger than the padding.
+  void place_missing_positions(const Task& t, int64_t oh) const {
+    if (!positions_ || (!g_.w.padded() && !g_.h.padded())) return;
+    int64_t* const at = t.at + oh * run_.indices.stride(2);
+    const int64_t results = (t.columns.end - t.columns.begin) * inner_;
+    int64_t least = 0;
+    for (int64_t x = 0; x < results; ++x) least = std::min(least, at[x]);
+    if (least >= 0) return;
+    for (int64_t x = 0; x < results; ++x) {
+      if (at[x] < 0) at[x] = first_position(g_, oh, t.columns.begin + x / inner_);
+    }
+  }
+
+  const Pool2dRun<T>& run_;
+  const Pool2dGeometry& g_;
+  const kernels::ReductionKernels<T>& kernels_;
+  bool positions_;
+  int64_t inner_;  ///< elements to a pixel of a row
+  T identity_;
+  PoolDivisors<T> divisors_;
+  int64_t phases_ = 1;
+  bool in_blocks_ = false;
+  bool splits_ = false, in_levels_ = false;
+  int64_t levels_ = 0;
+  EvenSplit columns_{1, 1};
+  int64_t row_pitch_ = 0, line_pitch_ = 0, phase_pitch_ = 0, kept_rows_ = 0;
+  Workspace along_memory_;
+  ptrdiff_t* along_ = nullptr;
+  int64_t along_taps_ = 0;
+};
+
+}  // namespace
+
+template <class T>
+void run_sliding_pool(const Pool2dRun<T>& run) {
+  SlidingPool<T>{run}();
+}
+
+#define CONVPOOL_INSTANTIATE(T) template void run_sliding_pool(const Pool2dRun<T>&);
+CONVPOOL_FOR_POOL_TYPES(CONVPOOL_INSTANTIATE)
+#undef CONVPOOL_INSTANTIATE
+
+}  // namespace convpool

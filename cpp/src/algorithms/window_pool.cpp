@@ -1,0 +1,108 @@
+// Small windows: rows of results straight from the input, shared out by planes and rows.
+
+#include <algorithm>
+
+#include "parallel.hpp"
+#include "pool2d_algorithm.hpp"
+#include "pool_divisors.hpp"
+#include "tiling.hpp"
+#include "workspace.hpp"
+
+namespace convpool {
+namespace {
+
+using std::int64_t;
+
+/// Elements read for a task: some microseconds.
+constexpr int64_t task_elements = 32 << 10;
+
+kernels::WindowAxis window_axis(const Axis& axis) {
+  return {axis.in, axis.out, axis.kernel, axis.stride, axis.dilation, axis.pad_begin};
+}
+
+/// How many rows of results make a task.
+EvenSplit row_split(const Pool2dGeometry& g, int64_t elements_per_row) {
+  const int64_t rows = std::max<int64_t>(1, task_elements / std::max<int64_t>(1, elements_per_row * g.h.stride));
+  // Rows that two tasks both read are read twice.
+  return {g.h.out, std::max(rows, 2 * g.h.effective_kernel() / g.h.stride)};
+}
+
+template <class T>
+bool run_rows(const Pool2dRun<T>& run) {
+  const Pool2dGeometry& g = run.geometry;
+  kernels::WindowRowsArguments<T> usual{};
+  usual.h = window_axis(g.h);
+  usual.w = window_axis(g.w);
+  const auto kernel = run.reduction_kernels().window_rows(usual.h, usual.w);
+  if (kernel == nullptr) return false;
+  const PoolDivisors<T> divisors(run, 1);
+  usual.divisor = divisors.of({0, g.w.out});
+  usual.row_count = divisors.rows();
+  usual.in_plane = run.input.stride(1);
+  usual.in_row = run.input.stride(2);
+  usual.out_plane = run.output.stride(1);
+  usual.out_row = run.output.stride(2);
+  // A row of the columns that windows cover, for the strides that need one.
+  const int64_t scratch = g.w.stride > 2 ? (g.w.out - 1) * g.w.stride + g.w.effective_kernel() + run.kernels.lanes : 0;
+  const SlottedWorkspace<T> memory(scratch, run.threads);
+  const EvenSplit rows = row_split(g, g.w.in);
+  const int64_t plane = std::max<int64_t>(1, g.h.in * g.w.in);
+  const EvenSplit channels(g.channels, rows.pieces > 1 ? 1 : std::max<int64_t>(1, task_elements / plane));
+  parallel_for(g.batch * channels.pieces * rows.pieces, run.threads, [&](int64_t task, int thread) {
+    kernels::WindowRowsArguments<T> a = usual;
+    a.row_begin = rows.begin(task % rows.pieces);
+    a.row_end = rows.end(task % rows.pieces);
+    task /= rows.pieces;
+    const int64_t c = channels.begin(task % channels.pieces), n = task / channels.pieces;
+    a.planes = channels.end(task % channels.pieces) - c;
+    a.in = run.input.data + n * run.input.stride(0) + c * run.input.stride(1);
+    a.out = run.output.data + n * run.output.stride(0) + c * run.output.stride(1);
+    a.scratch = memory.slot(thread);
+    kernel(a);
+  });
+  return true;
+}
+
+template <class T>
+bool run_pixels(const Pool2dRun<T>& run) {
+  const Pool2dGeometry& g = run.geometry;
+  if (g.channels < run.kernels.lanes) return false;
+  kernels::WindowPixelsArguments<T> usual{};
+  usual.h = window_axis(g.h);
+  usual.w = window_axis(g.w);
+  const auto kernel = run.reduction_kernels().window_pixels(usual.h, usual.w);
+  if (kernel == nullptr) return false;
+  const PoolDivisors<T> divisors(run, 1);
+  usual.divisor = divisors.of({0, g.w.out});
+  usual.row_count = divisors.rows();
+  usual.in_row = run.input.stride(2);
+  usual.in_pixel = run.input.stride(3);
+  usual.out_row = run.output.stride(2);
+  usual.out_pixel = run.output.stride(3);
+  usual.channels = g.channels;
+  const EvenSplit rows = row_split(g, g.w.in * g.channels);
+  parallel_for(g.batch * rows.pieces, run.threads, [&](int64_t task, int) {
+    kernels::WindowPixelsArguments<T> a = usual;
+    a.row_begin = rows.begin(task % rows.pieces);
+    a.row_end = rows.end(task % rows.pieces);
+    const int64_t n = task / rows.pieces;
+    a.in = run.input.data + n * run.input.stride(0);
+    a.out = run.output.data + n * run.output.stride(0);
+    kernel(a);
+  });
+  return true;
+}
+
+}  // namespace
+
+template <class T>
+bool run_window_pool(const Pool2dRun<T>& run) {
+  if (run.indices.data != nullptr) return false;
+  return run.channels_last ? run_pixels(run) : run_rows(run);
+}
+
+#define CONVPOOL_INSTANTIATE(T) template bool run_window_pool(const Pool2dRun<T>&);
+CONVPOOL_FOR_POOL_TYPES(CONVPOOL_INSTANTIATE)
+#undef CONVPOOL_INSTANTIATE
+
+}  // namespace convpool

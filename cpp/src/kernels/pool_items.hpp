@@ -1,0 +1,253 @@
+#pragma once
+
+// What a sliding window reduces: vectors of values, of sums, or of values with their positions. In combine(first,
+// second), `first` stands before `second` in the plane; that settles ties.
+
+#include "vector.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+template <class T>
+inline constexpr bool is_floating = T(0.5) != T(0);
+
+/// What nothing is smaller than.
+template <class T>
+constexpr T lowest() {
+  if constexpr (is_floating<T>) {
+    return -T(__builtin_inf());
+  } else if constexpr (T(-1) > T(0)) {
+    return T(0);
+  } else {
+    return static_cast<T>(std::uint64_t{1} << (8 * sizeof(T) - 1));
+  }
+}
+
+/// The larger of the two; a NaN in either wins.
+template <class T>
+CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
+  if constexpr (!is_floating<T>) {
+    return second > first ? second : first;
+  } else {
+#if defined(CONVPOOL_ISA_AVX512)
+    // The hardware's maximum is its last operand where either is NaN. The table puts `second` back where it is NaN.
+    if constexpr (sizeof(T) == 4) {
+      const __m512 larger = _mm512_maskz_max_ps(0xffff, (__m512)second, (__m512)first);
+      return (Vec<T>)_mm512_fixupimm_ps(larger, (__m512)second, _mm512_set1_epi32(0x11), 0);
+    } else {
+      const __m512d larger = _mm512_maskz_max_pd(0xff, (__m512d)second, (__m512d)first);
+      return (Vec<T>)_mm512_fixupimm_pd(larger, (__m512d)second, _mm512_set1_epi64(0x11), 0);
+    }
+#else
+    const Vec<T> larger = second > first ? second : first;  // keeps a NaN that `first` holds
+    return second != second ? second : larger;
+#endif
+  }
+}
+
+/// x / divisor. A division takes 10 to 24 cycles; with a fused multiply-add, one correction of x * reciprocal rounds as
+/// it does wherever nothing over- or underflows. What isn't finite needs no correction.
+template <class T>
+CONVPOOL_INLINE Vec<T> divide(Vec<T> x, Vec<T> divisor, [[maybe_unused]] Vec<T> reciprocal) {
+#if defined(__FMA__) || defined(CONVPOOL_ISA_NEON)
+  const Vec<T> quotient = x * reciprocal;
+  const Vec<T> remainder = x - quotient * divisor;
+  const Vec<T> corrected = quotient + remainder * reciprocal;
+#if defined(CONVPOOL_ISA_AVX512)
+  // The table takes the quotient where it is NaN or infinite.
+  if constexpr (sizeof(T) == 4) {
+    return (Vec<T>)_mm512_fixupimm_ps((__m512)corrected, (__m512)quotient, _mm512_set1_epi32(0x110011), 0);
+  } else {
+    return (Vec<T>)_mm512_fixupimm_pd((__m512d)corrected, (__m512d)quotient, _mm512_set1_epi64(0x110011), 0);
+  }
+#else
+  return remainder == remainder ? corrected : quotient;
+#endif
+#else
+  return x / divisor;
+#endif
+}
+
+/// Whether x * (1 / divisor) is x / divisor for every x: the divisor is a power of two.
+template <class T>
+CONVPOOL_INLINE bool reciprocal_is_exact(T divisor) {
+  if constexpr (sizeof(T) == 4) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &divisor, sizeof bits);
+    return (bits & 0x7fffff) == 0;
+  } else {
+    std::uint64_t bits;
+    __builtin_memcpy(&bits, &divisor, sizeof bits);
+    return (bits & 0xfffffffffffff) == 0;
+  }
+}
+
+template <class T>
+struct MaxOf {
+  using Element = T;
+  using Item = Vec<T>;
+  static constexpr bool indexed = false, divided = false;
+  static CONVPOOL_INLINE Item combine(Item first, Item second) { return maximum<T>(first, second); }
+  static CONVPOOL_INLINE Item identity() { return broadcast(lowest<T>()); }
+};
+
+template <class T>
+struct SumOf {
+  using Element = T;
+  using Item = Vec<T>;
+  static constexpr bool indexed = false, divided = true;
+  static CONVPOOL_INLINE Item combine(Item first, Item second) { return first + second; }
+  static CONVPOOL_INLINE Item identity() { return Item{}; }
+};
+
+template <class T>
+struct MaxAtOf {
+  using Element = T;
+  using Index = typename IndexOf<T>::type;
+  struct Item {
+    Vec<T> value;
+    Vec<Index> at;
+  };
+  static constexpr bool indexed = true, divided = false;
+  /// Of equal values the first, of NaNs the last.
+  static CONVPOOL_INLINE Item combine(Item first, Item second) {
+    if constexpr (is_floating<T>) {
+      const auto better = (second.value > first.value) | (second.value != second.value);
+      return {better ? second.value : first.value, better ? second.at : first.at};
+    } else {
+      const auto better = second.value > first.value;
+      return {better ? second.value : first.value, better ? second.at : first.at};
+    }
+  }
+};
+
+template <class Op>
+CONVPOOL_INLINE typename Op::Item load_item(const typename Op::Element* values,
+                                            [[maybe_unused]] const typename IndexOf<typename Op::Element>::type* at,
+                                            ptrdiff_t x) {
+  if constexpr (Op::indexed) {
+    return {load(values + x), load(at + x)};
+  } else {
+    return load(values + x);
+  }
+}
+
+template <class Op>
+CONVPOOL_INLINE typename Op::Item load_first_of_item(
+    const typename Op::Element* values, [[maybe_unused]] const typename IndexOf<typename Op::Element>::type* at,
+    ptrdiff_t x, ptrdiff_t left) {
+  if constexpr (Op::indexed) {
+    return {load_first(values + x, left), load_first(at + x, left)};
+  } else {
+    return load_first(values + x, left);
+  }
+}
+
+template <class Op>
+CONVPOOL_INLINE void store_item(const typename Op::Item& item, typename Op::Element* values,
+                                [[maybe_unused]] typename IndexOf<typename Op::Element>::type* at, ptrdiff_t x) {
+  if constexpr (Op::indexed) {
+    store(values + x, item.value);
+    store(at + x, item.at);
+  } else {
+    store(values + x, item);
+  }
+}
+
+/// The divisors of a row of results, with what is the same for most of them at hand.
+template <class Op>
+struct RowDivisor {
+  using T = typename Op::Element;
+  DivisorArguments<T> a;
+  Vec<T> usual{}, reciprocal{};
+  bool exact = false;
+
+  CONVPOOL_INLINE RowDivisor(const DivisorArguments<T>& arguments, T row_count) : a(arguments) {
+    a.row_count = row_count;
+    if constexpr (Op::divided) {
+      if (a.column_count == nullptr) return;
+      const T divisor = a.uniform_begin < a.uniform_end ? a.column_count[a.uniform_begin] * row_count : T(1);
+      usual = broadcast(divisor);
+      reciprocal = broadcast(T(1) / divisor);
+      exact = reciprocal_is_exact(divisor);
+    }
+  }
+
+  /// `left` columns from x on, at most a vector of them.
+  CONVPOOL_INLINE Vec<T> apply(Vec<T> sum, ptrdiff_t x, ptrdiff_t left) const {
+    if constexpr (Op::divided) {
+      if (a.column_count == nullptr) return sum;
+      constexpr ptrdiff_t L = lanes<T>;
+      const ptrdiff_t columns = left < L ? left : L;
+      if (x >= a.uniform_begin && x + columns <= a.uniform_end) {
+        return exact ? sum * reciprocal : divide<T>(sum, usual, reciprocal);
+      }
+      const Vec<T> counts = columns == L ? load(a.column_count + x) : load_first(a.column_count + x, columns);
+      return sum / (counts * a.row_count);
+    } else {
+      return sum;
+    }
+  }
+
+  /// One column of results, with channels in the vector.
+  CONVPOOL_INLINE Vec<T> apply_to_pixel(Vec<T> sum, ptrdiff_t x) const {
+    if constexpr (Op::divided) {
+      if (x < a.uniform_begin || x >= a.uniform_end) return sum / (a.column_count[x] * a.row_count);
+      return exact ? sum * reciprocal : divide<T>(sum, usual, reciprocal);
+    } else {
+      return sum;
+    }
+  }
+};
+
+template <class Index>
+struct WidePositions;
+template <>
+struct WidePositions<std::int32_t> {
+  typedef std::int64_t type __attribute__((vector_size(2 * CONVPOOL_VECTOR_BYTES)));
+};
+template <>
+struct WidePositions<std::int64_t> {
+  typedef std::int64_t type __attribute__((vector_size(CONVPOOL_VECTOR_BYTES)));
+};
+
+/// Stores up to a vector of final results.
+template <class Op, class At>
+CONVPOOL_INLINE void store_result(typename Op::Item item, const RowDivisor<Op>& divisor, typename Op::Element* out,
+                                  [[maybe_unused]] At* out_at, [[maybe_unused]] std::int64_t* out_wide,
+                                  [[maybe_unused]] std::int64_t at_add, ptrdiff_t x, ptrdiff_t left) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t L = lanes<T>;
+  if constexpr (Op::indexed) {
+    const Vec<At> at = item.at + static_cast<At>(at_add);
+    if (left >= L) {
+      store(out + x, item.value);
+    } else {
+      store_first<T>(out + x, item.value, left);
+    }
+    if (out_wide == nullptr) {
+      if (left >= L) {
+        store(out_at + x, at);
+      } else {
+        store_first<At>(out_at + x, at, left);
+      }
+      return;
+    }
+    const auto wide = __builtin_convertvector(at, typename WidePositions<At>::type);
+    if (left >= L) {
+      __builtin_memcpy(out_wide + x, &wide, sizeof wide);
+    } else {
+      for (ptrdiff_t i = 0; i < left; ++i) out_wide[x + i] = wide[i];
+    }
+  } else {
+    const Vec<T> result = divisor.apply(item, x, left);
+    if (left >= L) {
+      store(out + x, result);
+    } else {
+      store_first<T>(out + x, result, left);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace convpool::kernels

@@ -1,0 +1,169 @@
+#pragma once
+
+// What an instruction set offers to the pooling algorithms. The same rules as for kernel_table.hpp.
+
+#include "row_arguments.hpp"
+
+namespace convpool::kernels {
+
+/// Whether a vector has room for a position in the plane beside each element of T.
+template <class T>
+inline constexpr bool has_index = sizeof(T) >= 4;
+
+/// Positions in a plane, as many to a vector as there are elements of T.
+template <class T>
+struct IndexOf {
+  using type = std::int32_t;
+};
+template <>
+struct IndexOf<double> {
+  using type = std::int64_t;
+};
+template <>
+struct IndexOf<std::int64_t> {
+  using type = std::int64_t;
+};
+
+/// What the sum of a window is divided by: column_count[x] * row_count, where column_count is the same in all of
+/// [uniform_begin, uniform_end). Null: a maximum, or a sum that stays one.
+template <class T>
+struct DivisorArguments {
+  const T* column_count;
+  T row_count;
+  ptrdiff_t uniform_begin, uniform_end;
+};
+
+/// out[r][x] = reduction over t, in order, of in[offset[t] + r * in_row + x], for taps >= 1; a sum is then divided.
+/// Touches nothing outside columns.
+///
+/// Where positions are kept, in_at and out_at lie as in and out do, and `at_add` is added to those that are stored; to
+/// out_wide instead of out_at where that isn't null.
+template <class T>
+struct ReduceArguments {
+  using Index = typename IndexOf<T>::type;
+  const T* in;
+  const Index* in_at;
+  ptrdiff_t in_row;
+  const ptrdiff_t* offset;
+  ptrdiff_t taps;
+  T* out;
+  Index* out_at;
+  std::int64_t* out_wide;
+  ptrdiff_t out_row;
+  ptrdiff_t rows, columns;
+  std::int64_t at_add;
+  DivisorArguments<T> divisor;
+};
+
+/// rows[i] = reduction of rows[i] to rows[count - 1], in place. Touches whole vectors.
+template <class T>
+struct SuffixArguments {
+  using Index = typename IndexOf<T>::type;
+  T* rows;
+  Index* at;
+  ptrdiff_t pitch;
+  ptrdiff_t count, columns;
+};
+
+/// out[i] = reduction of suffix[i + 1] and rows[0] to rows[i], for 0 <= i < count wherever out[i] isn't null; without
+/// suffix where that is null or i + 1 == suffix_count. Reads whole vectors, divides and stores as in ReduceArguments,
+/// with a row_count for each row.
+template <class T>
+struct PrefixArguments {
+  using Index = typename IndexOf<T>::type;
+  const T* rows;
+  const Index* at;
+  const T* suffix;
+  const Index* suffix_at;
+  ptrdiff_t suffix_count;
+  ptrdiff_t pitch;
+  ptrdiff_t count, columns;
+  T* const* out;
+  std::int64_t* const* out_wide;
+  DivisorArguments<T> divisor;
+  const T* row_count;
+};
+
+/// One spatial axis of a sliding window, as Axis in geometry.hpp.
+struct WindowAxis {
+  ptrdiff_t in, out, kernel, stride, dilation, pad;
+};
+
+/// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
+/// row_count is for each row of results. scratch: for a horizontal stride above 2, `scratch_columns(w)` elements.
+template <class T>
+struct WindowRowsArguments {
+  const T* in;
+  ptrdiff_t in_plane, in_row;
+  T* out;
+  ptrdiff_t out_plane, out_row;
+  ptrdiff_t planes, row_begin, row_end;
+  WindowAxis h, w;
+  DivisorArguments<T> divisor;
+  const T* row_count;
+  T* scratch;
+};
+
+/// Whole windows over an image whose channels are neighbours, at least a vector of them.
+template <class T>
+struct WindowPixelsArguments {
+  const T* in;
+  ptrdiff_t in_row, in_pixel;
+  T* out;
+  ptrdiff_t out_row, out_pixel;
+  ptrdiff_t channels, row_begin, row_end;
+  WindowAxis h, w;
+  DivisorArguments<T> divisor;
+  const T* row_count;
+};
+
+/// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.
+template <class T>
+struct ReduceRunArguments {
+  const T* in;
+  ptrdiff_t in_row;
+  ptrdiff_t count;
+  T* out;
+  ptrdiff_t out_step;
+  ptrdiff_t rows;
+  T divisor;
+};
+
+enum class Reduction { max, sum };
+
+template <class T>
+using WindowRowsKernel = void (*)(const WindowRowsArguments<T>&);
+template <class T>
+using WindowPixelsKernel = void (*)(const WindowPixelsArguments<T>&);
+
+/// A reduction's kernels; null where T has none.
+template <class T>
+struct ReductionKernels {
+  void (*reduce)(const ReduceArguments<T>&);
+  void (*suffix_rows)(const SuffixArguments<T>&);
+  void (*prefix_rows)(const PrefixArguments<T>&);
+  /// Null unless the window is one of those that have a kernel of their own.
+  WindowRowsKernel<T> (*window_rows)(const WindowAxis& h, const WindowAxis& w);
+  WindowPixelsKernel<T> (*window_pixels)(const WindowAxis& h, const WindowAxis& w);
+  void (*reduce_run)(const ReduceRunArguments<T>&);
+};
+
+template <class T>
+struct PoolTable {
+  int lanes;
+  ReductionKernels<T> max, sum;
+  ReductionKernels<T> max_at;  ///< with positions
+  void (*split_phases)(const SplitArguments<T>&);
+  void (*pad_rows)(const PadArguments<T>&);
+};
+
+/// One for each element type that can be pooled.
+struct PoolTables : PoolTable<float>,
+                    PoolTable<double>,
+                    PoolTable<std::int8_t>,
+                    PoolTable<std::uint8_t>,
+                    PoolTable<std::int16_t>,
+                    PoolTable<std::int32_t>,
+                    PoolTable<std::int64_t> {};
+
+}  // namespace convpool::kernels

@@ -1,0 +1,119 @@
+#pragma once
+
+// Windows of any size as reductions of whole rows: of shifted rows, and of a row's blocks from their start and to their
+// end (van Herk and Gil-Werman), three steps for an element whatever the window's size.
+
+#include "pool_items.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+template <class Op, int V, class Load, class Offset>
+CONVPOOL_INLINE void reduce_taps(typename Op::Item (&acc)[V], ptrdiff_t taps, Offset&& offset, Load&& load_at) {
+  unroll<V>([&](auto v) { acc[v] = load_at(offset(0), v); });
+  for (ptrdiff_t t = 1; t < taps; ++t) {
+    const ptrdiff_t tap = offset(t);
+    unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load_at(tap, v)); });
+  }
+}
+
+template <class Op>
+CONVPOOL_KERNEL void reduce(const ReduceArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  using Item = typename Op::Item;
+  constexpr int L = lanes<T>;
+  const RowDivisor<Op> divisor(a.divisor, a.divisor.row_count);
+  const auto offset = [&](ptrdiff_t t) { return a.offset[t]; };
+  for (ptrdiff_t r = 0; r < a.rows; ++r) {
+    const T* in = a.in + r * a.in_row;
+    const auto* in_at = Op::indexed ? a.in_at + r * a.in_row : nullptr;
+    T* out = a.out + r * a.out_row;
+    auto* out_at = Op::indexed && a.out_at != nullptr ? a.out_at + r * a.out_row : nullptr;
+    auto* out_wide = Op::indexed && a.out_wide != nullptr ? a.out_wide + r * a.out_row : nullptr;
+    const auto finish = [&](const Item& item, ptrdiff_t x, ptrdiff_t left) {
+      store_result<Op>(item, divisor, out, out_at, out_wide, a.at_add, x, left);
+    };
+    const auto one_vector = [&](ptrdiff_t x) {
+      Item acc[1];
+      reduce_taps<Op, 1>(acc, a.taps, offset, [&](ptrdiff_t tap, auto) { return load_item<Op>(in, in_at, x + tap); });
+      finish(acc[0], x, L);
+    };
+    ptrdiff_t x = 0;
+    for (; x + 4 * L <= a.columns; x += 4 * L) {
+      Item acc[4];
+      reduce_taps<Op, 4>(acc, a.taps, offset,
+                         [&](ptrdiff_t tap, auto v) { return load_item<Op>(in, in_at, x + tap + v * L); });
+      unroll<4>([&](auto v) { finish(acc[v], x + v * L, L); });
+    }
+    for (; x + L <= a.columns; x += L) one_vector(x);
+    const ptrdiff_t left = a.columns - x;
+    if (left == 0) continue;
+    if (x > 0) {
+      one_vector(a.columns - L);  // overlaps what is done already: cheaper than a part of a vector
+    } else {
+      Item acc[1];
+      reduce_taps<Op, 1>(acc, a.taps, offset,
+                         [&](ptrdiff_t tap, auto) { return load_first_of_item<Op>(in, in_at, tap, left); });
+      finish(acc[0], 0, left);
+    }
+  }
+}
+
+/// body(x, V) for runs of V vectors, four where they fit; the last one may reach past the columns.
+template <class T, class Body>
+CONVPOOL_INLINE void over_strips(ptrdiff_t columns, Body&& body) {
+  constexpr int L = lanes<T>;
+  ptrdiff_t x = 0;
+  for (; x + 4 * L <= columns; x += 4 * L) body(x, Constant<4>{});
+  for (; x < columns; x += L) body(x, Constant<1>{});
+}
+
+template <class Op>
+CONVPOOL_KERNEL void suffix_rows(const SuffixArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  constexpr int L = lanes<T>;
+  over_strips<T>(a.columns, [&](ptrdiff_t strip, auto vectors) {
+    constexpr int V = decltype(vectors)::value;
+    typename Op::Item acc[V];
+    ptrdiff_t x = strip + (a.count - 1) * a.pitch;
+    unroll<V>([&](auto v) { acc[v] = load_item<Op>(a.rows, a.at, x + v * L); });
+    for (ptrdiff_t i = a.count - 2; i >= 0; --i) {
+      x -= a.pitch;
+      unroll<V>([&](auto v) {
+        acc[v] = Op::combine(load_item<Op>(a.rows, a.at, x + v * L), acc[v]);
+        store_item<Op>(acc[v], a.rows, a.at, x + v * L);
+      });
+    }
+  });
+}
+
+template <class Op>
+CONVPOOL_KERNEL void prefix_rows(const PrefixArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  using Index = typename IndexOf<T>::type;
+  constexpr int L = lanes<T>;
+  over_strips<T>(a.columns, [&](ptrdiff_t strip, auto vectors) {
+    constexpr int V = decltype(vectors)::value;
+    typename Op::Item acc[V];
+    for (ptrdiff_t i = 0; i < a.count; ++i) {
+      const ptrdiff_t x = strip + i * a.pitch;
+      unroll<V>([&](auto v) {
+        const auto item = load_item<Op>(a.rows, a.at, x + v * L);
+        acc[v] = i == 0 ? item : Op::combine(acc[v], item);
+      });
+      if (a.out[i] == nullptr) continue;
+      const RowDivisor<Op> divisor(a.divisor, a.row_count == nullptr ? T(1) : a.row_count[i]);
+      std::int64_t* const wide = Op::indexed ? a.out_wide[i] : nullptr;
+      const bool alone = a.suffix == nullptr || i + 1 >= a.suffix_count;
+      unroll<V>([&](auto v) {
+        const auto item =
+            alone ? acc[v] : Op::combine(load_item<Op>(a.suffix, a.suffix_at, x + a.pitch + v * L), acc[v]);
+        store_result<Op>(item, divisor, a.out[i], static_cast<Index*>(nullptr), wide, 0, strip + v * L,
+                         a.columns - strip - v * L);
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace convpool::kernels

@@ -1,0 +1,274 @@
+#pragma once
+
+// Small windows over rows of pixels, in registers from the input to the result: the window's rows are combined vector
+// by vector, then the lanes of neighbouring vectors. Rows between the two steps in memory, even in the L1 cache, cost
+// twice the time (loads that reach over two recent stores wait for them).
+
+#include "pool_items.hpp"
+#include "row_layout.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+/// Lane i is element i + Distance of a followed by b.
+template <class T, int Distance, int... I>
+CONVPOOL_INLINE Vec<T> shifted(Vec<T> a, Vec<T> b, Indices<I...>) {
+  return __builtin_shufflevector(a, b, (I + Distance)...);
+}
+
+/// The rows of one plane that a row of results covers.
+template <class T>
+struct CoveredRows {
+  const T* first;  ///< the topmost inside the plane
+  ptrdiff_t step;  ///< from one to the next
+  ptrdiff_t count;
+  ptrdiff_t columns;
+};
+
+template <class T>
+CONVPOOL_INLINE CoveredRows<T> covered_rows(const T* plane, ptrdiff_t in_row, const WindowAxis& h, ptrdiff_t columns,
+                                            ptrdiff_t output) {
+  const ptrdiff_t start = output * h.stride - h.pad;
+  const ptrdiff_t room = h.in - start;
+  ptrdiff_t begin = start >= 0 ? 0 : -start, taps = room <= 0 ? 0 : room;
+  if (h.dilation > 1) {  // divisions are slow, and rows short
+    begin = (begin + h.dilation - 1) / h.dilation;
+    taps = (taps + h.dilation - 1) / h.dilation;
+  }
+  const ptrdiff_t end = taps < h.kernel ? taps : h.kernel;
+  return {plane + (start + begin * h.dilation) * in_row, in_row * h.dilation, end > begin ? end - begin : 0, columns};
+}
+
+/// R vectors of columns, one for each of R rows of results.
+template <class T, int R>
+struct Columns {
+  Vec<T> row[R];
+};
+
+/// The reduction down the columns [x, x + lanes) for R rows of results, S rows of the input apart; columns outside the
+/// input give the identity. KH rows a window, D apart, or `rows.count` of them where KH is 0.
+template <class Op, int KH, int S, int D, int R>
+CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRows<typename Op::Element>& rows,
+                                                                ptrdiff_t in_row, ptrdiff_t x) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t L = lanes<T>;
+  const auto down = [&](auto&& load_row) {
+    Columns<T, R> acc;
+    if constexpr (KH > 0) {
+      // Each row of the input is loaded once for all the rows of results that it is in.
+      unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
+        constexpr int I = decltype(i)::value;
+        constexpr int first_user = I - (KH - 1) * D <= 0 ? 0 : (I - (KH - 1) * D + S - 1) / S;
+        constexpr bool used = [] {
+          for (int r = 0; r < R; ++r) {
+            const int tap = I - r * S;
+            if (tap >= 0 && tap % D == 0 && tap / D < KH) return true;
+          }
+          return false;
+        }();
+        if constexpr (used) {
+          const Vec<T> loaded = load_row(rows.first + I * in_row);
+          unroll<R - first_user>([&](auto user) {
+            constexpr int r = decltype(user)::value + first_user, tap = I - r * S;
+            if constexpr (tap == 0) {
+              acc.row[r] = loaded;
+            } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
+              acc.row[r] = Op::combine(acc.row[r], loaded);
+            }
+          });
+        }
+      });
+    } else {
+      static_assert(R == 1);
+      acc.row[0] = load_row(rows.first);
+      for (ptrdiff_t t = 1; t < rows.count; ++t) {
+        acc.row[0] = Op::combine(acc.row[0], load_row(rows.first + t * rows.step));
+      }
+    }
+    return acc;
+  };
+  if (x >= 0 && x + L <= rows.columns) [[likely]] {
+    return down([&](const T* row) { return load(row + x); });
+  }
+  const ptrdiff_t begin = x >= 0 ? 0 : -x, end = rows.columns - x < L ? rows.columns - x : L;
+  if (begin >= end) {
+    Columns<T, R> none;
+    unroll<R>([&](auto r) { none.row[r] = Op::identity(); });
+    return none;
+  }
+  return down([&](const T* row) { return load_between(row + x, begin, end, Op::identity()); });
+}
+
+/// R rows of results: KW columns a window, D apart, windows S apart.
+template <class Op, int KH, int KW, int S, int D, int R>
+CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>& rows, ptrdiff_t in_row,
+                                        const WindowAxis& w, const RowDivisor<Op>& divisor, typename Op::Element* out,
+                                        ptrdiff_t out_row) {
+  using T = typename Op::Element;
+  using All = typename MakeIndices<lanes<T>>::type;
+  constexpr ptrdiff_t L = lanes<T>;
+  ptrdiff_t x = -w.pad;
+  const auto load_columns = [&] { return reduce_columns<Op, KH, S, D, R>(rows, in_row, x); };
+  const auto finish = [&](Vec<T> result, int r, ptrdiff_t o) {
+    store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, w.out - o);
+  };
+  if constexpr (S == 1) {
+    static_assert((KW - 1) * D <= lanes<T>);
+    Columns<T, R> next = load_columns();
+    for (ptrdiff_t o = 0; o < w.out; o += L) {
+      const Columns<T, R> current = next;
+      x += L;
+      next = load_columns();
+      unroll<R>([&](auto r) {
+        Vec<T> result = current.row[r];
+        unroll<KW - 1>([&](auto j) {
+          result = Op::combine(result, shifted<T, (decltype(j)::value + 1) * D>(current.row[r], next.row[r], All{}));
+        });
+        finish(result, r, o);
+      });
+    }
+  } else {
+    static_assert(S == 2 && D == 1 && KW <= 3);
+    Columns<T, R> even, odd;
+    const auto load_pair = [&] {
+      const Columns<T, R> a = load_columns();
+      x += L;
+      const Columns<T, R> b = load_columns();
+      x += L;
+      unroll<R>([&](auto r) {
+        even.row[r] = every_second<T, 0>(a.row[r], b.row[r], All{});
+        odd.row[r] = every_second<T, 1>(a.row[r], b.row[r], All{});
+      });
+    };
+    load_pair();
+    for (ptrdiff_t o = 0; o < w.out; o += L) {
+      Columns<T, R> result;
+      unroll<R>([&](auto r) { result.row[r] = Op::combine(even.row[r], odd.row[r]); });
+      if constexpr (KW == 3) {
+        const Columns<T, R> last = even;
+        load_pair();
+        unroll<R>([&](auto r) {
+          result.row[r] = Op::combine(result.row[r], shifted<T, 1>(last.row[r], even.row[r], All{}));
+        });
+      } else if (o + L < w.out) {
+        load_pair();
+      }
+      unroll<R>([&](auto r) { finish(result.row[r], r, o); });
+    }
+  }
+}
+
+/// One row of results of any window: down the columns into scratch, then along it, one result after the other. For
+/// strides that leave few results to a row.
+template <class Op>
+CONVPOOL_INLINE void reduce_sparse_row(const CoveredRows<typename Op::Element>& rows, const WindowAxis& w,
+                                       const DivisorArguments<typename Op::Element>& divisor,
+                                       typename Op::Element row_count, typename Op::Element* scratch,
+                                       typename Op::Element* out) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t L = lanes<T>;
+  const ptrdiff_t needed = (w.out - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+  for (ptrdiff_t x = 0; x < needed; x += L) {
+    store(scratch + x, reduce_columns<Op, 0, 1, 1, 1>(rows, rows.step, x - w.pad).row[0]);
+  }
+  const T usual = divisor.column_count == nullptr || divisor.uniform_begin >= divisor.uniform_end
+                      ? T(1)
+                      : divisor.column_count[divisor.uniform_begin] * row_count;
+  for (ptrdiff_t o = 0; o < w.out; ++o) {
+    const T* const taps = scratch + o * w.stride;
+    T result = taps[0];
+    for (ptrdiff_t j = 1; j < w.kernel; ++j) {
+      const T value = taps[j * w.dilation];
+      if constexpr (Op::divided) {
+        result += value;
+      } else {
+        result = value > result || value != value ? value : result;
+      }
+    }
+    if constexpr (Op::divided) {
+      if (divisor.column_count != nullptr) {
+        const bool is_usual = o >= divisor.uniform_begin && o < divisor.uniform_end;
+        result /= is_usual ? usual : divisor.column_count[o] * row_count;
+      }
+    }
+    out[o] = result;
+  }
+}
+
+template <class T>
+CONVPOOL_INLINE void fill_missing_row(T value, const WindowAxis& w, T* out) {
+  for (ptrdiff_t x = 0; x < w.out; ++x) out[x] = value;
+}
+
+/// S: the stride of the columns and, unless KH is 0, of the rows; D the dilation of both.
+template <class Op, int KH, int KW, int S, int D>
+CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  // As many rows of results as share rows of the input.
+  constexpr int at_once = S > 1 ? (KH > S ? 2 : 1) : CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 2;
+  RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[a.row_begin] : T(1));
+  for (ptrdiff_t p = 0; p < a.planes; ++p) {
+    const T* const plane = a.in + p * a.in_plane;
+    for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
+      T* const out = a.out + p * a.out_plane + o * a.out_row;
+      const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
+      if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
+      if (rows.count == 0) {
+        fill_missing_row(Op::divided ? T(0) : lowest<T>(), a.w, out);
+        ++o;
+        continue;
+      }
+      if constexpr (KH > 0) {
+        const ptrdiff_t last = o + at_once - 1;
+        if (rows.count == KH && last < a.row_end && last * a.h.stride - a.h.pad + (KH - 1) * D < a.h.in &&
+            (!Op::divided || a.row_count[last] == a.row_count[o])) [[likely]] {
+          reduce_window_rows<Op, KH, KW, S, D, at_once>(rows, a.in_row, a.w, divisor, out, a.out_row);
+          o += at_once;
+          continue;
+        }
+      }
+      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row);
+      ++o;
+    }
+  }
+}
+
+template <class Op>
+CONVPOOL_KERNEL void sparse_window_rows(const WindowRowsArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  for (ptrdiff_t p = 0; p < a.planes; ++p) {
+    for (ptrdiff_t o = a.row_begin; o < a.row_end; ++o) {
+      T* const out = a.out + p * a.out_plane + o * a.out_row;
+      const CoveredRows<T> rows = covered_rows(a.in + p * a.in_plane, a.in_row, a.h, a.w.in, o);
+      if (rows.count == 0) {
+        fill_missing_row(Op::divided ? T(0) : lowest<T>(), a.w, out);
+      } else {
+        reduce_sparse_row<Op>(rows, a.w, a.divisor, Op::divided ? a.row_count[o] : T(1), a.scratch, out);
+      }
+    }
+  }
+}
+
+template <class Op>
+WindowRowsKernel<typename Op::Element> choose_window_rows(const WindowAxis& h, const WindowAxis& w) {
+  // Beyond these, the steps that don't grow with the window are faster.
+  constexpr ptrdiff_t tallest = 12, widest = 32;
+  if (h.kernel > tallest && h.kernel > 4 * h.stride) return nullptr;
+  const auto is = [](const WindowAxis& axis, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation) {
+    return axis.kernel == kernel && axis.stride == stride && axis.dilation == dilation;
+  };
+  if (is(w, 2, 1, 1)) return is(h, 2, 1, 1) ? window_rows<Op, 2, 2, 1, 1> : window_rows<Op, 0, 2, 1, 1>;
+  if (is(w, 3, 1, 1)) return is(h, 3, 1, 1) ? window_rows<Op, 3, 3, 1, 1> : window_rows<Op, 0, 3, 1, 1>;
+  if (is(w, 2, 2, 1)) return is(h, 2, 2, 1) ? window_rows<Op, 2, 2, 2, 1> : window_rows<Op, 0, 2, 2, 1>;
+  if (is(w, 3, 2, 1)) return is(h, 3, 2, 1) ? window_rows<Op, 3, 3, 2, 1> : window_rows<Op, 0, 3, 2, 1>;
+  if constexpr (lanes<typename Op::Element> >= 4) {
+    if (is(w, 3, 1, 2)) return is(h, 3, 1, 2) ? window_rows<Op, 3, 3, 1, 2> : window_rows<Op, 0, 3, 1, 2>;
+    if (is(w, 5, 1, 1)) return is(h, 5, 1, 1) ? window_rows<Op, 5, 5, 1, 1> : window_rows<Op, 0, 5, 1, 1>;
+  }
+  if (w.kernel == 1 && w.stride == 1) return window_rows<Op, 0, 1, 1, 1>;
+  if (w.stride > 2 && w.kernel <= widest) return sparse_window_rows<Op>;
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace convpool::kernels
