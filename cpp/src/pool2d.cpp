@@ -88,15 +88,15 @@ void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>
 template <class T>
 void run_pool(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
-  if (run_whole_plane_pool(run) || run_window_pool(run)) return;
   if constexpr (kernels::has_index<T>) {
-    // Positions are counted over the padded columns, from the plane's start.
+    // Positions are counted over the padded columns, from the plane's start; half of the range marks the padding.
     const int64_t beyond = g.w.in + g.w.out * g.w.stride + g.w.effective_kernel();
     if (run.indices.data != nullptr &&
-        g.h.in * g.w.in > std::numeric_limits<typename kernels::IndexOf<T>::type>::max() - beyond) {
+        g.h.in * g.w.in > std::numeric_limits<typename kernels::IndexOf<T>::type>::max() / 2 - beyond) {
       return run_plain_max_pool(run);
     }
   }
+  if (run_whole_plane_pool(run) || run_window_pool(run)) return;
   run_sliding_pool(run);
 }
 

@@ -1,4 +1,4 @@
-// Plain loops, for planes of 2^31 pixels and more.
+// Plain loops, for planes of 2^30 pixels and more.
 
 #include "kernels/pool_table.hpp"
 #include "parallel.hpp"

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <numeric>
 
 #include "parallel.hpp"
@@ -58,7 +59,7 @@ class SlidingPool {
 
     splits_ = !run.channels_last && g_.w.stride > 1 && g_.w.kernel <= few_taps * g_.w.stride;
     in_levels_ = !splits_ && g_.w.kernel > few_taps;
-    for (int64_t taps = 4; in_levels_ && taps <= g_.w.kernel; taps *= 4) ++levels_;
+    for (int64_t rest = g_.w.kernel / 4; in_levels_ && rest > 0; rest /= 4) ++levels_;
 
     const int64_t element = static_cast<int64_t>(sizeof(T)) + (positions_ ? static_cast<int64_t>(sizeof(Index)) : 0);
     const int64_t fitting = scratch_bytes / size_product(element, kept_rows + levels_ + 2, inner_);
@@ -73,6 +74,7 @@ class SlidingPool {
     phase_pitch_ = round_up(ceil_div(line_pitch_, g_.w.stride), lanes) + lanes;
     if (splits_) line_pitch_ = size_product(phase_pitch_, g_.w.stride);
     kept_rows_ = kept_rows;
+    if (size_product(line_pitch_, levels_ + 2) >= unaffordable) throw std::bad_alloc();
     make_along_taps();
   }
 

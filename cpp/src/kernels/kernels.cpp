@@ -10,6 +10,7 @@
 #include "sliding_rows.hpp"
 #include "transpose.hpp"
 #include "window_pixels.hpp"
+#include "window_positions.hpp"
 #include "window_rows.hpp"
 #include "winograd.hpp"
 
@@ -47,6 +48,9 @@ constexpr ReductionKernels<T> make_reduction() {
     kernels.window_rows = choose_window_rows<Op>;
     kernels.window_pixels = choose_window_pixels<Op>;
     kernels.reduce_run = reduce_run<Op>;
+  } else {
+    kernels.window_rows = PositionKernels<T>::choose_rows;
+    kernels.window_pixels = PositionKernels<T>::choose_pixels;
   }
   return kernels;
 }

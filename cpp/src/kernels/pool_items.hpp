@@ -200,16 +200,36 @@ struct RowDivisor {
   }
 };
 
+/// Positions of 64 bits. Half vectors, since GCC converts a whole one to two through memory.
+template <int... I>
+CONVPOOL_INLINE void store_wide(std::int64_t* to, Vec<std::int32_t> at, Indices<I...>) {
+  typedef std::int64_t Half __attribute__((vector_size(CONVPOOL_VECTOR_BYTES)));
+  constexpr int half = lanes<std::int32_t> / 2;
+  const Half low = __builtin_convertvector(__builtin_shufflevector(at, at, I...), Half);
+  const Half high = __builtin_convertvector(__builtin_shufflevector(at, at, (I + half)...), Half);
+  __builtin_memcpy(to, &low, sizeof low);
+  __builtin_memcpy(to + half, &high, sizeof high);
+}
+CONVPOOL_INLINE void store_wide(std::int64_t* to, Vec<std::int32_t> at) {
+  store_wide(to, at, typename MakeIndices<lanes<std::int32_t> / 2>::type{});
+}
+CONVPOOL_INLINE void store_wide(std::int64_t* to, Vec<std::int64_t> at) { store(to, at); }
+
+/// The first n, 0 < n < lanes.
 template <class Index>
-struct WidePositions;
-template <>
-struct WidePositions<std::int32_t> {
-  typedef std::int64_t type __attribute__((vector_size(2 * CONVPOOL_VECTOR_BYTES)));
-};
-template <>
-struct WidePositions<std::int64_t> {
-  typedef std::int64_t type __attribute__((vector_size(CONVPOOL_VECTOR_BYTES)));
-};
+CONVPOOL_INLINE void store_first_wide(std::int64_t* to, Vec<Index> at, ptrdiff_t n) {
+  alignas(vector_alignment) std::int64_t stage[lanes<Index>];
+  store_wide(stage, at);
+  constexpr ptrdiff_t half = lanes<std::int64_t>;
+  for (ptrdiff_t i = 0; i < n; i += half) {
+    const Vec<std::int64_t> part = load(stage + i);
+    if (n - i >= half) {
+      store(to + i, part);
+    } else {
+      store_first<std::int64_t>(to + i, part, n - i);
+    }
+  }
+}
 
 /// Stores up to a vector of final results.
 template <class Op, class At>
@@ -233,11 +253,10 @@ CONVPOOL_INLINE void store_result(typename Op::Item item, const RowDivisor<Op>& 
       }
       return;
     }
-    const auto wide = __builtin_convertvector(at, typename WidePositions<At>::type);
     if (left >= L) {
-      __builtin_memcpy(out_wide + x, &wide, sizeof wide);
+      store_wide(out_wide + x, at);
     } else {
-      for (ptrdiff_t i = 0; i < left; ++i) out_wide[x + i] = wide[i];
+      store_first_wide<At>(out_wide + x, at, left);
     }
   } else {
     const Vec<T> result = divisor.apply(item, x, left);

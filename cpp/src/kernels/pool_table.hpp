@@ -90,7 +90,8 @@ struct WindowAxis {
 };
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
-/// row_count is for each row of results. scratch: for a horizontal stride above 2, `scratch_columns(w)` elements.
+/// row_count is for each row of results. scratch: for a horizontal stride above 2, a row of the columns that windows
+/// cover. out_at: for positions, which lie as the results do.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -102,6 +103,7 @@ struct WindowRowsArguments {
   DivisorArguments<T> divisor;
   const T* row_count;
   T* scratch;
+  std::int64_t* out_at;
 };
 
 /// Whole windows over an image whose channels are neighbours, at least a vector of them.
@@ -115,6 +117,7 @@ struct WindowPixelsArguments {
   WindowAxis h, w;
   DivisorArguments<T> divisor;
   const T* row_count;
+  std::int64_t* out_at;
 };
 
 /// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.

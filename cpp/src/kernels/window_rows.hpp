@@ -10,6 +10,9 @@
 namespace convpool::kernels {
 namespace {
 
+/// How far ahead of its use memory is fetched. Longer and shorter distances are slower beyond the last cache.
+inline constexpr ptrdiff_t prefetch_bytes = 4096;
+
 /// Lane i is element i + Distance of a followed by b.
 template <class T, int Distance, int... I>
 CONVPOOL_INLINE Vec<T> shifted(Vec<T> a, Vec<T> b, Indices<I...>) {
@@ -32,11 +35,22 @@ CONVPOOL_INLINE CoveredRows<T> covered_rows(const T* plane, ptrdiff_t in_row, co
   const ptrdiff_t room = h.in - start;
   ptrdiff_t begin = start >= 0 ? 0 : -start, taps = room <= 0 ? 0 : room;
   if (h.dilation > 1) {  // divisions are slow, and rows short
-    begin = (begin + h.dilation - 1) / h.dilation;
-    taps = (taps + h.dilation - 1) / h.dilation;
+    const auto steps = [&](ptrdiff_t distance) { return distance == 0 ? 0 : (distance - 1) / h.dilation + 1; };
+    begin = steps(begin);
+    taps = steps(taps);
   }
   const ptrdiff_t end = taps < h.kernel ? taps : h.kernel;
   return {plane + (start + begin * h.dilation) * in_row, in_row * h.dilation, end > begin ? end - begin : 0, columns};
+}
+
+/// Whether any of R windows, S rows apart, has a tap in row `row`: KH taps, D apart.
+template <int KH, int S, int D, int R>
+constexpr bool row_is_used(int row) {
+  for (int r = 0; r < R; ++r) {
+    const int tap = row - r * S;
+    if (tap >= 0 && tap % D == 0 && tap / D < KH) return true;
+  }
+  return false;
 }
 
 /// R vectors of columns, one for each of R rows of results.
@@ -58,18 +72,10 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
       // Each row of the input is loaded once for all the rows of results that it is in.
       unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
         constexpr int I = decltype(i)::value;
-        constexpr int first_user = I - (KH - 1) * D <= 0 ? 0 : (I - (KH - 1) * D + S - 1) / S;
-        constexpr bool used = [] {
-          for (int r = 0; r < R; ++r) {
-            const int tap = I - r * S;
-            if (tap >= 0 && tap % D == 0 && tap / D < KH) return true;
-          }
-          return false;
-        }();
-        if constexpr (used) {
+        if constexpr (row_is_used<KH, S, D, R>(I)) {
           const Vec<T> loaded = load_row(rows.first + I * in_row);
-          unroll<R - first_user>([&](auto user) {
-            constexpr int r = decltype(user)::value + first_user, tap = I - r * S;
+          unroll<R>([&](auto r) {
+            constexpr int tap = I - decltype(r)::value * S;
             if constexpr (tap == 0) {
               acc.row[r] = loaded;
             } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
@@ -108,7 +114,14 @@ CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>&
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
   ptrdiff_t x = -w.pad;
-  const auto load_columns = [&] { return reduce_columns<Op, KH, S, D, R>(rows, in_row, x); };
+  // The next rows are fetched in the order of memory: the hardware follows one long stream better than a few short
+  // ones.
+  const T* ahead = rows.first + prefetch_bytes / static_cast<ptrdiff_t>(sizeof(T));
+  const auto load_columns = [&] {
+    unroll<R>([&](auto r) { __builtin_prefetch(ahead + r * L); });
+    ahead += R * L;
+    return reduce_columns<Op, KH, S, D, R>(rows, in_row, x);
+  };
   const auto finish = [&](Vec<T> result, int r, ptrdiff_t o) {
     store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, w.out - o);
   };
