@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "call_scope.hpp"
 #include "dispatch.hpp"
 #include "pool2d_algorithm.hpp"
 #include "staging.hpp"
@@ -41,12 +42,16 @@ bool lies(const TensorView<T>& view, bool channels_last) {
 template <class T>
 void check(const Pool2dGeometry& g, const char* name, const TensorView<T>& result) {
   require_shape(name, result.shape, g.output_shape());
-  if (!g.empty() && result.data == nullptr)
-    throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
   if (!strides_are_injective(result.shape, result.strides)) {
     throw std::invalid_argument(std::string(name) + " has elements that share memory: strides " +
                                 shape_text(result.strides) + " for shape " + shape_text(result.shape));
   }
+}
+
+template <class T>
+void check_data(const Pool2dGeometry& g, const char* name, const TensorView<T>& view) {
+  if (!g.empty() && view.data == nullptr)
+    throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
 }
 
 /// Calls run(input, result, is channels_last) with arrays that lie alike in one of the two ways that algorithms take;
@@ -78,16 +83,13 @@ Shape4 pool2d_output_shape(const Shape4& input, const Pool2dParams& params) {
   return pool2d_geometry(input, params).output_shape();
 }
 
+namespace {
+
+/// Either pooling after its checks: what takes memory and time.
 template <class T>
-void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
-                const Pool2dParams& params, int num_threads) {
-  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
-  check(g, "output", output);
-  const bool with_indices = indices.data != nullptr;
-  if (with_indices) check(g, "indices", indices);
-  const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
+void run_max(const Pool2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+             const TensorView<int64_t>& indices, bool with_indices, int threads) {
   const auto& kernels = kernels::table_of<T>(active_kernels());
-  if (g.empty()) return;
   with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
     const Pool2dRun<T> run{g, from, to, channels_last, threads, kernels};
     if (!with_indices) return run_separable_pool(run, kernels::Reduction::max, {});
@@ -99,24 +101,100 @@ void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int6
 }
 
 template <class T>
-void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params, int num_threads) {
-  if (params.divisor_override && *params.divisor_override == 0) {
-    throw std::invalid_argument("divisor_override must not be 0; leave it out to divide by the window's size");
-  }
-  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
-  check(g, "output", output);
-  const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
+void run_avg(const Pool2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+             const DivisorRule& divisor, int threads) {
   const auto& kernels = kernels::table_of<T>(active_kernels());
-  if (g.empty()) return;
   with_matching_layouts(input, output, threads, [&](const auto& from, const auto& to, bool channels_last) {
-    run_separable_pool(Pool2dRun<T>{g, from, to, channels_last, threads, kernels}, kernels::Reduction::sum,
-                       {params.count_include_pad, params.divisor_override});
+    run_separable_pool(Pool2dRun<T>{g, from, to, channels_last, threads, kernels}, kernels::Reduction::sum, divisor);
   });
 }
 
-#define CONVPOOL_INSTANTIATE(T)                                                                                   \
-  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int); \
-  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, int);
+Pool2dGeometry avg_geometry(const Shape4& input, const AvgPool2dParams& params) {
+  if (params.divisor_override && *params.divisor_override == 0) {
+    throw std::invalid_argument("divisor_override must not be 0; leave it out to divide by the window's size");
+  }
+  return pool2d_geometry(input, params);
+}
+
+}  // namespace
+
+template <class T>
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                const Pool2dParams& params, const ExecutionContext& context) {
+  const CallScope scope(context);
+  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
+  check_data(g, "input", input);
+  check(g, "output", output);
+  check_data(g, "output", output);
+  const bool with_indices = indices.data != nullptr;
+  if (with_indices) check(g, "indices", indices);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (!g.empty()) run_max(g, input, output, indices, with_indices, threads);
+}
+
+template <class T>
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                const Pool2dParams& params, int num_threads) {
+  ExecutionContext context;
+  context.num_threads = num_threads;
+  max_pool2d(input, output, indices, params, context);
+}
+
+template <class T>
+std::size_t max_pool2d_workspace_size(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                                      const Pool2dParams& params, const ExecutionContext& context) {
+  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
+  check(g, "output", output);
+  const bool with_indices = indices.data != nullptr || indices.shape != Shape4{};
+  if (with_indices) check(g, "indices", indices);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (g.empty()) return 0;
+  const MeasuringScope measured;
+  run_max(g, input, output, indices, with_indices, threads);
+  return measured.bytes();
+}
+
+template <class T>
+void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params,
+                const ExecutionContext& context) {
+  const CallScope scope(context);
+  const Pool2dGeometry g = avg_geometry(input.shape, params);
+  check_data(g, "input", input);
+  check(g, "output", output);
+  check_data(g, "output", output);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (!g.empty()) run_avg(g, input, output, {params.count_include_pad, params.divisor_override}, threads);
+}
+
+template <class T>
+void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params, int num_threads) {
+  ExecutionContext context;
+  context.num_threads = num_threads;
+  avg_pool2d(input, output, params, context);
+}
+
+template <class T>
+std::size_t avg_pool2d_workspace_size(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params,
+                                      const ExecutionContext& context) {
+  const Pool2dGeometry g = avg_geometry(input.shape, params);
+  check(g, "output", output);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (g.empty()) return 0;
+  const MeasuringScope measured;
+  run_avg(g, input, output, {params.count_include_pad, params.divisor_override}, threads);
+  return measured.bytes();
+}
+
+#define CONVPOOL_INSTANTIATE(T)                                                                                     \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int);   \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&,         \
+                              const ExecutionContext&);                                                             \
+  template std::size_t max_pool2d_workspace_size<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>,        \
+                                                    const Pool2dParams&, const ExecutionContext&);                  \
+  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, int);                     \
+  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, const ExecutionContext&); \
+  template std::size_t avg_pool2d_workspace_size<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&,     \
+                                                    const ExecutionContext&);
 CONVPOOL_INSTANTIATE(float)
 CONVPOOL_INSTANTIATE(double)
 #undef CONVPOOL_INSTANTIATE
