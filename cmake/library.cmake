@@ -81,6 +81,7 @@ foreach(kind IN LISTS convpool_kinds)
   # The files that define the public interface: exported from the shared library alone.
   add_library(${library} ${KIND}
     cpp/src/build_info.cpp
+    cpp/src/c_api.cpp
     cpp/src/conv2d.cpp
     cpp/src/dispatch.cpp
     cpp/src/machine.cpp
