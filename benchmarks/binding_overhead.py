@@ -3,8 +3,8 @@
     cmake --preset release -DCONVPOOL_BENCHMARKS=ON && cmake --build build/release --target timing
     python benchmarks/binding_overhead.py build/release/benchmarks/cpp/timing
 
-Small layers, so that the difference is more than noise: a prepared convolution with a new result and with ``out=``, on one
-thread. C++ and Python take turns; of each, the fastest round counts.
+Small layers, so that the difference is more than noise: a prepared convolution with a new result and with
+``out=``, on one thread. C++ and Python take turns; of each, the fastest round counts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+import convpool
 from convpool import nn
-from convpool.bench.cases import ConvCase, parse_conv
+from convpool.bench.cases import Conv, parse_conv
 
 ROWS = ["n1c1h8w8k1r3s1p1", "n1c3h16w16k8r3s1p1", "n1c8h14w14k16r1s1p0"]
 
@@ -34,13 +35,13 @@ def best(call: Callable[[], object], calls: int = 20_000) -> float:
 
 
 def from_cpp(program: str, rows: list[str]) -> list[float]:
-    """The same, by the C++ program."""
+    """The fastest rounds of the C++ program."""
     command = [program, "--threads", "1", "--seconds", "0.3", *rows]
     lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
     return [float(line.split()[-1]) for line in lines[-len(rows) :]]
 
 
-def from_python(case: ConvCase) -> tuple[float, float]:
+def from_python(case: Conv) -> tuple[float, float]:
     """Without and with ``out=``."""
     generator = np.random.default_rng(1)
     image = generator.random(case.input_shape, dtype=np.float32)
@@ -48,16 +49,19 @@ def from_python(case: ConvCase) -> tuple[float, float]:
     layer = nn.Conv2d.from_weights(
         weight, stride=case.stride, padding=case.short_padding, dilation=case.dilation, groups=case.groups
     )
-    out = layer(image, num_threads=1)
-    return best(lambda: layer(image, num_threads=1)), best(lambda: layer(image, out=out, num_threads=1))
+    out = layer(image)
+    return best(lambda: layer(image)), best(lambda: layer(image, out=out))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("timing", help="the C++ timing program")
     parser.add_argument("rows", nargs="*", default=ROWS, help="convolutions, as the benchmark writes them")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    convpool.set_num_threads(1)
     cpp = np.full(len(arguments.rows), np.inf)
     python = np.full((len(arguments.rows), 2), np.inf)
     for _ in range(arguments.rounds):

@@ -81,7 +81,7 @@ void release_to(const Allocator& allocator, void* data, std::size_t bytes) noexc
   if (allocator.release != nullptr) {
     allocator.release(allocator.user, data, bytes, alignment);
   } else {
-    ::operator delete(data, bytes, std::align_val_t{alignment});
+    ::operator delete(data, std::align_val_t{alignment});
   }
 }
 
