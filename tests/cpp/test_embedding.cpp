@@ -208,6 +208,7 @@ void add_convolutions(std::vector<Case>& cases, bool prepared, const Allocator& 
     for (const Algorithm algorithm :
          {Algorithm::automatic, Algorithm::naive, Algorithm::im2col, Algorithm::implicit_gemm, Algorithm::direct,
           Algorithm::winograd, Algorithm::depthwise}) {
+      if (algorithm == Algorithm::naive && layer.weight[2] != 1) continue;  // it takes no scratch, and long
       if (algorithm == Algorithm::winograd && layer.weight[2] != 3) continue;
       if (algorithm == Algorithm::depthwise && layer.groups == 1) continue;
       for (const bool channels_last : {false, true}) {
