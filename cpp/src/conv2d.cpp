@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <mutex>
 #include <new>
@@ -187,9 +188,11 @@ struct Conv2dPlan<T>::State {
   bool has_bias = false;
   Workspace bias;
 
-  // Each form is packed when the first input needs it.
+  // Each form is packed when the first input needs it. Not by std::call_once, which never ends on some systems after
+  // the function has thrown: memory may run out here.
   struct Packed {
-    std::once_flag once;
+    std::atomic<bool> ready{false};
+    std::mutex mutex;
     Workspace memory;
     Weights<T> weights;
   };
@@ -204,16 +207,19 @@ struct Conv2dPlan<T>::State {
 
   const Weights<T>& weights_in(WeightForm form, const Conv2dGeometry& g, int threads, const ParallelFor& hook) {
     Packed& p = packed[static_cast<std::size_t>(form)];
-    std::call_once(p.once, [&] {
-      const CallScope scope(own_memory());
-      // Not on the caller's pool: while it waits it might run a task of its own on this thread, which may use this very
-      // plan, and would wait for ever.
-      const int packers = hook.run == nullptr ? threads : 1;
-      const auto& kernels = table_of<T>(*isa);
-      p.memory = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g, kernels)) * sizeof(T));
-      p.weights = pack_weights<T>(form, g, kernels, weight.view().data, has_bias ? bias.as<T>() : nullptr,
-                                  p.memory.template as<T>(), packers);
-    });
+    if (p.ready.load(std::memory_order_acquire)) return p.weights;
+    const std::lock_guard lock(p.mutex);
+    if (p.ready.load(std::memory_order_relaxed)) return p.weights;
+    const CallScope scope(own_memory());
+    // Not on the caller's pool: while it waits it might run a task of its own on this thread, which may use this very
+    // plan, and would wait for ever.
+    const int packers = hook.run == nullptr ? threads : 1;
+    const auto& kernels = table_of<T>(*isa);
+    Workspace memory(static_cast<std::size_t>(packed_elements<T>(form, g, kernels)) * sizeof(T));
+    p.weights = pack_weights<T>(form, g, kernels, weight.view().data, has_bias ? bias.as<T>() : nullptr, memory.as<T>(),
+                                packers);
+    p.memory = std::move(memory);
+    p.ready.store(true, std::memory_order_release);
     return p.weights;
   }
 };

@@ -87,12 +87,13 @@ int choose_default() noexcept {
     if (const int value = from_environment(name); value > 0) return value;
   }
   int cores = cores_by_affinity();
+  double quota = 0;
   try {
-    if (const double quota = cores_by_cgroup(); quota > 0 && quota < cores) {
-      cores = quota <= 1 ? 1 : static_cast<int>(quota + 0.999);
-    }
-  } catch (...) {  // no memory to read it with: the affinity alone has to do
+    quota = cores_by_cgroup();
+  } catch (...) {
+    quota = 0;  // no memory to read it with: the affinity alone has to do
   }
+  if (quota > 0 && quota < cores) cores = quota <= 1 ? 1 : static_cast<int>(quota + 0.999);
   return cores < max_threads ? cores : max_threads;
 }
 
