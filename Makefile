@@ -23,15 +23,16 @@ PACKAGE_SOURCES := pyproject.toml CMakeLists.txt \
   $(shell find cpp cmake python -type f -not -name '*.pyc' -not -path '*/__pycache__/*' 2>/dev/null)
 
 # Small files with few includes: quick to check, and where mistakes in arithmetic would hide.
-TIDY_SOURCES ?= $(wildcard $(addprefix cpp/src/,geometry.cpp cpu_features.cpp dispatch.cpp threads.cpp workspace.cpp))
+TIDY_SOURCES ?= $(wildcard $(addprefix cpp/src/,geometry.cpp call_scope.cpp cpu_features.cpp dispatch.cpp threads.cpp workspace.cpp))
 CPP_SOURCES = $(shell find cpp python/bindings tests benchmarks examples -not -path '*/third_party/*' \
   \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.c' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-cpp test-python lint lint-python lint-cpp format sanitize wheel clean
+.PHONY: help venv demo test test-cpp test-python test-clang test-aarch64 test-consumers lint lint-python lint-cpp format sanitize \
+  wheel clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- environments
 
@@ -85,6 +86,26 @@ test-cpp: $(STAMPS)/build-tools  ## the C++ tests alone
 # The folder `python` isn't on the path here: what is tested is the installed package.
 test-python: $(STAMPS)/test  ## the Python tests alone
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --doctest-modules tests/python --pyargs convpool
+
+# Where the tools are missing, these say what to install and leave it at that.
+test-clang: $(STAMPS)/build-tools  ## the C++ tests, compiled by Clang with warnings as errors
+	@if command -v clang++ >/dev/null; then \
+	  cmake --preset clang $(CMAKE_ARGS) && cmake --build build/clang && ctest --test-dir build/clang --output-on-failure; \
+	else \
+	  echo "test-clang: no clang++ (Debian: clang libomp-dev)"; \
+	fi
+
+test-aarch64: $(STAMPS)/build-tools  ## the C++ tests, cross-compiled for 64-bit ARM and run under qemu
+	@if command -v aarch64-linux-gnu-g++ >/dev/null && \
+	    { command -v qemu-aarch64-static || command -v qemu-aarch64; } >/dev/null; then \
+	  cmake --preset aarch64 $(CMAKE_ARGS) && cmake --build build/aarch64 && \
+	  ctest --test-dir build/aarch64 --output-on-failure; \
+	else \
+	  echo "test-aarch64: no cross-compiler or no emulator (Debian: g++-aarch64-linux-gnu qemu-user)"; \
+	fi
+
+test-consumers: $(STAMPS)/test  ## projects that use the library, in every way that there is
+	bash tests/consume/run.sh
 
 # ---- checks
 

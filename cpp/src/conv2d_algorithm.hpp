@@ -33,7 +33,7 @@ struct Conv2dChoice {
   WeightForm form = WeightForm::plain;
   /// Which side lies in the vectors of the register tile: output channels, or pixels.
   bool channels_in_vectors = false;
-  std::string reason;
+  const char* reason = "";  ///< a literal: a choice is made on every call, and takes no memory
 };
 
 /// One run: the algorithms read it and nothing else. Sizes were checked; the output doesn't overlap the inputs.
@@ -61,6 +61,8 @@ template <class T>
 void run_winograd(const Conv2dRun<T>& run);
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);
+
+bool can_do(Algorithm algorithm, const Conv2dGeometry& geometry) noexcept;
 
 /// Why the algorithm can't do such a case; empty where it can.
 std::string why_not(Algorithm algorithm, const Conv2dGeometry& geometry);

@@ -63,13 +63,13 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, Weights
   return cost;
 }
 
-Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, std::string reason) {
+Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* reason) noexcept {
   WeightForm form = WeightForm::plain;
   if (channels_in_vectors) {
     form = algorithm == Algorithm::depthwise ? WeightForm::depthwise_channels : WeightForm::channel_vectors;
   }
   if (algorithm == Algorithm::winograd) form = WeightForm::winograd;
-  return {algorithm, form, channels_in_vectors, std::move(reason)};
+  return {algorithm, form, channels_in_vectors, reason};
 }
 
 /// Padding or gaps so wide that copied rows would be many times the image.
@@ -92,7 +92,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   if (mostly_padding(g.h) || mostly_padding(g.w)) {
     return make(Algorithm::implicit_gemm, out_channels_last, "the padding is much wider than the image");
   }
-  if (why_not(Algorithm::depthwise, g).empty() && (g.groups > 1 || g.out_channels < 4)) {
+  if (can_do(Algorithm::depthwise, g) && (g.groups > 1 || g.out_channels < 4)) {
     return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
                 "one input channel for each output channel");
   }
@@ -100,7 +100,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   const double best_other = out_channels_last
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
-  if (why_not(Algorithm::winograd, g).empty() && cost.winograd < 0.9 * best_other) {
+  if (can_do(Algorithm::winograd, g) && cost.winograd < 0.9 * best_other) {
     return make(Algorithm::winograd, false, "a 3x3 kernel with channels enough to pay for the transforms");
   }
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");
@@ -135,25 +135,34 @@ const char* algorithm_name(Algorithm algorithm) {
   return "";
 }
 
+bool can_do(Algorithm algorithm, const Conv2dGeometry& g) noexcept {
+  switch (algorithm) {
+    case Algorithm::depthwise:
+      return g.group_channels() == 1;
+    case Algorithm::winograd:
+      return g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == 1 && g.w.stride == 1 && g.h.dilation == 1 &&
+             g.w.dilation == 1;
+    default:
+      return true;
+  }
+}
+
 std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
-  if (algorithm == Algorithm::depthwise && g.group_channels() != 1) {
+  if (can_do(algorithm, g)) return {};
+  if (algorithm == Algorithm::depthwise) {
     return "it needs one input channel for each group, and here groups=" + std::to_string(g.groups) +
            " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
            " or algorithm=\"auto\"";
   }
-  if (algorithm == Algorithm::winograd && !(g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == 1 && g.w.stride == 1 &&
-                                            g.h.dilation == 1 && g.w.dilation == 1)) {
-    return "it is for 3x3 kernels with stride 1 and dilation 1; use algorithm=\"auto\"";
-  }
-  return {};
+  return "it is for 3x3 kernels with stride 1 and dilation 1; use algorithm=\"auto\"";
 }
 
 template <class T>
 Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const TensorView<const T>& input,
                            const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
-  if (const std::string reason = why_not(algorithm, g); !reason.empty()) {
+  if (!can_do(algorithm, g)) {
     throw std::invalid_argument("algorithm=\"" + std::string(algorithm_name(algorithm)) +
-                                "\" can't do this case: " + reason);
+                                "\" can't do this case: " + why_not(algorithm, g));
   }
   const bool out_channels_last = channels_last(output);
   switch (algorithm) {

@@ -1,8 +1,9 @@
 #include "geometry.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
 #include <stdexcept>
-#include <vector>
 
 namespace convpool {
 namespace {
@@ -194,17 +195,27 @@ int64_t checked_element_count(const Shape4& shape, int64_t element_bytes) {
 }
 
 bool strides_are_injective(const Shape4& shape, const Shape4& strides) {
-  std::vector<std::pair<int64_t, int64_t>> axes;  // |stride|, size
+  struct Extent {
+    int64_t stride, size;
+  };
+  std::array<Extent, 4> axes;  // by their strides' sizes, ascending
+  std::size_t count = 0;
   for (std::size_t i = 0; i < 4; ++i) {
     if (shape[i] == 0) return true;
-    if (shape[i] > 1) axes.emplace_back(strides[i] < 0 ? -strides[i] : strides[i], shape[i]);
+    if (shape[i] == 1) continue;
+    if (strides[i] == std::numeric_limits<int64_t>::min()) return false;
+    const int64_t stride = std::abs(strides[i]);
+    std::size_t place = count++;
+    for (; place > 0 && axes[place - 1].stride > stride; --place) axes[place] = axes[place - 1];
+    axes[place] = {stride, shape[i]};
   }
-  std::sort(axes.begin(), axes.end());
   int64_t reach = 0;  // the farthest offset that the axes so far can make
-  for (const auto& [stride, size] : axes) {
-    if (stride <= reach) return false;
+  for (std::size_t i = 0; i < count; ++i) {
     int64_t span;
-    if (__builtin_mul_overflow(stride, size - 1, &span) || __builtin_add_overflow(reach, span, &reach)) return false;
+    if (axes[i].stride <= reach || __builtin_mul_overflow(axes[i].stride, axes[i].size - 1, &span) ||
+        __builtin_add_overflow(reach, span, &reach)) {
+      return false;
+    }
   }
   return true;
 }

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "call_scope.hpp"
 #include "dispatch.hpp"
 #include "pool2d_algorithm.hpp"
 #include "staging.hpp"
@@ -46,19 +47,23 @@ bool result_lies(const TensorView<T>& view, bool channels_last) {
 template <class T>
 void check(const Pool2dGeometry& g, const char* name, const TensorView<T>& result) {
   require_shape(name, result.shape, g.output_shape());
-  if (!g.empty() && result.data == nullptr)
-    throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
   if (!strides_are_injective(result.shape, result.strides)) {
     throw std::invalid_argument(std::string(name) + " has elements that share memory: strides " +
                                 shape_text(result.strides) + " for shape " + shape_text(result.shape));
   }
 }
 
+template <class T>
+void check_data(const Pool2dGeometry& g, const char* name, const TensorView<T>& view) {
+  if (!g.empty() && view.data == nullptr)
+    throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
+}
+
 /// Calls run(input, result, indices, is channels_last) with arrays that lie alike in one of the two ways that
 /// algorithms take; what lies otherwise is copied, the results back after the run.
 template <class T, class Run>
 void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>& result,
-                           const TensorView<int64_t>& indices, int threads, Run&& run) {
+                           const TensorView<int64_t>& indices, bool positions_wanted, int threads, Run&& run) {
   const bool planes = lies_in_planes(input) && result_lies(result, false);
   const bool channels_last =
       !planes && (lies_channels_last(input) || !lies_in_planes(result)) && result_lies(result, true);
@@ -76,13 +81,13 @@ void with_matching_layouts(const TensorView<const T>& input, const TensorView<T>
     result_copy = ContiguousCopy<T>(result, channels_last);
     target = result_copy.view();
   }
-  if (indices.data != nullptr && !result_lies(indices, channels_last)) {
+  if (positions_wanted && !result_lies(indices, channels_last)) {
     indices_copy = ContiguousCopy<int64_t>(indices, channels_last);
     positions = indices_copy.view();
   }
   run(source, target, positions, channels_last);
   if (target.data != result.data) copy_elements<T>(target, result, threads);
-  if (positions.data != indices.data) copy_elements<int64_t>(positions, indices, threads);
+  if (positions_wanted && positions.data != indices.data) copy_elements<int64_t>(positions, indices, threads);
 }
 
 template <class T>
@@ -91,7 +96,7 @@ void run_pool(const Pool2dRun<T>& run) {
   if constexpr (kernels::has_index<T>) {
     // Positions are counted over the padded columns, from the plane's start; half of the range marks the padding.
     const int64_t beyond = g.w.in + g.w.out * g.w.stride + g.w.effective_kernel();
-    if (run.indices.data != nullptr &&
+    if (run.positions &&
         g.h.in * g.w.in > std::numeric_limits<typename kernels::IndexOf<T>::type>::max() / 2 - beyond) {
       return run_plain_max_pool(run);
     }
@@ -100,70 +105,139 @@ void run_pool(const Pool2dRun<T>& run) {
   run_sliding_pool(run);
 }
 
-/// Positions take as many bits as the values that they stand beside: narrow integers are widened.
-template <class T>
-void max_pool2d_widened(const TensorView<const T>& input, const TensorView<T>& output,
-                        const TensorView<int64_t>& indices, const Pool2dParams& params, int num_threads, int threads) {
-  const ContiguousCopy<std::int32_t> from(input), to(output);
-  convert_elements<std::int32_t, T>(input, from.view(), threads);
-  max_pool2d<std::int32_t>(from.view(), to.view(), indices, params, num_threads);
-  convert_elements<T, std::int32_t>(to.view(), output, threads);
-}
-
 }  // namespace
 
 Shape4 pool2d_output_shape(const Shape4& input, const Pool2dParams& params) {
   return pool2d_geometry(input, params).output_shape();
 }
 
+namespace {
+
+/// Either pooling after its checks: what takes memory and time.
 template <class T>
-void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
-                const Pool2dParams& params, int num_threads) {
-  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
-  check(g, "output", output);
-  if (indices.data != nullptr) check(g, "indices", indices);
-  const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
-  const auto& kernels = kernels::pool_table_of<T>(active_kernels());
-  if (g.empty()) return;
+void run_max(const Pool2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+             const TensorView<int64_t>& indices, bool with_indices, int threads) {
   if constexpr (!kernels::has_index<T>) {
-    if (indices.data != nullptr) return max_pool2d_widened(input, output, indices, params, num_threads, threads);
+    if (with_indices) {
+      // Positions take as many bits as the values that they stand beside.
+      const ContiguousCopy<std::int32_t> from(input), to(output);
+      convert_elements<std::int32_t, T>(input, from.view(), threads);
+      run_max<std::int32_t>(g, from.view(), to.view(), indices, with_indices, threads);
+      convert_elements<T, std::int32_t>(to.view(), output, threads);
+      return;
+    }
   }
+  const auto& kernels = kernels::pool_table_of<T>(active_kernels());
   with_matching_layouts(
-      input, output, indices, threads,
+      input, output, indices, with_indices, threads,
       [&](const auto& from, const auto& to, const auto& positions, bool channels_last) {
-        run_pool(Pool2dRun<T>{g, from, to, positions, channels_last, kernels::Reduction::max, {}, threads, kernels});
+        run_pool(Pool2dRun<T>{
+            g, from, to, positions, with_indices, channels_last, kernels::Reduction::max, {}, threads, kernels});
       });
 }
 
 template <class T>
-void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params, int num_threads) {
+void run_avg(const Pool2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+             const DivisorRule& divisor, int threads) {
+  const auto& kernels = kernels::pool_table_of<T>(active_kernels());
+  with_matching_layouts(
+      input, output, {}, false, threads, [&](const auto& from, const auto& to, const auto&, bool channels_last) {
+        run_pool(
+            Pool2dRun<T>{g, from, to, {}, false, channels_last, kernels::Reduction::sum, divisor, threads, kernels});
+      });
+}
+
+Pool2dGeometry avg_geometry(const Shape4& input, const AvgPool2dParams& params) {
   if (params.divisor_override && *params.divisor_override == 0) {
     throw std::invalid_argument("divisor_override must not be 0; leave it out to divide by the window's size");
   }
-  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
-  check(g, "output", output);
-  const int threads = threads_for(num_threads, work_of(g), least_work_per_thread);
-  const auto& kernels = kernels::pool_table_of<T>(active_kernels());
-  if (g.empty()) return;
-  with_matching_layouts(input, output, {}, threads,
-                        [&](const auto& from, const auto& to, const auto&, bool channels_last) {
-                          run_pool(Pool2dRun<T>{g,
-                                                from,
-                                                to,
-                                                {},
-                                                channels_last,
-                                                kernels::Reduction::sum,
-                                                {params.count_include_pad, params.divisor_override},
-                                                threads,
-                                                kernels});
-                        });
+  return pool2d_geometry(input, params);
 }
 
-#define CONVPOOL_INSTANTIATE(T) \
-  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int);
+}  // namespace
+
+template <class T>
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                const Pool2dParams& params, const ExecutionContext& context) {
+  const CallScope scope(context);
+  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
+  check_data(g, "input", input);
+  check(g, "output", output);
+  check_data(g, "output", output);
+  const bool with_indices = indices.data != nullptr;
+  if (with_indices) check(g, "indices", indices);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (!g.empty()) run_max(g, input, output, indices, with_indices, threads);
+}
+
+template <class T>
+void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                const Pool2dParams& params, int num_threads) {
+  ExecutionContext context;
+  context.num_threads = num_threads;
+  max_pool2d(input, output, indices, params, context);
+}
+
+template <class T>
+std::size_t max_pool2d_workspace_size(TensorView<const T> input, TensorView<T> output, TensorView<int64_t> indices,
+                                      const Pool2dParams& params, const ExecutionContext& context) {
+  const Pool2dGeometry g = pool2d_geometry(input.shape, params);
+  check(g, "output", output);
+  const bool with_indices = indices.data != nullptr || indices.shape != Shape4{};
+  if (with_indices) check(g, "indices", indices);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (g.empty()) return 0;
+  const MeasuringScope measured;
+  run_max(g, input, output, indices, with_indices, threads);
+  return measured.bytes();
+}
+
+template <class T>
+void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params,
+                const ExecutionContext& context) {
+  const CallScope scope(context);
+  const Pool2dGeometry g = avg_geometry(input.shape, params);
+  check_data(g, "input", input);
+  check(g, "output", output);
+  check_data(g, "output", output);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (!g.empty()) run_avg(g, input, output, {params.count_include_pad, params.divisor_override}, threads);
+}
+
+template <class T>
+void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params, int num_threads) {
+  ExecutionContext context;
+  context.num_threads = num_threads;
+  avg_pool2d(input, output, params, context);
+}
+
+template <class T>
+std::size_t avg_pool2d_workspace_size(TensorView<const T> input, TensorView<T> output, const AvgPool2dParams& params,
+                                      const ExecutionContext& context) {
+  const Pool2dGeometry g = avg_geometry(input.shape, params);
+  check(g, "output", output);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  if (g.empty()) return 0;
+  const MeasuringScope measured;
+  run_avg(g, input, output, {params.count_include_pad, params.divisor_override}, threads);
+  return measured.bytes();
+}
+
+#define CONVPOOL_INSTANTIATE(T)                                                                                   \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&, int); \
+  template void max_pool2d<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>, const Pool2dParams&,       \
+                              const ExecutionContext&);                                                           \
+  template std::size_t max_pool2d_workspace_size<T>(TensorView<const T>, TensorView<T>, TensorView<int64_t>,      \
+                                                    const Pool2dParams&, const ExecutionContext&);
 CONVPOOL_FOR_POOL_TYPES(CONVPOOL_INSTANTIATE)
 #undef CONVPOOL_INSTANTIATE
-template void avg_pool2d<float>(TensorView<const float>, TensorView<float>, const AvgPool2dParams&, int);
-template void avg_pool2d<double>(TensorView<const double>, TensorView<double>, const AvgPool2dParams&, int);
+#define CONVPOOL_INSTANTIATE(T)                                                                                     \
+  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, int);                     \
+  template void avg_pool2d<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&, const ExecutionContext&); \
+  template std::size_t avg_pool2d_workspace_size<T>(TensorView<const T>, TensorView<T>, const AvgPool2dParams&,     \
+                                                    const ExecutionContext&);
+CONVPOOL_INSTANTIATE(float)
+CONVPOOL_INSTANTIATE(double)
+#undef CONVPOOL_INSTANTIATE
 
 }  // namespace convpool

@@ -21,7 +21,8 @@ struct Pool2dRun {
   const Pool2dGeometry& geometry;
   TensorView<const T> input;
   TensorView<T> output;
-  TensorView<std::int64_t> indices;  ///< no data: not wanted; else lies as the output does
+  TensorView<std::int64_t> indices;  ///< lies as the output does, where positions are wanted
+  bool positions;
   bool channels_last;
   kernels::Reduction reduction;
   DivisorRule divisor;
@@ -30,7 +31,7 @@ struct Pool2dRun {
 
   bool averages() const { return reduction == kernels::Reduction::sum; }
   const kernels::ReductionKernels<T>& reduction_kernels() const {
-    return indices.data != nullptr ? kernels.max_at : averages() ? kernels.sum : kernels.max;
+    return positions ? kernels.max_at : averages() ? kernels.sum : kernels.max;
   }
 };
 

@@ -81,21 +81,25 @@ double cores_by_cgroup() {
   return cores;
 }
 
-int choose_default() {
+int choose_default() noexcept {
   if (!built_with_openmp()) return 1;
   for (const char* name : {"CONVPOOL_NUM_THREADS", "OMP_NUM_THREADS"}) {
     if (const int value = from_environment(name); value > 0) return value;
   }
   int cores = cores_by_affinity();
-  if (const double quota = cores_by_cgroup(); quota > 0 && quota < cores) {
-    cores = quota <= 1 ? 1 : static_cast<int>(quota + 0.999);
+  double quota = 0;
+  try {
+    quota = cores_by_cgroup();
+  } catch (...) {
+    quota = 0;  // no memory to read it with: the affinity alone has to do
   }
+  if (quota > 0 && quota < cores) cores = quota <= 1 ? 1 : static_cast<int>(quota + 0.999);
   return cores < max_threads ? cores : max_threads;
 }
 
 }  // namespace
 
-int get_num_threads() {
+int get_num_threads() noexcept {
   int current = default_threads.load(std::memory_order_relaxed);
   if (current == 0) {
     int chosen = choose_default();

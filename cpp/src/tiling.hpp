@@ -23,7 +23,7 @@ std::int64_t size_product(Sizes... sizes) {
     overflow = overflow || __builtin_mul_overflow(result, size, &result) || result > unaffordable;
     if (overflow) result = 1;
   };
-  (multiply(sizes), ...);
+  (multiply(static_cast<std::int64_t>(sizes)), ...);
   return zero ? 0 : overflow ? unaffordable : result;
 }
 

@@ -4,10 +4,21 @@
 #include <cstdint>
 #include <new>
 
+#include "convpool/execution.hpp"
+
 namespace convpool {
 
-/// Scratch memory, aligned to a cache line, with undefined contents. A released block goes to a small cache (a fixed
-/// number of blocks and bytes), since fresh pages cost more than most calls: about 0.25 us per KB.
+class CallScope;
+
+inline constexpr std::size_t workspace_alignment = 64;
+
+/// Memory of the embedding program, or of operator new where it has no allocator; throws std::bad_alloc.
+void* allocate_from(const Allocator& allocator, std::size_t bytes);
+void release_to(const Allocator& allocator, void* data, std::size_t bytes) noexcept;
+
+/// Scratch memory, aligned to a cache line, with undefined contents: from the workspace of the call that runs, else
+/// from its allocator, else from the library. The library keeps released blocks in a small cache (a fixed number of
+/// blocks and bytes), since fresh pages cost more than most calls: about 0.25 us per KB.
 class Workspace {
  public:
   Workspace() = default;
@@ -25,8 +36,16 @@ class Workspace {
   }
 
  private:
+  enum class Source : std::uint8_t { library, allocator, call };
+
+  void swap(Workspace& other) noexcept;
+
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
+  Source source_ = Source::library;
+  Allocator allocator_{};      // of Source::allocator: outlives the call, in a plan
+  CallScope* call_ = nullptr;  // whose workspace this is a part of, or which counts it
+  std::size_t counted_ = 0;
 };
 
 /// `count` elements of T for each of `slots` threads, in one block; the slots start on cache lines of their own.

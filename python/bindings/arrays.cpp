@@ -1,6 +1,9 @@
 #include "arrays.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <stdexcept>
+#include <utility>
 
 #include "result_memory.hpp"
 
@@ -70,6 +73,10 @@ void require_dimensions(const py::handle& shape) {
   }
 }
 
+void require_input(const py::array& input) {
+  if (input.ndim() != 3 && input.ndim() != 4) require_dimensions(input.attr("shape"));
+}
+
 Shape4 logical_shape(const py::handle& shape, Layout layout) {
   require_dimensions(shape);
   const auto sizes = shape.cast<std::vector<std::int64_t>>();
@@ -88,14 +95,39 @@ py::tuple layout_shape(const Shape4& s, Layout layout, bool batched) {
 
 py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched,
                        const std::optional<py::array>& out) {
-  const py::tuple shape = layout_shape(logical, layout, batched);
-  if (!out) return new_array(dtype, shape.cast<std::vector<py::ssize_t>>());
-  const bool same = out->ndim() == static_cast<py::ssize_t>(shape.size()) && py::tuple(out->attr("shape")).equal(shape);
-  if (!same) {
+  const Shape4 order = layout == Layout::nchw ? logical : Shape4{logical[0], logical[2], logical[3], logical[1]};
+  const auto first = order.begin() + (batched ? 0 : 1);
+  if (!out) return new_array(dtype, {first, order.end()});
+  if (!std::equal(first, order.end(), out->shape(), out->shape() + out->ndim())) {
     throw std::invalid_argument("out has shape " + py::str(out->attr("shape")).cast<std::string>() +
-                                ", but the result has " + py::str(py::handle(shape)).cast<std::string>());
+                                ", but the result has " +
+                                py::str(py::handle(layout_shape(logical, layout, batched))).cast<std::string>());
   }
   return *out;
+}
+
+bool is_plain_output(const py::handle& out, const py::dtype& dtype, const py::tuple& inputs) {
+  // The addresses [first, second) that an array's elements lie in.
+  const auto extent = [](const py::array& array) {
+    auto low = reinterpret_cast<std::uintptr_t>(array.data()), high = low + static_cast<std::size_t>(array.itemsize());
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) {
+      if (array.shape(i) == 0) return std::pair(low, low);
+      const py::ssize_t reach = array.strides(i) * (array.shape(i) - 1);
+      (reach < 0 ? low : high) += static_cast<std::uintptr_t>(reach);
+    }
+    return std::pair(low, high);
+  };
+  if (!py::isinstance<py::array>(out)) return false;
+  const auto result = py::reinterpret_borrow<py::array>(out);
+  constexpr int wanted = py::detail::npy_api::NPY_ARRAY_WRITEABLE_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((result.flags() & wanted) != wanted || !result.dtype().is(dtype)) return false;
+  const auto [low, high] = extent(result);
+  for (const py::handle input : inputs) {
+    if (input.is_none()) continue;
+    const auto [other_low, other_high] = extent(py::reinterpret_borrow<py::array>(input));
+    if (low < other_high && other_low < high) return false;
+  }
+  return true;
 }
 
 }  // namespace convpool::bindings

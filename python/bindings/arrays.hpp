@@ -31,6 +31,7 @@ Padding parse_padding(const py::object& padding, bool nested = true);
 
 /// std::invalid_argument unless an input has 4 dimensions, or 3 without a batch.
 void require_dimensions(const py::handle& shape);
+void require_input(const py::array& input);
 
 /// (N, C, H, W) of an array's shape in a layout; 1 for the N that an unbatched one lacks.
 Shape4 logical_shape(const py::handle& shape, Layout layout);
@@ -71,6 +72,10 @@ TensorView<T> mutable_view(py::array& array, Layout layout) {
 /// result_memory.hpp.
 py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched,
                        const std::optional<py::array>& out);
+
+/// Whether a result can be written there, at a glance: an ndarray of that dtype, writeable, aligned, and apart from the
+/// inputs. Where this says no, a closer look may still say yes.
+bool is_plain_output(const py::handle& out, const py::dtype& dtype, const py::tuple& inputs);
 
 /// f(T{}) with T the array's element type: float or double.
 template <class F>

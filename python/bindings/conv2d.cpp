@@ -47,7 +47,7 @@ py::array conv2d_array(const py::array& input, const py::array& weight, const st
                        const std::string& algorithm, const std::optional<py::array>& out, int num_threads) {
   const Layout layout = parse_layout(layout_name);
   const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
-  require_dimensions(input.attr("shape"));
+  require_input(input);
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> w = weight_view<T>(weight);
     std::vector<T> bias_storage;
@@ -81,7 +81,7 @@ class Plan {
   }
 
   py::array operator()(const py::array& input, const std::optional<py::array>& out, int num_threads) {
-    require_dimensions(input.attr("shape"));
+    require_input(input);
     if (input.dtype().num() != dtype_.num()) {
       throw py::type_error("input has dtype " + py::str(input.dtype()).cast<std::string>() + ", but the weight has " +
                            py::str(dtype_).cast<std::string>() + "; use one dtype for both");

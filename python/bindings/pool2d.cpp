@@ -20,7 +20,7 @@ py::object max_pool2d_array(const py::array& input, const Pair& kernel, const Pa
                             const std::optional<py::array>& out, int num_threads, bool padding_nested) {
   const Layout layout = parse_layout(layout_name);
   const auto params = make_params<Pool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
-  require_dimensions(input.attr("shape"));
+  require_input(input);
   return with_ordered_type(input, [&]<class T>(T) -> py::object {
     const TensorView<const T> in = const_view<T>(input, layout);
     const Shape4 shape = pool2d_output_shape(in.shape, params);
@@ -50,7 +50,7 @@ py::array avg_pool2d_array(const py::array& input, const Pair& kernel, const Pai
   auto params = make_params<AvgPool2dParams>(kernel, stride, padding, dilation, ceil_mode, padding_nested);
   params.count_include_pad = count_include_pad;
   params.divisor_override = divisor_override;
-  require_dimensions(input.attr("shape"));
+  require_input(input);
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> in = const_view<T>(input, layout);
     py::array result =

@@ -8,6 +8,7 @@ void bind_runtime(py::module_& m) {
   m.def("isa", &isa);
   m.def("available_isas", [] { return py::tuple(py::cast(available_isas())); });
   m.def("force_isa", &set_isa);
+  m.def("is_plain_output", &is_plain_output);
   m.def("measure_fma_peak", &measure_fma_peak, py::call_guard<py::gil_scoped_release>());
   m.def("measure_memory_bandwidth", &measure_memory_bandwidth, py::call_guard<py::gil_scoped_release>());
   m.def("config", [] {

@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "convpool/execution.hpp"
+#include "convpool/export.h"
 #include "convpool/tensor_view.hpp"
 
 namespace convpool {
@@ -19,15 +21,16 @@ struct Padding {
   Kind kind = Kind::symmetric;
   std::int64_t top = 0, bottom = 0, left = 0, right = 0;
 
-  static Padding all(std::int64_t p) { return {Kind::symmetric, p, p, p, p}; }
-  static Padding symmetric(std::int64_t h, std::int64_t w) { return {Kind::symmetric, h, h, w, w}; }
-  static Padding sides(std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right) {
+  static constexpr Padding all(std::int64_t p) noexcept { return {Kind::symmetric, p, p, p, p}; }
+  static constexpr Padding symmetric(std::int64_t h, std::int64_t w) noexcept { return {Kind::symmetric, h, h, w, w}; }
+  static constexpr Padding sides(std::int64_t top, std::int64_t bottom, std::int64_t left,
+                                 std::int64_t right) noexcept {
     return {Kind::sides, top, bottom, left, right};
   }
-  static Padding valid() { return {Kind::valid}; }
-  static Padding same() { return {Kind::same}; }
-  static Padding same_lower() { return {Kind::same_lower}; }
-  static Padding full() { return {Kind::full}; }
+  static constexpr Padding valid() noexcept { return {Kind::valid, 0, 0, 0, 0}; }
+  static constexpr Padding same() noexcept { return {Kind::same, 0, 0, 0, 0}; }
+  static constexpr Padding same_lower() noexcept { return {Kind::same_lower, 0, 0, 0, 0}; }
+  static constexpr Padding full() noexcept { return {Kind::full, 0, 0, 0, 0}; }
 };
 
 enum class PaddingMode { zeros, reflect, replicate, circular };
@@ -53,9 +56,9 @@ struct Conv2dParams {
 /// floor((size + padding - dilation * (kernel - 1) - 1) / stride) + 1 along each axis, as torch.nn.functional.conv2d.
 ///
 /// Throws std::invalid_argument where an argument or the shapes don't fit, or a size passes 2^63 - 1.
-std::array<std::int64_t, 4> conv2d_output_shape(const std::array<std::int64_t, 4>& input,
-                                                const std::array<std::int64_t, 4>& weight,
-                                                const Conv2dParams& params = {});
+CONVPOOL_API std::array<std::int64_t, 4> conv2d_output_shape(const std::array<std::int64_t, 4>& input,
+                                                             const std::array<std::int64_t, 4>& weight,
+                                                             const Conv2dParams& params = {});
 
 /// output = activation(cross-correlation of input and weight + bias), T being float or double.
 ///
@@ -65,8 +68,20 @@ std::array<std::int64_t, 4> conv2d_output_shape(const std::array<std::int64_t, 4
 ///
 /// Throws std::invalid_argument for arguments or shapes that don't fit together, std::bad_alloc when memory runs out.
 template <class T>
-void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output,
-            const Conv2dParams& params = {}, int num_threads = 0);
+CONVPOOL_API void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output,
+                         const Conv2dParams& params = {}, int num_threads = 0);
+
+/// The same with the caller's memory and threads.
+template <class T>
+CONVPOOL_API void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output,
+                         const Conv2dParams& params, const ExecutionContext& context);
+
+/// The bytes of workspace with which such a call takes no other memory. Only shapes and strides of the views are looked
+/// at; of the context, the number of threads. The same errors.
+template <class T>
+CONVPOOL_API std::size_t conv2d_workspace_size(TensorView<const T> input, TensorView<const T> weight,
+                                               TensorView<T> output, const Conv2dParams& params = {},
+                                               const ExecutionContext& context = {});
 
 /// A convolution whose weights were copied and packed once, for many calls on inputs of any size.
 ///
@@ -77,16 +92,26 @@ void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias
 ///     convpool::Conv2dPlan<float> plan(weight, bias, params);
 ///     plan(input, output);
 template <class T>
-class Conv2dPlan {
+class CONVPOOL_API Conv2dPlan {
  public:
   /// Copies weight and bias. Throws std::invalid_argument for arguments that don't fit, std::bad_alloc.
-  Conv2dPlan(TensorView<const T> weight, const T* bias, const Conv2dParams& params = {});
+  ///
+  /// Everything that the plan owns comes from `allocator`, which must outlive it.
+  Conv2dPlan(TensorView<const T> weight, const T* bias, const Conv2dParams& params = {},
+             const Allocator& allocator = {});
   ~Conv2dPlan();
+  /// The plan that was moved from can only be assigned to or destroyed.
   Conv2dPlan(Conv2dPlan&&) noexcept;
   Conv2dPlan& operator=(Conv2dPlan&&) noexcept;
 
   /// As the function `conv2d`, with its errors.
   void operator()(TensorView<const T> input, TensorView<T> output, int num_threads = 0) const;
+  void operator()(TensorView<const T> input, TensorView<T> output, const ExecutionContext& context) const;
+
+  /// The bytes of workspace with which such a call takes no other memory, as conv2d_workspace_size. It packs the
+  /// weights in the form that the call needs, so that the call finds them there.
+  std::size_t workspace_size(TensorView<const T> input, TensorView<T> output,
+                             const ExecutionContext& context = {}) const;
 
   std::array<std::int64_t, 4> output_shape(const std::array<std::int64_t, 4>& input) const;
   std::array<std::int64_t, 4> weight_shape() const noexcept;
@@ -96,8 +121,11 @@ class Conv2dPlan {
   std::string explain(TensorView<const T> input, TensorView<T> output) const;
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  struct CONVPOOL_LOCAL State;
+  struct CONVPOOL_LOCAL Release {
+    void operator()(State* state) const noexcept;
+  };
+  std::unique_ptr<State, Release> state_;
 };
 
 }  // namespace convpool

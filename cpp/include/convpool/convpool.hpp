@@ -3,6 +3,7 @@
 /// 2-D convolution and pooling on CPUs, with PyTorch's semantics.
 
 #include "convpool/conv2d.hpp"
+#include "convpool/execution.hpp"
 #include "convpool/machine.hpp"
 #include "convpool/pool2d.hpp"
 #include "convpool/runtime.hpp"

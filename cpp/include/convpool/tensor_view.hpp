@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -22,22 +23,22 @@ struct TensorView {
   std::array<std::int64_t, 4> strides{};
 
   /// A contiguous array in the order N, C, H, W.
-  static TensorView nchw(T* data, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+  static constexpr TensorView nchw(T* data, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) noexcept {
     return {data, {n, c, h, w}, {c * h * w, h * w, w, 1}};
   }
 
   /// A contiguous array in the order N, H, W, C.
-  static TensorView nhwc(T* data, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+  static constexpr TensorView nhwc(T* data, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) noexcept {
     return {data, {n, c, h, w}, {h * w * c, 1, w * c, c}};
   }
 
   /// The same array, promised not to be written.
-  operator TensorView<const T>() const { return {data, shape, strides}; }
+  constexpr operator TensorView<const T>() const noexcept { return {data, shape, strides}; }
 
-  std::int64_t size(int axis) const { return shape[static_cast<std::size_t>(axis)]; }
-  std::int64_t stride(int axis) const { return strides[static_cast<std::size_t>(axis)]; }
+  constexpr std::int64_t size(int axis) const noexcept { return shape[static_cast<std::size_t>(axis)]; }
+  constexpr std::int64_t stride(int axis) const noexcept { return strides[static_cast<std::size_t>(axis)]; }
 
-  T& operator()(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) const {
+  constexpr T& operator()(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) const noexcept {
     return data[n * strides[0] + c * strides[1] + h * strides[2] + w * strides[3]];
   }
 };

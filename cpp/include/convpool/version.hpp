@@ -1,5 +1,7 @@
 #pragma once
 
+#include "convpool/export.h"
+
 #define CONVPOOL_VERSION_MAJOR 0
 #define CONVPOOL_VERSION_MINOR 1
 #define CONVPOOL_VERSION_PATCH 0
@@ -8,6 +10,6 @@
 namespace convpool {
 
 /// The version of the library that runs, as "major.minor.patch"; the macros tell the headers' version.
-const char* version() noexcept;
+CONVPOOL_API const char* version() noexcept;
 
 }  // namespace convpool

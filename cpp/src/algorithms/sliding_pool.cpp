@@ -46,7 +46,7 @@ class SlidingPool {
       : run_(run),
         g_(run.geometry),
         kernels_(run.reduction_kernels()),
-        positions_(run.indices.data != nullptr),
+        positions_(run.positions),
         inner_(run.channels_last ? g_.channels : 1),
         identity_(run.averages() ? T(0) : max_identity<T>()),
         divisors_(run, inner_) {

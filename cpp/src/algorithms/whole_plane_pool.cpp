@@ -13,7 +13,7 @@ bool run_whole_plane_pool(const Pool2dRun<T>& run) {
   const auto whole = [](const Axis& axis) {
     return axis.out == 1 && axis.kernel == axis.in && axis.dilation == 1 && axis.pad_begin == 0;
   };
-  if (run.channels_last || run.indices.data != nullptr || !whole(g.h) || !whole(g.w) || !rows_contiguous(run.input)) {
+  if (run.channels_last || run.positions || !whole(g.h) || !whole(g.w) || !rows_contiguous(run.input)) {
     return false;
   }
   const PoolDivisors<T> divisors(run, 1);

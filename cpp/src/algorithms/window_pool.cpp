@@ -58,7 +58,7 @@ bool run_rows(const Pool2dRun<T>& run) {
     a.in = run.input.data + n * run.input.stride(0) + c * run.input.stride(1);
     a.out = run.output.data + n * run.output.stride(0) + c * run.output.stride(1);
     a.scratch = memory.slot(thread);
-    if (run.indices.data != nullptr) {
+    if (run.positions) {
       a.out_at = run.indices.data + n * run.indices.stride(0) + c * run.indices.stride(1);
     }
     kernel(a);
@@ -91,7 +91,7 @@ bool run_pixels(const Pool2dRun<T>& run) {
     const int64_t n = task / rows.pieces;
     a.in = run.input.data + n * run.input.stride(0);
     a.out = run.output.data + n * run.output.stride(0);
-    if (run.indices.data != nullptr) a.out_at = run.indices.data + n * run.indices.stride(0);
+    if (run.positions) a.out_at = run.indices.data + n * run.indices.stride(0);
     kernel(a);
   });
   return true;
@@ -102,7 +102,7 @@ bool run_pixels(const Pool2dRun<T>& run) {
 template <class T>
 bool run_window_pool(const Pool2dRun<T>& run) {
   // The kernels take positions to lie as the results do.
-  if (run.indices.data != nullptr &&
+  if (run.positions &&
       !std::equal(run.indices.strides.begin() + 1, run.indices.strides.end(), run.output.strides.begin() + 1)) {
     return false;
   }
