@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "tiling.hpp"
+#include "winograd_axes.hpp"
 
 namespace convpool {
 namespace {
@@ -19,6 +20,35 @@ struct Cost {
 
 double waste(int64_t used, int64_t lanes) {
   return static_cast<double>(round_up(used, lanes)) / static_cast<double>(used);
+}
+
+/// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
+/// channels in two dimensions, 60 in one, each way. Weights come from beyond the L2 cache at about 5 cycles a vector,
+/// for as many products as there are tiles.
+template <class T>
+double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
+  const WinogradAxes axes(g);
+  const int64_t lanes = kernels.lanes, kg = g.group_out_channels(), cg = g.group_channels();
+  const int64_t tiles_in_plane = axes.h.tiles(g.h.out) * axes.w.tiles(g.w.out);
+  const double tiles = static_cast<double>(g.batch * tiles_in_plane);
+  const double tile_results = static_cast<double>(axes.h.results * axes.w.results);
+  const double tile_waste = tile_results * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
+  const TileShape tile = choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
+  const double products = static_cast<double>(axes.elements() * axes.parts()) / tile_results;
+  const double taps = static_cast<double>(g.taps());
+  const double transform = (axes.elements() == 36 ? 300 : 60) / (tile_results * taps);
+  const double input = transform * static_cast<double>(axes.parts()) / static_cast<double>(kg) * waste(cg, lanes);
+  const double output = transform / static_cast<double>(cg) * waste(kg, lanes);
+  double cost =
+      tile_waste * (products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + input + output);
+  if (weights == WeightsAre::packed_each_call) {
+    // Measured; what leaves the last cache costs about three times as much.
+    const double packed = static_cast<double>(axes.elements() * axes.parts());
+    const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
+    const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
+    cost += (bytes < 16e6 ? 1.5 : 4.7) * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
+  }
+  return cost;
 }
 
 template <class T>
@@ -45,21 +75,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, Weights
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 6 * piece / static_cast<double>(kg));
-  // 36 products for 144. A vector of channels of a tile takes about 300 operations each way; weights come from beyond
-  // the L2 cache at about 5 cycles a vector, for as many products as there are tiles.
-  const std::int64_t tiles_in_plane = ceil_div(g.h.out, 4) * ceil_div(g.w.out, 4);
-  const double tiles = static_cast<double>(g.batch * tiles_in_plane);
-  const double tile_waste = 16 * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
-  const TileShape winograd_tile =
-      choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
-  cost.winograd = tile_waste * (0.25 * waste(kg, lanes) * std::max(tile_cost(winograd_tile), 5 / tiles) +
-                                2.2 / static_cast<double>(kg) +
-                                2.2 * waste(g.group_channels(), lanes) / static_cast<double>(g.group_channels()));
-  if (weights == WeightsAre::packed_each_call) {
-    // Measured; what leaves the last cache costs about three times as much.
-    const double packed_bytes = 36.0 * sizeof(T) * static_cast<double>(g.group_channels() * g.out_channels);
-    cost.winograd += (packed_bytes < 16e6 ? 1.5 : 4.7) * static_cast<double>(lanes) / pixels;
-  }
+  cost.winograd = winograd_cost(g, kernels, weights);
   return cost;
 }
 
@@ -101,7 +117,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
   if (why_not(Algorithm::winograd, g).empty() && cost.winograd < 0.9 * best_other) {
-    return make(Algorithm::winograd, false, "a 3x3 kernel with channels enough to pay for the transforms");
+    return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");
   if (cost.patches < 0.9 * std::min(cost.channels_in_vectors, cost.pixels_in_vectors)) {
@@ -141,9 +157,11 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
            " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
            " or algorithm=\"auto\"";
   }
-  if (algorithm == Algorithm::winograd && !(g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == 1 && g.w.stride == 1 &&
-                                            g.h.dilation == 1 && g.w.dilation == 1)) {
-    return "it is for 3x3 kernels with stride 1 and dilation 1; use algorithm=\"auto\"";
+  if (algorithm == Algorithm::winograd && !WinogradAxes(g).usable(g)) {
+    return "it needs two taps or more along an axis whose stride or dilation is 1, more taps than the stride, and "
+           "neither "
+           "above " +
+           std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";
   }
   return {};
 }

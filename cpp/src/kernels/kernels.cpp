@@ -30,9 +30,7 @@ constexpr Table<T> make_table() {
   table.max_index = max_index<T>;
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
-  table.winograd_weight = winograd_weight<T>;
-  table.winograd_input = winograd_input<T>;
-  table.winograd_output = winograd_output<T>;
+  fill_winograd<T>(table);
   table.multiply_add_rounds = multiply_add_rounds<T>;
   return table;
 }
