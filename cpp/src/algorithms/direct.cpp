@@ -7,6 +7,7 @@
 // the stride).
 
 #include <algorithm>
+#include <vector>
 
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
@@ -27,6 +28,8 @@ using std::int64_t;
 constexpr int64_t block_bytes = 256 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 constexpr int64_t tiles_per_block = 8;
+/// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
+constexpr int64_t list_bytes = 64 << 10;
 
 /// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
 template <class T>
@@ -119,10 +122,17 @@ class Direct {
     }
   }
 
-  bool column_is_zero(int64_t ow, int64_t count, int64_t j) const {
-    if (g_.padding_mode != PaddingMode::zeros) return false;
-    const Range inside = g_.w.outputs_inside(j);
-    return ow + count <= inside.begin || ow >= inside.end;
+  /// The taps of a row that don't show only zeros to the outputs [ow, ow + count).
+  Range taps_seen(int64_t ow, int64_t count) const {
+    Range taps{0, g_.w.kernel};
+    if (g_.padding_mode != PaddingMode::zeros) return taps;
+    const auto is_zero = [&](int64_t j) {
+      const Range inside = g_.w.outputs_inside(j);
+      return ow + count <= inside.begin || ow >= inside.end;
+    };
+    while (taps.begin < taps.end && is_zero(taps.begin)) ++taps.begin;
+    while (taps.begin < taps.end && is_zero(taps.end - 1)) --taps.end;
+    return taps;
   }
 
   const T* image(int64_t n, int64_t group) const {
@@ -155,10 +165,10 @@ class ChannelVectors : Direct<T> {
     input_channels_last_ = channels_last(input_);
     output_channels_last_ = channels_last(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
-    const EvenSplit tiles(g_.w.out, tile_.rows);
+    cut_tiles();
     const int64_t copied =
         in_place_ ? 0 : size_product(padded_width_, std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
-    rows_ = this->rows_per_task(tiles.pieces, copied);
+    rows_ = this->rows_per_task(static_cast<int64_t>(tiles_.size()), copied);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_;
@@ -170,6 +180,9 @@ class ChannelVectors : Direct<T> {
       pieces = std::max(pieces, ceil_div(vectors_, most));
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
+    list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
+    row_pitch_ = size_product(list_pitch_, static_cast<int64_t>(taps_.size()));
+    listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
 
   void operator()() const {
@@ -177,7 +190,7 @@ class ChannelVectors : Direct<T> {
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
                                                    : int64_t{tile_.rows} * tile_.vectors * lanes_;
-    const int64_t segments = size_product(ceil_div(copy_channels_, reduction_block), g_.taps());
+    const int64_t segments = size_product(row_pitch_, listed_rows_);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads,
@@ -188,6 +201,42 @@ class ChannelVectors : Direct<T> {
   }
 
  private:
+  /// Neighbouring outputs of a row that make a tile, and the taps that they see, as an index to taps_.
+  struct RowTile {
+    int64_t ow, count, taps;
+  };
+
+  /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
+  /// wholly into the padding then.
+  void cut_tiles() {
+    std::vector<int64_t> cuts{0, g_.w.out};
+    if (g_.padding_mode == PaddingMode::zeros) {
+      for (int64_t j = 0; j < g_.w.kernel; ++j) {
+        const Range inside = g_.w.outputs_inside(j);
+        for (const int64_t cut : {inside.begin, inside.end}) {
+          if (cut > 0 && cut < g_.w.out) cuts.push_back(cut);
+        }
+      }
+    }
+    std::sort(cuts.begin(), cuts.end());
+    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
+    for (std::size_t i = 1, from = 0; i < cuts.size(); ++i) {
+      const bool last = i + 1 == cuts.size();
+      if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
+      const EvenSplit tiles(cuts[i] - cuts[from], tallest);
+      for (int64_t t = 0; t < tiles.pieces; ++t) {
+        const int64_t ow = cuts[from] + tiles.begin(t), count = tiles.end(t) - tiles.begin(t);
+        const Range taps = this->taps_seen(ow, count);
+        const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
+        const auto known = std::find_if(taps_.begin(), taps_.end(), same);
+        tiles_.push_back({ow, count, known - taps_.begin()});
+        if (known == taps_.end()) taps_.push_back(taps);
+        tile_.rows = std::max(tile_.rows, static_cast<int>(count));
+      }
+      from = i;
+    }
+  }
+
   bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
 
   void run_task(int64_t task, T* block, T* partial, Segment* segments) const {
@@ -198,27 +247,50 @@ class ChannelVectors : Direct<T> {
     task /= row_tasks_;
     const int64_t group = task % g_.groups, n = task / g_.groups;
     const int64_t v_begin = channel_split_.begin(piece), v_end = channel_split_.end(piece);
-    const EvenSplit tiles(g_.w.out, tile_.rows);
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
       const InputWindow<T> window =
           in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
+      const Listing listing{window, c, c_end, segments};
+      int64_t listed_begin = 0, listed_end = 0;
       for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
         const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
-          for (int64_t t = 0; t < tiles.pieces; ++t) {
-            const int64_t ow = tiles.begin(t), count = tiles.end(t) - ow;
-            const int64_t used = list_segments(window, c, c_end, oh, ow, count, segments);
+          if (oh < listed_begin || oh >= listed_end) {
+            listed_begin = oh_begin + (oh - oh_begin) / listed_rows_ * listed_rows_;
+            listed_end = std::min(oh_end, listed_begin + listed_rows_);
+            list_rows(listing, listed_begin, listed_end);
+          }
+          const Segment* const lists = segments + (oh - listed_begin) * row_pitch_;
+          for (const RowTile& tile : tiles_) {
             T* sums = partial;
             int64_t sums_row = width * lanes_;
             if (keeps_partial_sums()) {
               sums_row = (v_end - v_begin) * lanes_;
-              sums = partial + ((oh - oh_begin) * g_.w.out + ow) * sums_row + (v - v_begin) * lanes_;
+              sums = partial + ((oh - oh_begin) * g_.w.out + tile.ow) * sums_row + (v - v_begin) * lanes_;
             }
-            run_tile({segments, used}, window, n, group, v, width, oh, ow, count, c == 0, c_end == g_.group_channels(),
-                     sums, sums_row);
+            run_tile(lists + tile.taps * list_pitch_, window, n, group, v, width, oh, tile, c == 0,
+                     c_end == g_.group_channels(), sums, sums_row);
           }
         }
+      }
+    }
+  }
+
+  struct Listing {
+    const InputWindow<T>& window;
+    int64_t c_begin, c_end;
+    Segment* segments;
+  };
+
+  /// The segments of each row in [begin, end), for each range of taps, relative to a tile's first pixel. The first
+  /// entry of a list has nothing but how many follow.
+  void list_rows(const Listing& listing, int64_t begin, int64_t end) const {
+    Segment* to = listing.segments;
+    for (int64_t oh = begin; oh < end; ++oh) {
+      for (const Range& taps : taps_) {
+        to->count = list_segments(listing.window, listing.c_begin, listing.c_end, oh, taps, to + 1);
+        to += list_pitch_;
       }
     }
   }
@@ -257,19 +329,17 @@ class ChannelVectors : Direct<T> {
     }
   }
 
-  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
-                        int64_t count, Segment* segments) const {
+  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                        Segment* segments) const {
     int64_t used = 0;
     for (int64_t c = c_begin; c < c_end; c += reduction_block) {
       const int64_t channels = std::min(reduction_block, c_end - c);
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, in_place_, oh, i, row)) continue;
-        for (int64_t j = 0; j < g_.w.kernel; ++j) {
-          if (this->column_is_zero(ow, count, j)) continue;
-          const int64_t x = g_.w.start(ow) + j * g_.w.dilation - window.first_column;
-          const Segment next{row + window.channel_offset(c) + x * window.pixel, reduction_index(g_, c, i, j) * lanes_,
-                             channels};
+        for (int64_t j = taps.begin; j < taps.end; ++j) {
+          const Segment next{row + window.channel_offset(c) + j * g_.w.dilation * window.pixel,
+                             reduction_index(g_, c, i, j) * lanes_, channels};
           // Channels-last with few channels: the taps of a row follow one another in both operands.
           if (used > 0) {
             Segment& last = segments[used - 1];
@@ -285,21 +355,17 @@ class ChannelVectors : Direct<T> {
     return used;
   }
 
-  struct SegmentList {
-    const Segment* data;
-    int64_t count;
-  };
-
-  void run_tile(SegmentList segments, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
-                int64_t oh, int64_t ow, int64_t count, bool first, bool last, T* sums, int64_t sums_row) const {
+  void run_tile(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
+                int64_t oh, const RowTile& where, bool first, bool last, T* sums, int64_t sums_row) const {
+    const int64_t count = where.count;
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
-    T* const out = this->result(n, k, oh, ow);
+    T* const out = this->result(n, k, oh, where.ow);
     TileArguments<T> tile{};
-    tile.segments = segments.data;
-    tile.segment_count = segments.count;
-    tile.a = window.base;
+    tile.segments = list + 1;
+    tile.segment_count = list->count;
+    tile.a = window.base + (g_.w.start(where.ow) - window.first_column) * window.pixel;
     tile.a_row = g_.w.stride * window.pixel;
     tile.a_step = window.channel;
     tile.b = run_.weights.data + packed * g_.reduction() * lanes_;
@@ -327,6 +393,9 @@ class ChannelVectors : Direct<T> {
   TileShape tile_{};
   bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
+  std::vector<RowTile> tiles_;
+  std::vector<Range> taps_;
   EvenSplit channel_split_{1, 1};
 };
 
@@ -444,6 +513,7 @@ class PixelVectors : Direct<T> {
   int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
                         int64_t ow_in_block, int64_t columns, Segment* segments) const {
     int64_t used = 0;
+    const Range taps = this->taps_seen(ow, columns);
     const int64_t step = walks_columns_ ? 1 : reduction_block;
     for (int64_t c = c_begin; c < c_end; c += step) {
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
@@ -457,8 +527,7 @@ class PixelVectors : Direct<T> {
           }
           continue;
         }
-        for (int64_t j = 0; j < g_.w.kernel; ++j) {
-          if (this->column_is_zero(ow, columns, j)) continue;
+        for (int64_t j = taps.begin; j < taps.end; ++j) {
           segments[used++] = {a + j, b + tap_offset(window, j), std::min(reduction_block, c_end - c)};
         }
       }

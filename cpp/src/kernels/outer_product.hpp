@@ -40,6 +40,11 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     });
   }
 
+  // The results' lines arrive while the sums run: a store that misses the caches would hold up those behind it.
+  unroll<R>([&](auto r) {
+    unroll<V>([&](auto v) { __builtin_prefetch(t.c + r * t.c_row + v * L, 1); });
+  });
+
   // Three rows to a pointer: base, base + row, base + 2 * row are all addressing modes, so that 14 rows take five
   // pointers and one stride and everything stays in general registers.
   constexpr int G = (R + 2) / 3;
