@@ -22,6 +22,17 @@ double waste(int64_t used, int64_t lanes) {
   return static_cast<double>(round_up(used, lanes)) / static_cast<double>(used);
 }
 
+/// The part of an axis' taps that doesn't fall into zero padding.
+double used_taps(const Conv2dGeometry& g, const Axis& axis) {
+  if (g.padding_mode != PaddingMode::zeros || !axis.padded()) return 1;
+  double used = 0;
+  for (int64_t t = 0; t < axis.kernel; ++t) {
+    const Range inside = axis.outputs_inside(t);
+    used += static_cast<double>(std::max<int64_t>(0, inside.end - inside.begin));
+  }
+  return used / static_cast<double>(axis.kernel) / static_cast<double>(axis.out);
+}
+
 /// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
 /// channels in two dimensions, 60 in one, each way. Weights come from beyond the L2 cache at about 5 cycles a vector,
 /// for as many products as there are tiles.
@@ -52,7 +63,7 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
 }
 
 template <class T>
-Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
+Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool out_channels_last, WeightsAre weights) {
   const int64_t lanes = kernels.lanes;
   const int64_t kg = g.group_out_channels();
   // A 1x1 reads the map as one row, see direct.cpp.
@@ -65,13 +76,16 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, Weights
   const TileShape patch_tile = choose_tile(kernels, kg, ceil_div(g.out_pixels(), lanes));
   Cost cost{};
   // A transposed store takes about 8 vector operations for each vector of results.
-  cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) * (1 + 8 / reduction);
+  const double store = out_channels_last ? 2 : 8;
+  const bool cuts_rows = g.w.dilation >= kernels.tile_rows[channel_tile.vectors] / 2;  // see direct.cpp
+  cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) *
+                             (used_taps(g, g.h) * (cuts_rows ? used_taps(g, g.w) : 1) + store / reduction);
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += 2.0 * static_cast<double>(lanes) / pixels;
   }
   // Copied rows: about 4 operations a vector, used by every output channel and tap.
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
-  cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (1 + copied);
+  cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied);
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 6 * piece / static_cast<double>(kg));
@@ -112,7 +126,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
                 "one input channel for each output channel");
   }
-  const Cost cost = estimate(g, kernels, weights);
+  const Cost cost = estimate(g, kernels, out_channels_last, weights);
   const double best_other = out_channels_last
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
@@ -183,7 +197,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       return make(algorithm, depthwise_by_channels(g, input, output, kernels), "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
-      const Cost cost = estimate(g, kernels, WeightsAre::packed_once);
+      const Cost cost = estimate(g, kernels, out_channels_last, WeightsAre::packed_once);
       return make(algorithm, out_channels_last || cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
     default:

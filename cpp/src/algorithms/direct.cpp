@@ -28,6 +28,11 @@ using std::int64_t;
 constexpr int64_t block_bytes = 256 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 constexpr int64_t tiles_per_block = 8;
+constexpr int64_t large_weights = 1 << 20;
+/// Pixels of results that wait for their transposition, so that it finds whole squares.
+constexpr int64_t pixels_per_flush = 112;
+/// Taps of a few channels side by side, which should stay in the L1 cache.
+constexpr int64_t panel_bytes = 16 << 10;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
 constexpr int64_t list_bytes = 64 << 10;
 
@@ -75,9 +80,15 @@ class Direct {
  protected:
   int64_t rows_read(int64_t rows) const { return (rows - 1) * g_.h.stride + g_.h.effective_kernel(); }
 
-  /// Rows of results for a task: enough tiles to use a set of weights well, a copy that fits the cache.
-  int64_t rows_per_task(int64_t tiles_in_row, int64_t copied_row_elements) const {
-    int64_t rows = std::clamp<int64_t>(ceil_div(tiles_per_block, tiles_in_row), 1, g_.h.out);
+  /// Rows of results for a task: tiles enough to use a set of weights well, few rows copied for two tasks, a copy that
+  /// fits the cache.
+  int64_t rows_per_task(int64_t tiles_wanted, int64_t tiles_in_row, int64_t copied_row_elements) const {
+    int64_t rows = ceil_div(tiles_wanted, tiles_in_row);
+    if (copied_row_elements > 0) {
+      const int64_t overlap = std::clamp<int64_t>(g_.h.effective_kernel() - g_.h.stride, 0, 1 << 20);
+      rows = std::max(rows, std::min(4 * overlap / g_.h.stride, g_.batch * g_.groups * g_.h.out / (8 * run_.threads)));
+    }
+    rows = std::clamp<int64_t>(rows, 1, g_.h.out);
     while (rows > 1 && size_product(rows_read(rows), copied_row_elements, sizeof(T)) > block_bytes) --rows;
     return rows;
   }
@@ -164,11 +175,14 @@ class ChannelVectors : Direct<T> {
     in_place_ = !g_.w.padded();
     input_channels_last_ = channels_last(input_);
     output_channels_last_ = channels_last(output_);
+    output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
     cut_tiles();
-    const int64_t copied =
-        in_place_ ? 0 : size_product(padded_width_, std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
-    rows_ = this->rows_per_task(static_cast<int64_t>(tiles_.size()), copied);
+    // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
+    const bool large = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
+    const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large ? 1 : 4) * reduction_block);
+    const int64_t copied = in_place_ ? 0 : size_product(padded_width_, copied_channels);
+    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, static_cast<int64_t>(tiles_.size()), copied);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_;
@@ -189,7 +203,7 @@ class ChannelVectors : Direct<T> {
     const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
-                                                   : int64_t{tile_.rows} * tile_.vectors * lanes_;
+                                                   : (pixels_per_flush + tile_.rows) * tile_.vectors * lanes_;
     const int64_t segments = size_product(row_pitch_, listed_rows_);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
@@ -252,6 +266,8 @@ class ChannelVectors : Direct<T> {
       const InputWindow<T> window =
           in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
       const Listing listing{window, c, c_end, segments};
+      const bool last = c_end == g_.group_channels();
+      Waiting waiting;
       int64_t listed_begin = 0, listed_end = 0;
       for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
         const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
@@ -263,17 +279,43 @@ class ChannelVectors : Direct<T> {
           }
           const Segment* const lists = segments + (oh - listed_begin) * row_pitch_;
           for (const RowTile& tile : tiles_) {
-            T* sums = partial;
-            int64_t sums_row = width * lanes_;
+            const int64_t pixel = (oh - oh_begin) * g_.w.out + tile.ow;
             if (keeps_partial_sums()) {
-              sums_row = (v_end - v_begin) * lanes_;
-              sums = partial + ((oh - oh_begin) * g_.w.out + tile.ow) * sums_row + (v - v_begin) * lanes_;
+              waiting.sums_row = (v_end - v_begin) * lanes_;
+              waiting.sums = partial + (pixel - waiting.pixels) * waiting.sums_row + (v - v_begin) * lanes_;
+            } else {
+              waiting.sums_row = width * lanes_;
+              waiting.sums = partial;
             }
-            run_tile(lists + tile.taps * list_pitch_, window, n, group, v, width, oh, tile, c == 0,
-                     c_end == g_.group_channels(), sums, sums_row);
+            run_tile(lists + tile.taps * list_pitch_, window, n, group, v, width, oh, tile, c == 0, last,
+                     waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row);
+            if (output_channels_last_ || !last) continue;
+            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tile.ow;
+            waiting.pixels += tile.count;
+            const bool row_ends = tile.ow + tile.count == g_.w.out;
+            if (waiting.pixels >= pixels_per_flush || (row_ends && (!output_rows_contiguous_ || oh + 1 == oh_end))) {
+              flush(waiting, n, group, v, width);
+              waiting.pixels = 0;
+            }
           }
         }
       }
+    }
+  }
+
+  /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
+  struct Waiting {
+    T* sums = nullptr;
+    int64_t sums_row = 0, oh = 0, ow = 0, pixels = 0;
+  };
+
+  void flush(const Waiting& waiting, int64_t n, int64_t group, int64_t v, int64_t width) const {
+    const int64_t k = group * g_.group_out_channels() + v * lanes_;
+    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
+    T* const out = this->result(n, k, waiting.oh, waiting.ow);
+    run_.kernels.transpose(waiting.sums, waiting.sums_row, waiting.pixels, channels, out, output_.stride(1));
+    if (epilogue_.has_curve) {
+      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, waiting.pixels);
     }
   }
 
@@ -319,7 +361,14 @@ class ChannelVectors : Direct<T> {
                        T(0), first, padded_width_, to, padded_width_);
       return;
     }
+    int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_), end = begin;
+    if (input_.stride(3) == channels) {  // whole pixels: a run
+      end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+      std::copy_n(row + (first + begin) * channels, (end - begin) * channels, to + begin * channels);
+    }
     for (int64_t x = 0; x < padded_width_; ++x) {
+      if (x == begin) x = end;
+      if (x == padded_width_) break;
       const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
       if (source < 0) {
         std::fill_n(to + x * channels, channels, T(0));
@@ -380,18 +429,14 @@ class ChannelVectors : Direct<T> {
     tile.low = clamp.low;
     tile.high = clamp.high;
     run_.kernels.tile[width][count](tile);
-    if (!last) return;
-    if (output_channels_last_) {
-      if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
-      return;
+    if (last && output_channels_last_ && epilogue_.has_curve) {
+      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
     }
-    run_.kernels.transpose(sums, sums_row, count, channels, out, output_.stride(1));
-    if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, count);
   }
 
   int64_t vectors_ = 0;
   TileShape tile_{};
-  bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false;
+  bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   std::vector<RowTile> tiles_;
@@ -410,18 +455,19 @@ class PixelVectors : Direct<T> {
     const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
     // Long rows are cut, so that the copied block stays small whatever the image.
-    columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
+    takes_panel_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
+    const int64_t fitting = panel_bytes / size_product(g_.reduction(), lanes_, sizeof(T));
+    columns_ = EvenSplit(row_vectors, round_up(takes_panel_ ? std::clamp<int64_t>(fitting, 1, 16) : 16, tile_.vectors));
     const int64_t pixels = columns_.largest() * lanes_;
     const PhasedRows rows(g_.w, 0, pixels, lanes_);
     rows_ = this->rows_per_task(
-        ceil_div(columns_.largest(), tile_.vectors),
+        tiles_per_block, ceil_div(columns_.largest(), tile_.vectors),
         size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)));
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     channel_split_ = EvenSplit(g_.group_out_channels(),
                                ceil_div(g_.group_out_channels(), this->channel_pieces(tasks, g_.group_out_channels())));
-    walks_columns_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
   }
 
   void operator()() const {
@@ -429,14 +475,16 @@ class PixelVectors : Direct<T> {
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
     // A piece that is read in place takes all channels at once.
-    const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
+    const int64_t channel_steps = takes_panel_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
     const int64_t segments = size_product(g_.taps(), channel_steps);
-    const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
+    const int64_t panel = takes_panel_ ? size_product(g_.reduction(), columns_.largest(), lanes_) : 0;
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(row_scratch, 16) + panel, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
-                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   T* const rows = block + round_up(copy, 16);
+                   run_task(task, block, rows, rows + round_up(row_scratch, 16), segment_scratch.slot(thread));
                  });
   }
 
@@ -446,7 +494,7 @@ class PixelVectors : Direct<T> {
     PhasedRows rows{Axis{}, 0, 1, 1};
   };
 
-  void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
+  void run_task(int64_t task, T* block, T* row_scratch, T* panel, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t column = task % columns_.pieces;
@@ -467,12 +515,15 @@ class PixelVectors : Direct<T> {
           in_place ? whole_input(n, group, ow_begin, ow_read)
                    : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
       for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
+        int64_t used = takes_panel_ ? fill_panel(window, oh, ow_begin, ow_read - ow_begin, panel, segments) : 0;
         for (int64_t t = 0; t < tiles.pieces; ++t) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
-          const int64_t used = list_segments(window, c, c_end, oh, ow, ow - ow_begin, columns, segments);
-          run_tiles(segments, used, window, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
+          if (!takes_panel_) used = list_segments(window, c, c_end, oh, ow, ow - ow_begin, columns, segments);
+          const Columns from =
+              takes_panel_ ? Columns{panel + ow - ow_begin, ow_read - ow_begin} : Columns{window.base, window.channel};
+          run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
                     vectors, columns, c == 0, c_end == g_.group_channels());
         }
       }
@@ -510,23 +561,42 @@ class PixelVectors : Direct<T> {
     return window;
   }
 
+  /// The pixels that every channel and tap shows to a row of results, side by side in the order of the weights, so that
+  /// a tile runs through all of them in one segment.
+  int64_t fill_panel(const Window& window, int64_t oh, int64_t ow_begin, int64_t pixels, T* panel,
+                     Segment* segments) const {
+    int64_t used = 0;
+    const int64_t column = window.in_place ? g_.w.start(ow_begin) : 0;
+    for (int64_t c = 0; c < g_.group_channels(); ++c) {
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        int64_t row;
+        if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
+        const int64_t k = (c * g_.h.kernel + i) * g_.w.kernel;
+        const T* const from = window.base + row + window.channel_offset(c) + column;
+        for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
+          run_.kernels.pad_rows({from + tap_offset(window, j), 1, panel + (k + j) * pixels, g_.w.stride * pixels,
+                                 ceil_div(g_.w.kernel - j, g_.w.stride), 0, pixels, pixels, T(0)});
+        }
+        if (used > 0 && segments[used - 1].a + segments[used - 1].count == k) {
+          segments[used - 1].count += g_.w.kernel;
+        } else {
+          segments[used++] = {k, k * pixels, g_.w.kernel};
+        }
+      }
+    }
+    return used;
+  }
+
   int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
                         int64_t ow_in_block, int64_t columns, Segment* segments) const {
     int64_t used = 0;
     const Range taps = this->taps_seen(ow, columns);
-    const int64_t step = walks_columns_ ? 1 : reduction_block;
-    for (int64_t c = c_begin; c < c_end; c += step) {
+    for (int64_t c = c_begin; c < c_end; c += reduction_block) {
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
         const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel;
         const int64_t b = row + window.channel_offset(c) + (window.in_place ? g_.w.start(ow) : ow_in_block);
-        if (walks_columns_) {
-          for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
-            segments[used++] = {a + j, b + tap_offset(window, j), ceil_div(g_.w.kernel - j, g_.w.stride)};
-          }
-          continue;
-        }
         for (int64_t j = taps.begin; j < taps.end; ++j) {
           segments[used++] = {a + j, b + tap_offset(window, j), std::min(reduction_block, c_end - c)};
         }
@@ -539,16 +609,21 @@ class PixelVectors : Direct<T> {
     return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
   }
 
-  void run_tiles(const Segment* segments, int64_t used, const Window& window, int64_t n, int64_t group, int64_t k_begin,
+  struct Columns {
+    const T* data;
+    int64_t step;
+  };
+
+  void run_tiles(const Segment* segments, int64_t used, const Columns& from, int64_t n, int64_t group, int64_t k_begin,
                  int64_t k_end, int64_t oh, int64_t ow, int64_t vectors, int64_t columns, bool first, bool last) const {
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
     tile.a_row = g_.reduction();
-    tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
-    tile.b = window.base;
+    tile.a_step = takes_panel_ ? 1 : g_.taps();
+    tile.b = from.data;
     tile.b_vector = lanes_;
-    tile.b_step = walks_columns_ ? 1 : window.channel;
+    tile.b_step = from.step;
     tile.c_row = output_.stride(1);
     tile.columns = columns;
     tile.accumulate = !first;
@@ -572,7 +647,7 @@ class PixelVectors : Direct<T> {
   TileShape tile_{};
   EvenSplit columns_{1, 1}, channel_split_{1, 1};
   int64_t rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
-  bool walks_columns_ = false;
+  bool takes_panel_ = false;
 };
 
 }  // namespace
