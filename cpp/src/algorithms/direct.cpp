@@ -31,8 +31,6 @@ constexpr int64_t tiles_per_block = 8;
 constexpr int64_t large_weights = 1 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
-/// Taps of a few channels side by side, which should stay in the L1 cache.
-constexpr int64_t panel_bytes = 16 << 10;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
 constexpr int64_t list_bytes = 64 << 10;
 
@@ -455,9 +453,8 @@ class PixelVectors : Direct<T> {
     const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
     // Long rows are cut, so that the copied block stays small whatever the image.
-    takes_panel_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
-    const int64_t fitting = panel_bytes / size_product(g_.reduction(), lanes_, sizeof(T));
-    columns_ = EvenSplit(row_vectors, round_up(takes_panel_ ? std::clamp<int64_t>(fitting, 1, 16) : 16, tile_.vectors));
+    columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
+    walks_columns_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
     const int64_t pixels = columns_.largest() * lanes_;
     const PhasedRows rows(g_.w, 0, pixels, lanes_);
     rows_ = this->rows_per_task(
@@ -475,16 +472,14 @@ class PixelVectors : Direct<T> {
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
     // A piece that is read in place takes all channels at once.
-    const int64_t channel_steps = takes_panel_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
+    const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
     const int64_t segments = size_product(g_.taps(), channel_steps);
-    const int64_t panel = takes_panel_ ? size_product(g_.reduction(), columns_.largest(), lanes_) : 0;
-    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(row_scratch, 16) + panel, run_.threads);
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
-                   T* const rows = block + round_up(copy, 16);
-                   run_task(task, block, rows, rows + round_up(row_scratch, 16), segment_scratch.slot(thread));
+                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
                  });
   }
 
@@ -494,7 +489,7 @@ class PixelVectors : Direct<T> {
     PhasedRows rows{Axis{}, 0, 1, 1};
   };
 
-  void run_task(int64_t task, T* block, T* row_scratch, T* panel, Segment* segments) const {
+  void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t column = task % columns_.pieces;
@@ -515,14 +510,18 @@ class PixelVectors : Direct<T> {
           in_place ? whole_input(n, group, ow_begin, ow_read)
                    : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
       for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
-        int64_t used = takes_panel_ ? fill_panel(window, oh, ow_begin, ow_read - ow_begin, panel, segments) : 0;
+        int64_t used = 0;
+        Range listed{-1, -1};
         for (int64_t t = 0; t < tiles.pieces; ++t) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
-          if (!takes_panel_) used = list_segments(window, c, c_end, oh, ow, ow - ow_begin, columns, segments);
-          const Columns from =
-              takes_panel_ ? Columns{panel + ow - ow_begin, ow_read - ow_begin} : Columns{window.base, window.channel};
+          const Range taps = walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(ow, columns);
+          if (taps.begin != listed.begin || taps.end != listed.end) {
+            used = list_segments(window, c, c_end, oh, taps, segments);
+            listed = taps;
+          }
+          const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel};
           run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
                     vectors, columns, c == 0, c_end == g_.group_channels());
         }
@@ -561,42 +560,23 @@ class PixelVectors : Direct<T> {
     return window;
   }
 
-  /// The pixels that every channel and tap shows to a row of results, side by side in the order of the weights, so that
-  /// a tile runs through all of them in one segment.
-  int64_t fill_panel(const Window& window, int64_t oh, int64_t ow_begin, int64_t pixels, T* panel,
-                     Segment* segments) const {
+  /// The segments of a row for some taps, relative to a tile's first pixel.
+  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                        Segment* segments) const {
     int64_t used = 0;
-    const int64_t column = window.in_place ? g_.w.start(ow_begin) : 0;
-    for (int64_t c = 0; c < g_.group_channels(); ++c) {
-      for (int64_t i = 0; i < g_.h.kernel; ++i) {
-        int64_t row;
-        if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
-        const int64_t k = (c * g_.h.kernel + i) * g_.w.kernel;
-        const T* const from = window.base + row + window.channel_offset(c) + column;
-        for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
-          run_.kernels.pad_rows({from + tap_offset(window, j), 1, panel + (k + j) * pixels, g_.w.stride * pixels,
-                                 ceil_div(g_.w.kernel - j, g_.w.stride), 0, pixels, pixels, T(0)});
-        }
-        if (used > 0 && segments[used - 1].a + segments[used - 1].count == k) {
-          segments[used - 1].count += g_.w.kernel;
-        } else {
-          segments[used++] = {k, k * pixels, g_.w.kernel};
-        }
-      }
-    }
-    return used;
-  }
-
-  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
-                        int64_t ow_in_block, int64_t columns, Segment* segments) const {
-    int64_t used = 0;
-    const Range taps = this->taps_seen(ow, columns);
-    for (int64_t c = c_begin; c < c_end; c += reduction_block) {
+    const int64_t step = walks_columns_ ? 1 : reduction_block;
+    for (int64_t c = c_begin; c < c_end; c += step) {
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
         const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel;
-        const int64_t b = row + window.channel_offset(c) + (window.in_place ? g_.w.start(ow) : ow_in_block);
+        const int64_t b = row + window.channel_offset(c);
+        if (walks_columns_) {
+          for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
+            segments[used++] = {a + j, b + tap_offset(window, j), ceil_div(g_.w.kernel - j, g_.w.stride)};
+          }
+          continue;
+        }
         for (int64_t j = taps.begin; j < taps.end; ++j) {
           segments[used++] = {a + j, b + tap_offset(window, j), std::min(reduction_block, c_end - c)};
         }
@@ -609,6 +589,7 @@ class PixelVectors : Direct<T> {
     return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
   }
 
+  /// A tile's first pixel in the window, and the distance of channels.
   struct Columns {
     const T* data;
     int64_t step;
@@ -620,10 +601,10 @@ class PixelVectors : Direct<T> {
     tile.segments = segments;
     tile.segment_count = used;
     tile.a_row = g_.reduction();
-    tile.a_step = takes_panel_ ? 1 : g_.taps();
+    tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
     tile.b = from.data;
     tile.b_vector = lanes_;
-    tile.b_step = from.step;
+    tile.b_step = walks_columns_ ? 1 : from.step;
     tile.c_row = output_.stride(1);
     tile.columns = columns;
     tile.accumulate = !first;
@@ -647,7 +628,7 @@ class PixelVectors : Direct<T> {
   TileShape tile_{};
   EvenSplit columns_{1, 1}, channel_split_{1, 1};
   int64_t rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
-  bool takes_panel_ = false;
+  bool walks_columns_ = false;
 };
 
 }  // namespace
