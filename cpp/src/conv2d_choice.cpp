@@ -48,7 +48,11 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double products = static_cast<double>(axes.elements() * axes.parts()) / tile_results;
   const double taps = static_cast<double>(g.taps());
   const double transform = (axes.elements() == 36 ? 300 : 60) / (tile_results * taps);
-  const double input = transform * static_cast<double>(axes.parts()) / static_cast<double>(kg) * waste(cg, lanes);
+  // Gathering the parts of few channels costs about as much again.
+  const bool packed_parts = axes.packs_parts(g, lanes);
+  const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
+  const double input =
+      transform * (packed_parts ? 2 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = transform / static_cast<double>(cg) * waste(kg, lanes);
   double cost =
       tile_waste * (products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + input + output);

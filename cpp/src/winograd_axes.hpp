@@ -87,6 +87,10 @@ struct WinogradAxes {
 
   std::int64_t elements() const { return h.points * w.points; }
   std::int64_t parts() const { return h.parts * w.parts; }
+  /// Whether channels are so few that all parts' share vectors.
+  bool packs_parts(const Conv2dGeometry& g, std::int64_t lanes) const {
+    return parts() > 1 && g.group_channels() < lanes && w.tile_phases == 1;
+  }
   /// Whether anything is gained, and the columns between the taps are few.
   bool usable(const Conv2dGeometry& g) const {
     return (h.transformed() || w.transformed()) &&

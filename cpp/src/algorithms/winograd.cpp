@@ -44,9 +44,10 @@ class Winograd {
     tile_columns_ = w.tiles(g_.w.out);
     row_units_ = ceil_div(tile_columns_, w.tile_phases);
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
-    part_pitch_ = round_up(g_.group_channels(), lanes_);
+    packs_parts_ = axes_.packs_parts(g_, lanes_);
+    part_pitch_ = packs_parts_ ? g_.group_channels() : round_up(g_.group_channels(), lanes_);
     // Rows of 2^n bytes would all fall into the same sets of the L1 cache.
-    channel_pitch_ = size_product(axes_.parts(), part_pitch_) + lanes_;
+    channel_pitch_ = round_up(size_product(axes_.parts(), part_pitch_), lanes_) + lanes_;
     const int64_t tiles = g_.batch * tile_rows_ * tile_columns_, units = g_.batch * tile_rows_ * row_units_;
     const int64_t most_tiles = most_elements / elements_;
     const int64_t fitting = transformed_bytes / size_product(elements_, channel_pitch_, sizeof(T));
@@ -59,8 +60,9 @@ class Winograd {
     const int64_t tasks = g_.groups * blocks_.pieces, steps = ceil_div(vectors_, shape_.vectors);
     const int64_t pieces = tasks >= run.threads ? 1 : std::min(steps, ceil_div(run.threads, tasks));
     channel_split_ = EvenSplit(steps, ceil_div(steps, pieces));
-    const int64_t strip_pixels = strip_bytes / (h.slots() * lanes_ * int64_t{sizeof(T)});
-    strip_units_ = std::clamp<int64_t>((strip_pixels - w.slots() * w.dilation) / w.tile_step, 1, row_units_);
+    const int64_t row_bytes = strip_rows() * lanes_ * int64_t{sizeof(T)};
+    const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
+    strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
     if (part_pitch_ == g_.group_channels()) {
       segments_.push_back({0, 0, axes_.parts() * part_pitch_});
@@ -74,7 +76,7 @@ class Winograd {
     const int64_t transformed = size_product(elements_, block_tiles_, channel_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
     const int64_t products = elements_ * block_tiles_ * columns;
-    const int64_t strip = std::max(size_product(axes_.h.slots(), strip_pixels(strip_units_), lanes_),
+    const int64_t strip = std::max(size_product(strip_rows() + packs_parts_, strip_pixels(strip_units_), lanes_),
                                    axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
     const SlottedWorkspace<T> scratch(transformed + products + strip, run_.threads);
     parallel_for(g_.groups * blocks_.pieces * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
@@ -89,7 +91,7 @@ class Winograd {
       t.transformed = scratch.slot(thread);
       t.products = t.transformed + transformed;
       t.strip = t.products + products;
-      transform_input(t);
+      packs_parts_ ? transform_packed_input(t) : transform_input(t);
       for (int64_t p = channel_split_.begin(piece); p < channel_split_.end(piece); ++p) {
         const int64_t v = p * shape_.vectors;
         const int64_t width = std::min<int64_t>(shape_.vectors, vectors_ - v);
@@ -112,9 +114,12 @@ class Winograd {
     int64_t first;  ///< the first one's number in its block
   };
 
+  int64_t strip_rows() const { return packs_parts_ ? axes_.h.points : axes_.h.slots(); }
+
   /// Pixels that the windows of so many neighbouring units span.
   int64_t strip_pixels(int64_t units) const {
     const WinogradAxis& w = axes_.w;
+    if (packs_parts_) return (units - 1) * w.results + w.points;
     return (units - 1) * w.tile_step + w.tile_phases - 1 + (w.slots() - 1) * w.dilation + 1;
   }
 
@@ -162,6 +167,65 @@ class Winograd {
         }
       });
     }
+  }
+
+  /// The same where the channels of all parts share vectors: each lane's row is gathered from where its part lies.
+  void transform_packed_input(const Task& t) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const auto transform = run_.kernels.winograd_input[h.transformed()][w.transformed()];
+    const int64_t all = axes_.parts() * g_.group_channels();
+    for (int64_t first = 0; first < all; first += lanes_) {
+      const int64_t used = std::min(lanes_, all - first);
+      for_each_run(t, strip_units_, [&](const Run& run) {
+        const int64_t pixels = strip_pixels(run.units);
+        T* const rows = t.strip + h.points * pixels * lanes_;
+        if (used < lanes_) std::fill_n(t.strip, h.points * pixels * lanes_, T(0));
+        for (int64_t y = 0; y < h.points; ++y) {
+          for (int64_t lane = 0; lane < used; ++lane) gather_row(t, run, first + lane, y, pixels, rows + lane * pixels);
+          run_.kernels.transpose(rows, pixels, used, pixels, t.strip + y * pixels * lanes_, lanes_);
+        }
+        kernels::WinogradInputArguments<T> arguments{};
+        arguments.in = t.strip;
+        arguments.in_row = pixels * lanes_;
+        arguments.in_pixel = lanes_;
+        arguments.in_tile = w.results * lanes_;
+        arguments.out = t.transformed + run.first * channel_pitch_ + first;
+        arguments.out_element = block_tiles_ * channel_pitch_;
+        arguments.out_tile = channel_pitch_;
+        arguments.tiles = run.tiles;
+        transform(arguments);
+      });
+    }
+  }
+
+  /// Row y of a run's windows for one channel of one part.
+  void gather_row(const Task& t, const Run& run, int64_t packed, int64_t y, int64_t pixels, T* to) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const int64_t part = packed / g_.group_channels(), c = packed % g_.group_channels();
+    const int64_t oh = h.first_result(run.row), ow = run.unit * w.results;
+    const int64_t source = source_index_or_zero(g_.h, oh, (h.slot(part / w.parts) + y * h.stride) * h.dilation);
+    if (source < 0) {
+      std::fill_n(to, pixels, T(0));
+      return;
+    }
+    const TensorView<const T>& in = run_.input;
+    const T* const row =
+        in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1) + source * in.stride(2);
+    const int64_t step = w.transformed() ? w.stride : w.tile_step;
+    const int64_t offset = w.slot(part % w.parts) * w.dilation, left = g_.w.start(ow) + offset;
+    const int64_t begin = std::clamp<int64_t>(left < 0 ? ceil_div(-left, step) : 0, 0, pixels);
+    const int64_t end = std::clamp<int64_t>(left < g_.w.in ? ceil_div(g_.w.in - left, step) : 0, begin, pixels);
+    const auto edge = [&](int64_t from, int64_t until) {
+      for (int64_t x = from; x < until; ++x) {
+        const int64_t at = source_index_or_zero(g_.w, ow, offset + x * step);
+        to[x] = at < 0 ? T(0) : row[at * in.stride(3)];
+      }
+    };
+    edge(0, begin);
+    const T* const from = row + left * in.stride(3);
+    const int64_t pixel = step * in.stride(3);
+    for (int64_t x = begin; x < end; ++x) to[x] = from[x * pixel];
+    edge(end, pixels);
   }
 
   /// The padded rows of a run's windows for one vector of channels, pixel by pixel.
@@ -338,6 +402,7 @@ class Winograd {
   const WinogradAxes axes_;
   Epilogue<T> epilogue_;
   int64_t lanes_, elements_ = 0, tile_columns_ = 0, tile_rows_ = 0, row_units_ = 0, vectors_ = 0;
+  bool packs_parts_ = false;
   int64_t part_pitch_ = 0, channel_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1, stage_units_ = 1;
   TileShape shape_{};
   EvenSplit blocks_{1, 1}, channel_split_{1, 1};
