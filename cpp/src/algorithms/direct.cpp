@@ -29,6 +29,8 @@ constexpr int64_t block_bytes = 256 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 constexpr int64_t tiles_per_block = 8;
 constexpr int64_t large_weights = 1 << 20;
+/// Results that would push everything else out of the caches go past them.
+constexpr int64_t streamed_bytes = 12 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
@@ -73,6 +75,8 @@ class Direct {
         epilogue_(run.activation),
         lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
+    streams_ =
+        !epilogue_.has_curve && size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) >= streamed_bytes;
   }
 
  protected:
@@ -158,13 +162,14 @@ class Direct {
   TensorView<T> output_;
   Epilogue<T> epilogue_;
   int64_t lanes_;
+  bool streams_ = false;
 };
 
 /// Output channels in the vectors, pixels of a row broadcast.
 template <class T>
 class ChannelVectors : Direct<T> {
   using Base = Direct<T>;
-  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
   explicit ChannelVectors(const Conv2dRun<T>& run) : Base(run) {
@@ -209,6 +214,7 @@ class ChannelVectors : Direct<T> {
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   if (streams_) run_.kernels.finish_streaming();
                  });
   }
 
@@ -423,6 +429,7 @@ class ChannelVectors : Direct<T> {
     tile.columns = output_channels_last_ ? channels : width * lanes_;
     tile.column_bias = run_.weights.bias + packed * lanes_;
     tile.accumulate = !first;
+    tile.stream = streams_ && output_channels_last_ && first && last;
     const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
     tile.low = clamp.low;
     tile.high = clamp.high;
@@ -446,7 +453,7 @@ class ChannelVectors : Direct<T> {
 template <class T>
 class PixelVectors : Direct<T> {
   using Base = Direct<T>;
-  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run) {
@@ -480,6 +487,7 @@ class PixelVectors : Direct<T> {
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   if (streams_) run_.kernels.finish_streaming();
                  });
   }
 
@@ -608,6 +616,7 @@ class PixelVectors : Direct<T> {
     tile.c_row = output_.stride(1);
     tile.columns = columns;
     tile.accumulate = !first;
+    tile.stream = streams_ && first && last;
     const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
     tile.low = clamp.low;
     tile.high = clamp.high;

@@ -43,6 +43,7 @@ struct TileArguments {
   const T* column_bias;
   T low, high;
   bool accumulate;
+  bool stream;  ///< whole aligned vectors of C go past the caches, for finish_streaming to wait for
 };
 
 enum class Curve { sigmoid, hardswish, silu };
@@ -200,6 +201,8 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
+  /// What was streamed is seen by other threads as other stores are.
+  void (*finish_streaming)();
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);

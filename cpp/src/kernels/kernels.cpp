@@ -21,6 +21,7 @@ constexpr Table<T> make_table() {
   fill_tiles<T, 2>(table);
   fill_tiles<T, 3>(table);
   fill_tiles<T, 4>(table);
+  table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
   table.apply_curve = apply_curve<T>;
   table.depthwise_plane = depthwise_plane<T>;
