@@ -433,6 +433,10 @@ class ChannelVectors : Direct<T> {
     const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
     tile.low = clamp.low;
     tile.high = clamp.high;
+    if (last && !output_channels_last_) {
+      // The lines that the transposition will write arrive while the sums run.
+      for (int64_t c = 0; c < channels; ++c) __builtin_prefetch(out + c * output_.stride(1), 1);
+    }
     run_.kernels.tile[width][count](tile);
     if (last && output_channels_last_ && epilogue_.has_curve) {
       run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
