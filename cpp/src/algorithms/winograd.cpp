@@ -29,6 +29,8 @@ using std::int64_t;
 /// Tiles transformed together: their elements of all channels should fit the L2 cache beside the weights of an element.
 constexpr int64_t transformed_bytes = 768 << 10;
 constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
+/// Fewer than the least where even they would take more.
+constexpr int64_t most_transformed_bytes = 6 << 20;
 /// Neighbouring tiles share a transposed strip of the input, which stays in the L1 cache, and a stage of results.
 constexpr int64_t strip_bytes = 24 << 10;
 constexpr int64_t stage_pixels = 56;
@@ -50,10 +52,11 @@ class Winograd {
     channel_pitch_ = round_up(size_product(axes_.parts(), part_pitch_), lanes_) + lanes_;
     const int64_t tiles = g_.batch * tile_rows_ * tile_columns_, units = g_.batch * tile_rows_ * row_units_;
     const int64_t most_tiles = most_elements / elements_;
-    const int64_t fitting = transformed_bytes / size_product(elements_, channel_pitch_, sizeof(T));
+    const int64_t tile_bytes = size_product(elements_, channel_pitch_, sizeof(T));
+    const int64_t least = std::clamp<int64_t>(most_transformed_bytes / tile_bytes, 1, least_tiles);
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles), vectors_);
-    const int64_t block = std::clamp<int64_t>(fitting, least_tiles, most_tiles);
-    const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least_tiles));
+    const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
+    const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
     block_tiles_ = blocks_.largest() * w.tile_phases;
     // With few tiles the threads share out the output channels, and with them the weights, which are read once then.

@@ -142,7 +142,7 @@ CONVPOOL_KERNEL void winograd_input(const WinogradInputArguments<T>& a) {
 template <class T, int H, int W>
 CONVPOOL_KERNEL bool winograd_output(const WinogradOutputArguments<T>& a) {
   constexpr int L = lanes<T>;
-  constexpr int points_h = winograd_points(H), points_w = winograd_points(W);
+  constexpr int points_w = winograd_points(W);
   const Vec<T> low = broadcast(a.low), high = broadcast(a.high);
   Vec<T> zeros{};  // stays zero while all results are finite
   for (ptrdiff_t t = 0; t < a.tiles; ++t) {
