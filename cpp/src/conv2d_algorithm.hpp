@@ -15,7 +15,7 @@ enum class WeightForm {
   plain,               ///< (K, C/groups, kH, kW), contiguous
   channel_vectors,     ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vectors
   depthwise_channels,  ///< [tap][K in whole vectors]
-  winograd,            ///< [group][K/group in vectors][36 elements][C/group][lane]: see winograd_element_pitch
+  winograd,            ///< [group][K/group in vectors][element][part][C/group][lane]: see winograd_element_pitch
 };
 
 /// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is

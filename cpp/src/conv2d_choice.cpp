@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "tiling.hpp"
+#include "winograd_axes.hpp"
 
 namespace convpool {
 namespace {
@@ -21,8 +22,52 @@ double waste(int64_t used, int64_t lanes) {
   return static_cast<double>(round_up(used, lanes)) / static_cast<double>(used);
 }
 
+/// The part of an axis' taps that doesn't fall into zero padding.
+double used_taps(const Conv2dGeometry& g, const Axis& axis) {
+  if (g.padding_mode != PaddingMode::zeros || !axis.padded()) return 1;
+  double used = 0;
+  for (int64_t t = 0; t < axis.kernel; ++t) {
+    const Range inside = axis.outputs_inside(t);
+    used += static_cast<double>(std::max<int64_t>(0, inside.end - inside.begin));
+  }
+  return used / static_cast<double>(axis.kernel) / static_cast<double>(axis.out);
+}
+
+/// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
+/// channels in two dimensions, 60 in one, each way. Weights come from beyond the L2 cache at about 5 cycles a vector,
+/// for as many products as there are tiles.
 template <class T>
-Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
+double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
+  const WinogradAxes axes(g);
+  const int64_t lanes = kernels.lanes, kg = g.group_out_channels(), cg = g.group_channels();
+  const int64_t tiles_in_plane = axes.h.tiles(g.h.out) * axes.w.tiles(g.w.out);
+  const double tiles = static_cast<double>(g.batch * tiles_in_plane);
+  const double tile_results = static_cast<double>(axes.h.results * axes.w.results);
+  const double tile_waste = tile_results * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
+  const TileShape tile = choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
+  const double products = static_cast<double>(axes.elements() * axes.parts()) / tile_results;
+  const double taps = static_cast<double>(g.taps());
+  const double transform = (axes.elements() == 36 ? 300 : 60) / (tile_results * taps);
+  // Gathering the parts of few channels costs about as much again.
+  const bool packed_parts = axes.packs_parts(g, lanes);
+  const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
+  const double input =
+      transform * (packed_parts ? 2 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+  const double output = transform / static_cast<double>(cg) * waste(kg, lanes);
+  double cost =
+      tile_waste * (products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + input + output);
+  if (weights == WeightsAre::packed_each_call) {
+    // Measured; what leaves the last cache costs about three times as much.
+    const double packed = static_cast<double>(axes.elements() * axes.parts());
+    const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
+    const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
+    cost += (bytes < 16e6 ? 1.5 : 4.7) * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
+  }
+  return cost;
+}
+
+template <class T>
+Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool out_channels_last, WeightsAre weights) {
   const int64_t lanes = kernels.lanes;
   const int64_t kg = g.group_out_channels();
   // A 1x1 reads the map as one row, see direct.cpp.
@@ -35,31 +80,20 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, Weights
   const TileShape patch_tile = choose_tile(kernels, kg, ceil_div(g.out_pixels(), lanes));
   Cost cost{};
   // A transposed store takes about 8 vector operations for each vector of results.
-  cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) * (1 + 8 / reduction);
+  const double store = out_channels_last ? 2 : 8;
+  const bool cuts_rows = g.w.dilation >= kernels.tile_rows[channel_tile.vectors] / 2;  // see direct.cpp
+  cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) *
+                             (used_taps(g, g.h) * (cuts_rows ? used_taps(g, g.w) : 1) + store / reduction);
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += 2.0 * static_cast<double>(lanes) / pixels;
   }
   // Copied rows: about 4 operations a vector, used by every output channel and tap.
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
-  cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (1 + copied);
+  cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied);
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 6 * piece / static_cast<double>(kg));
-  // 36 products for 144. A vector of channels of a tile takes about 300 operations each way; weights come from beyond
-  // the L2 cache at about 5 cycles a vector, for as many products as there are tiles.
-  const std::int64_t tiles_in_plane = ceil_div(g.h.out, 4) * ceil_div(g.w.out, 4);
-  const double tiles = static_cast<double>(g.batch * tiles_in_plane);
-  const double tile_waste = 16 * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
-  const TileShape winograd_tile =
-      choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
-  cost.winograd = tile_waste * (0.25 * waste(kg, lanes) * std::max(tile_cost(winograd_tile), 5 / tiles) +
-                                2.2 / static_cast<double>(kg) +
-                                2.2 * waste(g.group_channels(), lanes) / static_cast<double>(g.group_channels()));
-  if (weights == WeightsAre::packed_each_call) {
-    // Measured; what leaves the last cache costs about three times as much.
-    const double packed_bytes = 36.0 * sizeof(T) * static_cast<double>(g.group_channels() * g.out_channels);
-    cost.winograd += (packed_bytes < 16e6 ? 1.5 : 4.7) * static_cast<double>(lanes) / pixels;
-  }
+  cost.winograd = winograd_cost(g, kernels, weights);
   return cost;
 }
 
@@ -96,12 +130,12 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
                 "one input channel for each output channel");
   }
-  const Cost cost = estimate(g, kernels, weights);
+  const Cost cost = estimate(g, kernels, out_channels_last, weights);
   const double best_other = out_channels_last
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
   if (can_do(Algorithm::winograd, g) && cost.winograd < 0.9 * best_other) {
-    return make(Algorithm::winograd, false, "a 3x3 kernel with channels enough to pay for the transforms");
+    return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");
   if (cost.patches < 0.9 * std::min(cost.channels_in_vectors, cost.pixels_in_vectors)) {
@@ -140,8 +174,7 @@ bool can_do(Algorithm algorithm, const Conv2dGeometry& g) noexcept {
     case Algorithm::depthwise:
       return g.group_channels() == 1;
     case Algorithm::winograd:
-      return g.h.kernel == 3 && g.w.kernel == 3 && g.h.stride == 1 && g.w.stride == 1 && g.h.dilation == 1 &&
-             g.w.dilation == 1;
+      return WinogradAxes(g).usable(g);
     default:
       return true;
   }
@@ -154,7 +187,9 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
            " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
            " or algorithm=\"auto\"";
   }
-  return "it is for 3x3 kernels with stride 1 and dilation 1; use algorithm=\"auto\"";
+  return "it needs two taps or more along an axis whose stride or dilation is 1, more taps than the stride, and neither "
+         "above " +
+         std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";
 }
 
 template <class T>
@@ -174,7 +209,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       return make(algorithm, depthwise_by_channels(g, input, output, kernels), "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
-      const Cost cost = estimate(g, kernels, WeightsAre::packed_once);
+      const Cost cost = estimate(g, kernels, out_channels_last, WeightsAre::packed_once);
       return make(algorithm, out_channels_last || cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
     default:

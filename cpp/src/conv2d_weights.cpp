@@ -16,21 +16,23 @@ std::int64_t padded_out_channels(WeightForm form, const Conv2dGeometry& g, int l
 }
 
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
-  return form == WeightForm::winograd ? 36 * winograd_element_pitch(g, 1) : g.reduction();
+  if (form != WeightForm::winograd) return g.reduction();
+  const WinogradAxes axes(g);
+  return axes.elements() * winograd_element_pitch(g, axes, 1);
 }
 
-/// Calls use(task, first channel, channels, rows) for all output channels, a vector at a time, and a few input
+/// Calls use(task, first channel, channels, rows, scratch) for all output channels, a vector at a time, and a few input
 /// channels: rows of `lanes` output channels, one for each input channel and tap, zeros where there is no such output
-/// channel.
+/// channel; and scratch for `extra_rows` more for each input channel.
 template <class T, class Use>
 void for_each_transposed(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, int threads,
-                         Use&& use) {
+                         std::int64_t extra_rows, Use&& use) {
   const int lanes = kernels.lanes;
   const std::int64_t vectors = ceil_div(g.group_out_channels(), lanes);
   // A multiple of reduction_block or a divisor of it, about 300 rows.
   std::int64_t step = reduction_block;
   while (step > 1 && step * g.taps() > 300) step /= 2;
-  const SlottedWorkspace<T> scratch(step * g.taps() * lanes, threads);
+  const SlottedWorkspace<T> scratch(step * (g.taps() + extra_rows) * lanes, threads);
   parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int thread) {
     const std::int64_t group = task / vectors, first = task % vectors * lanes;
     const std::int64_t width = std::min<std::int64_t>(lanes, g.group_out_channels() - first);
@@ -40,7 +42,7 @@ void for_each_transposed(const Conv2dGeometry& g, const kernels::Table<T>& kerne
       const std::int64_t channels = std::min(step, g.group_channels() - c);
       if (width < lanes) std::fill_n(rows, channels * g.taps() * lanes, T(0));
       kernels.transpose(from + c * g.taps(), g.reduction(), width, channels * g.taps(), rows, lanes);
-      use(task, c, channels, rows);
+      use(task, c, channels, rows, rows + step * g.taps() * lanes);
     }
   });
 }
@@ -50,7 +52,8 @@ void pack_channel_vectors(const Conv2dGeometry& g, const kernels::Table<T>& kern
                           int threads) {
   const std::int64_t lanes = kernels.lanes;
   for_each_transposed(
-      g, kernels, weight, threads, [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows) {
+      g, kernels, weight, threads, 0,
+      [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows, T*) {
         const std::int64_t block = first / reduction_block * reduction_block;
         for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
           T* const out = to + (task * g.reduction() + reduction_index(g, block, 0, tap) + first - block) * lanes;
@@ -59,12 +62,42 @@ void pack_channel_vectors(const Conv2dGeometry& g, const kernels::Table<T>& kern
       });
 }
 
+/// The taps of one part, zeros where it has none: to[channel][tap of the part][lane].
+template <class T>
+void gather_part(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t part_h, std::int64_t part_w,
+                 std::int64_t channels, std::int64_t lanes, const T* rows, T* to) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t y = 0; y < axes.h.taps; ++y) {
+      const std::int64_t i = axes.h.kernel_tap(part_h, y);
+      for (std::int64_t x = 0; x < axes.w.taps; ++x, to += lanes) {
+        const std::int64_t j = axes.w.kernel_tap(part_w, x);
+        if (i < g.h.kernel && j < g.w.kernel) {
+          std::copy_n(rows + (c * g.taps() + i * g.w.kernel + j) * lanes, lanes, to);
+        } else {
+          std::fill_n(to, lanes, T(0));
+        }
+      }
+    }
+  }
+}
+
 template <class T>
 void pack_winograd(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, T* to, int threads) {
-  const std::int64_t lanes = kernels.lanes, pitch = winograd_element_pitch(g, lanes);
-  for_each_transposed(g, kernels, weight, threads,
-                      [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows) {
-                        kernels.winograd_weight(rows, channels, to + task * 36 * pitch + first * lanes, pitch);
+  const WinogradAxes axes(g);
+  const std::int64_t lanes = kernels.lanes, pitch = winograd_element_pitch(g, axes, lanes);
+  const auto transform = kernels.winograd_weight[axes.h.results][axes.w.results];
+  const std::int64_t part_taps = axes.h.taps * axes.w.taps;
+  for_each_transposed(g, kernels, weight, threads, part_taps,
+                      [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows, T* gathered) {
+                        T* const out = to + task * axes.elements() * pitch + first * lanes;
+                        if (axes.parts() == 1 && part_taps == g.taps()) return transform(rows, channels, out, pitch);
+                        for (std::int64_t h = 0; h < axes.h.parts; ++h) {
+                          for (std::int64_t w = 0; w < axes.w.parts; ++w) {
+                            gather_part(g, axes, h, w, channels, lanes, rows, gathered);
+                            transform(gathered, channels, out + (h * axes.w.parts + w) * g.group_channels() * lanes,
+                                      pitch);
+                          }
+                        }
                       });
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "conv2d_algorithm.hpp"
+#include "winograd_axes.hpp"
 
 namespace convpool {
 
@@ -18,10 +19,10 @@ inline std::int64_t reduction_index(const Conv2dGeometry& g, std::int64_t block_
   return block_begin * g.taps() + (i * g.w.kernel + j) * block;
 }
 
-/// From one of the 36 elements to the next in winograd form. One vector more than the channels take: 36 rows of 2^n
-/// bytes would all fall into the same sets of the caches while they are written.
-inline std::int64_t winograd_element_pitch(const Conv2dGeometry& g, std::int64_t lanes) {
-  return (g.group_channels() + 1) * lanes;
+/// From one element of the transformed weights to the next in winograd form. One vector more than the channels take:
+/// rows of 2^n bytes would all fall into the same sets of the caches while they are written.
+inline std::int64_t winograd_element_pitch(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t lanes) {
+  return (axes.parts() * g.group_channels() + 1) * lanes;
 }
 
 /// Elements that a form takes, with the bias behind the weights.

@@ -39,31 +39,37 @@ def assert_near(
     )
 
 
-def may_be_winograd(algorithm: str, weight: Any, stride: Any = 1, dilation: Any = 1, **_: Any) -> bool:
+def may_be_winograd(algorithm: str, weight: Any) -> bool:
     """Whether Winograd's algorithm was asked for, or can have been chosen."""
-    ones = ((1, 1), [1, 1], 1)
-    return (
-        algorithm in ("auto", "winograd")
-        and weight.shape[2:] == (3, 3)
-        and stride in ones
-        and dilation in ones
-    )
+    return algorithm in ("auto", "winograd") and max(weight.shape[2:]) > 1
 
 
-def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int) -> Any:
-    """What stands for the sum of absolute products in Winograd's F(4x4, 3x3).
+def winograd_axis_parts(taps: int) -> int:
+    """The most pieces that Winograd's algorithm cuts an axis of the kernel into."""
+    return 1 if taps <= 4 else (taps + 1) // 2
+
+
+def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int, stride: Any) -> Any:
+    """What stands for the sum of absolute products in Winograd's algorithm.
 
     A result sums products of transformed tiles and weights. Along one axis, with the points 0, +-sqrt(1/2),
-    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 25.1 (the
-    fourth row of the output transform), so to 25.1 ** 2 in two dimensions, times the largest input and weight
-    of each channel.
+    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 19.1 with
+    two taps (the last row of the output transform), 25.1 with three and 30.8 with four; in two dimensions
+    they multiply, and each part of the kernel adds as much, times the largest input and weight of each
+    channel.
     """
     batched = np.abs(input.astype(np.float64)).reshape((-1, *input.shape[-3:]))
     channels = batched.max(axis=(2, 3) if layout == "NCHW" else (1, 2))
     kernels = np.abs(weight.astype(np.float64)).max(axis=(2, 3))
     per_group = channels.reshape(len(channels), groups, -1)
     sums = np.einsum("ngc,gkc->ngk", per_group, kernels.reshape(groups, -1, kernels.shape[1]))
-    result = 25.1**2 * sums.reshape(len(channels), -1)
+    factor = 1.0
+    for taps in weight.shape[2:]:
+        if taps == 1:
+            continue
+        parts = winograd_axis_parts(taps) if stride in (1, (1, 1), [1, 1]) else (taps + 1) // 2
+        factor *= {2: 19.1, 3: 25.1}.get(taps, 30.8) * parts
+    result = factor * sums.reshape(len(channels), -1)
     result = result[:, :, None, None] if layout == "NCHW" else result[:, None, None, :]
     return result if input.ndim == 4 else result[0]
 
@@ -85,11 +91,11 @@ def check_conv2d(
     magnitude = reference.conv2d_magnitude(input, weight, bias, **options)
     assert got.dtype == input.dtype
     terms = int(np.prod(weight.shape[1:]))
-    if may_be_winograd(algorithm, weight, **options) and got.size:
-        # The sum over the channels, and up to 6 + 6 + 3 additions and products in each direction.
-        terms = weight.shape[1] + 30
+    if may_be_winograd(algorithm, weight) and got.size:
+        # The sum over the channels and parts, and up to 6 + 6 + 3 additions and products in each direction.
+        terms += 30
         layout, groups = options.get("layout", "NCHW"), options.get("groups", 1)
-        magnitude = magnitude + winograd_magnitude(input, weight, layout, groups)
+        magnitude = magnitude + winograd_magnitude(input, weight, layout, groups, options.get("stride", 1))
     # hardswish is the steepest, with a slope of 1.5; each adds a few roundings of numbers up to 1 + |x|.
     slope, extra = (1.0, 0.0) if activation in (None, "relu", "relu6") else (1.5, 8 * (1 + magnitude))
     assert_near(got, expected, magnitude, terms, slope, extra)

@@ -153,11 +153,38 @@ def test_sizes_around_the_vector_widths(algorithm: str, dtype: Any, layout: str)
                 check_conv2d(got, input, weight, bias, algorithm=algorithm, **options)
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
+def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
+    """Pieces of the kernel, phases of the stride and of the dilation, sizes around the tiles'."""
+    for kernel in [(1, 2), (3, 3), (4, 1), (5, 2), (7, 3), (1, 9)]:
+        for dilation in [1, 2, 3, (1, 2)] if stride == 1 else [1, (3, 1)]:
+            for size in [1, 3, 4, 5, 8, 17, 25]:
+                input = to_layout(values((2, 5, size, size + 1), dtype), layout)
+                weight, bias = values((7, 5, *kernel), dtype, 1), values((7,), dtype, 2)
+                options = {"stride": stride, "padding": "full", "dilation": dilation, "layout": layout}
+                got = run("winograd", input, weight, bias, **options)
+                if got is not None:
+                    check_conv2d(got, input, weight, bias, algorithm="winograd", **options)
+
+
+def test_winograd_says_what_it_cannot_do() -> None:
+    for kernel, options in [((1, 1), {}), ((3, 3), {"stride": 2, "dilation": 2}), ((3, 3), {"stride": 17})]:
+        with pytest.raises(ValueError, match="it needs two taps or more along an axis"):
+            convpool.conv2d(values((1, 2, 40, 40)), values((2, 2, *kernel)), algorithm="winograd", **options)
+
+
 LAYERS = {
     "first layer": ((1, 3, 224, 224), (32, 3, 7, 7), {"stride": 2, "padding": 3}),
     "3x3": ((2, 32, 28, 28), (48, 32, 3, 3), {"padding": 1}),
     "3x3 stride 2": ((1, 32, 56, 56), (64, 32, 3, 3), {"padding": 1, "stride": 2}),
     "1x1": ((1, 128, 28, 28), (64, 128, 1, 1), {}),
+    "1x7": ((1, 64, 17, 17), (48, 64, 1, 7), {"padding": (0, 3)}),
+    "7x1": ((2, 64, 17, 17), (48, 64, 7, 1), {"padding": (3, 0)}),
+    "5x5": ((1, 32, 28, 28), (48, 32, 5, 5), {"padding": 2}),
+    "dilation 2": ((1, 64, 33, 33), (64, 64, 3, 3), {"padding": 2, "dilation": 2}),
     "small image": ((1, 256, 7, 7), (256, 256, 3, 3), {"padding": 1}),
     "depthwise": ((1, 64, 56, 56), (64, 1, 5, 5), {"padding": 2, "groups": 64}),
     "multiplier": ((1, 32, 28, 28), (64, 1, 3, 3), {"padding": "same", "groups": 32}),
@@ -292,6 +319,7 @@ def test_nan_and_inf_reach_the_windows_that_cover_them(algorithm: str, padding_m
         ((1, 16, 10, 17), (16, 1, 3, 3), 16),
         ((1, 3, 9, 40), (20, 3, 5, 5), 1),
         ((1, 20, 8, 16), (20, 20, 1, 1), 1),
+        ((1, 4, 9, 40), (5, 4, 1, 7), 1),
     ]:
         for layout in ("NCHW", "NHWC"):
             weight = values(weight_shape, seed=1)
@@ -301,7 +329,7 @@ def test_nan_and_inf_reach_the_windows_that_cover_them(algorithm: str, padding_m
                     input[position] = special
                     input = to_layout(input, layout)
                     options = {
-                        "padding": weight_shape[2] // 2,
+                        "padding": (weight_shape[2] // 2, weight_shape[3] // 2),
                         "groups": groups,
                         "padding_mode": padding_mode,
                     }

@@ -7,6 +7,7 @@
 // the stride).
 
 #include <algorithm>
+#include <vector>
 
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
@@ -27,6 +28,13 @@ using std::int64_t;
 constexpr int64_t block_bytes = 256 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 constexpr int64_t tiles_per_block = 8;
+constexpr int64_t large_weights = 1 << 20;
+/// Results that would push everything else out of the caches go past them.
+constexpr int64_t streamed_bytes = 12 << 20;
+/// Pixels of results that wait for their transposition, so that it finds whole squares.
+constexpr int64_t pixels_per_flush = 112;
+/// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
+constexpr int64_t list_bytes = 64 << 10;
 
 /// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
 template <class T>
@@ -67,14 +75,22 @@ class Direct {
         epilogue_(run.activation),
         lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
+    streams_ =
+        !epilogue_.has_curve && size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) >= streamed_bytes;
   }
 
  protected:
   int64_t rows_read(int64_t rows) const { return (rows - 1) * g_.h.stride + g_.h.effective_kernel(); }
 
-  /// Rows of results for a task: enough tiles to use a set of weights well, a copy that fits the cache.
-  int64_t rows_per_task(int64_t tiles_in_row, int64_t copied_row_elements) const {
-    int64_t rows = std::clamp<int64_t>(ceil_div(tiles_per_block, tiles_in_row), 1, g_.h.out);
+  /// Rows of results for a task: tiles enough to use a set of weights well, few rows copied for two tasks, a copy that
+  /// fits the cache.
+  int64_t rows_per_task(int64_t tiles_wanted, int64_t tiles_in_row, int64_t copied_row_elements) const {
+    int64_t rows = ceil_div(tiles_wanted, tiles_in_row);
+    if (copied_row_elements > 0) {
+      const int64_t overlap = std::clamp<int64_t>(g_.h.effective_kernel() - g_.h.stride, 0, 1 << 20);
+      rows = std::max(rows, std::min(4 * overlap / g_.h.stride, g_.batch * g_.groups * g_.h.out / (8 * run_.threads)));
+    }
+    rows = std::clamp<int64_t>(rows, 1, g_.h.out);
     while (rows > 1 && size_product(rows_read(rows), copied_row_elements, sizeof(T)) > block_bytes) --rows;
     return rows;
   }
@@ -119,10 +135,17 @@ class Direct {
     }
   }
 
-  bool column_is_zero(int64_t ow, int64_t count, int64_t j) const {
-    if (g_.padding_mode != PaddingMode::zeros) return false;
-    const Range inside = g_.w.outputs_inside(j);
-    return ow + count <= inside.begin || ow >= inside.end;
+  /// The taps of a row that don't show only zeros to the outputs [ow, ow + count).
+  Range taps_seen(int64_t ow, int64_t count) const {
+    Range taps{0, g_.w.kernel};
+    if (g_.padding_mode != PaddingMode::zeros) return taps;
+    const auto is_zero = [&](int64_t j) {
+      const Range inside = g_.w.outputs_inside(j);
+      return ow + count <= inside.begin || ow >= inside.end;
+    };
+    while (taps.begin < taps.end && is_zero(taps.begin)) ++taps.begin;
+    while (taps.begin < taps.end && is_zero(taps.end - 1)) --taps.end;
+    return taps;
   }
 
   const T* image(int64_t n, int64_t group) const {
@@ -139,13 +162,14 @@ class Direct {
   TensorView<T> output_;
   Epilogue<T> epilogue_;
   int64_t lanes_;
+  bool streams_ = false;
 };
 
 /// Output channels in the vectors, pixels of a row broadcast.
 template <class T>
 class ChannelVectors : Direct<T> {
   using Base = Direct<T>;
-  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
   explicit ChannelVectors(const Conv2dRun<T>& run) : Base(run) {
@@ -154,11 +178,14 @@ class ChannelVectors : Direct<T> {
     in_place_ = !g_.w.padded();
     input_channels_last_ = channels_last(input_);
     output_channels_last_ = channels_last(output_);
+    output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
-    const EvenSplit tiles(g_.w.out, tile_.rows);
-    const int64_t copied =
-        in_place_ ? 0 : size_product(padded_width_, std::min<int64_t>(g_.group_channels(), 4 * reduction_block));
-    rows_ = this->rows_per_task(tiles.pieces, copied);
+    cut_tiles();
+    // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
+    const bool large = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
+    const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large ? 1 : 4) * reduction_block);
+    const int64_t copied = in_place_ ? 0 : size_product(padded_width_, copied_channels);
+    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, static_cast<int64_t>(tiles_.size()), copied);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_;
@@ -170,24 +197,64 @@ class ChannelVectors : Direct<T> {
       pieces = std::max(pieces, ceil_div(vectors_, most));
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
+    list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
+    row_pitch_ = size_product(list_pitch_, static_cast<int64_t>(taps_.size()));
+    listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
 
   void operator()() const {
     const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
-                                                   : int64_t{tile_.rows} * tile_.vectors * lanes_;
-    const int64_t segments = size_product(ceil_div(copy_channels_, reduction_block), g_.taps());
+                                                   : (pixels_per_flush + tile_.rows) * tile_.vectors * lanes_;
+    const int64_t segments = size_product(row_pitch_, listed_rows_);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   if (streams_) run_.kernels.finish_streaming();
                  });
   }
 
  private:
+  /// Neighbouring outputs of a row that make a tile, and the taps that they see, as an index to taps_.
+  struct RowTile {
+    int64_t ow, count, taps;
+  };
+
+  /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
+  /// wholly into the padding then.
+  void cut_tiles() {
+    std::vector<int64_t> cuts{0, g_.w.out};
+    if (g_.padding_mode == PaddingMode::zeros) {
+      for (int64_t j = 0; j < g_.w.kernel; ++j) {
+        const Range inside = g_.w.outputs_inside(j);
+        for (const int64_t cut : {inside.begin, inside.end}) {
+          if (cut > 0 && cut < g_.w.out) cuts.push_back(cut);
+        }
+      }
+    }
+    std::sort(cuts.begin(), cuts.end());
+    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
+    for (std::size_t i = 1, from = 0; i < cuts.size(); ++i) {
+      const bool last = i + 1 == cuts.size();
+      if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
+      const EvenSplit tiles(cuts[i] - cuts[from], tallest);
+      for (int64_t t = 0; t < tiles.pieces; ++t) {
+        const int64_t ow = cuts[from] + tiles.begin(t), count = tiles.end(t) - tiles.begin(t);
+        const Range taps = this->taps_seen(ow, count);
+        const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
+        const auto known = std::find_if(taps_.begin(), taps_.end(), same);
+        tiles_.push_back({ow, count, known - taps_.begin()});
+        if (known == taps_.end()) taps_.push_back(taps);
+        tile_.rows = std::max(tile_.rows, static_cast<int>(count));
+      }
+      from = i;
+    }
+  }
+
   bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
 
   void run_task(int64_t task, T* block, T* partial, Segment* segments) const {
@@ -198,27 +265,78 @@ class ChannelVectors : Direct<T> {
     task /= row_tasks_;
     const int64_t group = task % g_.groups, n = task / g_.groups;
     const int64_t v_begin = channel_split_.begin(piece), v_end = channel_split_.end(piece);
-    const EvenSplit tiles(g_.w.out, tile_.rows);
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
       const InputWindow<T> window =
           in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
+      const Listing listing{window, c, c_end, segments};
+      const bool last = c_end == g_.group_channels();
+      Waiting waiting;
+      int64_t listed_begin = 0, listed_end = 0;
       for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
         const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
-          for (int64_t t = 0; t < tiles.pieces; ++t) {
-            const int64_t ow = tiles.begin(t), count = tiles.end(t) - ow;
-            const int64_t used = list_segments(window, c, c_end, oh, ow, count, segments);
-            T* sums = partial;
-            int64_t sums_row = width * lanes_;
+          if (oh < listed_begin || oh >= listed_end) {
+            listed_begin = oh_begin + (oh - oh_begin) / listed_rows_ * listed_rows_;
+            listed_end = std::min(oh_end, listed_begin + listed_rows_);
+            list_rows(listing, listed_begin, listed_end);
+          }
+          const Segment* const lists = segments + (oh - listed_begin) * row_pitch_;
+          for (const RowTile& tile : tiles_) {
+            const int64_t pixel = (oh - oh_begin) * g_.w.out + tile.ow;
             if (keeps_partial_sums()) {
-              sums_row = (v_end - v_begin) * lanes_;
-              sums = partial + ((oh - oh_begin) * g_.w.out + ow) * sums_row + (v - v_begin) * lanes_;
+              waiting.sums_row = (v_end - v_begin) * lanes_;
+              waiting.sums = partial + (pixel - waiting.pixels) * waiting.sums_row + (v - v_begin) * lanes_;
+            } else {
+              waiting.sums_row = width * lanes_;
+              waiting.sums = partial;
             }
-            run_tile({segments, used}, window, n, group, v, width, oh, ow, count, c == 0, c_end == g_.group_channels(),
-                     sums, sums_row);
+            run_tile(lists + tile.taps * list_pitch_, window, n, group, v, width, oh, tile, c == 0, last,
+                     waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row);
+            if (output_channels_last_ || !last) continue;
+            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tile.ow;
+            waiting.pixels += tile.count;
+            const bool row_ends = tile.ow + tile.count == g_.w.out;
+            if (waiting.pixels >= pixels_per_flush || (row_ends && (!output_rows_contiguous_ || oh + 1 == oh_end))) {
+              flush(waiting, n, group, v, width);
+              waiting.pixels = 0;
+            }
           }
         }
+      }
+    }
+  }
+
+  /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
+  struct Waiting {
+    T* sums = nullptr;
+    int64_t sums_row = 0, oh = 0, ow = 0, pixels = 0;
+  };
+
+  void flush(const Waiting& waiting, int64_t n, int64_t group, int64_t v, int64_t width) const {
+    const int64_t k = group * g_.group_out_channels() + v * lanes_;
+    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
+    T* const out = this->result(n, k, waiting.oh, waiting.ow);
+    run_.kernels.transpose(waiting.sums, waiting.sums_row, waiting.pixels, channels, out, output_.stride(1));
+    if (epilogue_.has_curve) {
+      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, waiting.pixels);
+    }
+  }
+
+  struct Listing {
+    const InputWindow<T>& window;
+    int64_t c_begin, c_end;
+    Segment* segments;
+  };
+
+  /// The segments of each row in [begin, end), for each range of taps, relative to a tile's first pixel. The first
+  /// entry of a list has nothing but how many follow.
+  void list_rows(const Listing& listing, int64_t begin, int64_t end) const {
+    Segment* to = listing.segments;
+    for (int64_t oh = begin; oh < end; ++oh) {
+      for (const Range& taps : taps_) {
+        to->count = list_segments(listing.window, listing.c_begin, listing.c_end, oh, taps, to + 1);
+        to += list_pitch_;
       }
     }
   }
@@ -247,7 +365,14 @@ class ChannelVectors : Direct<T> {
                        T(0), first, padded_width_, to, padded_width_);
       return;
     }
+    int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_), end = begin;
+    if (input_.stride(3) == channels) {  // whole pixels: a run
+      end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+      std::copy_n(row + (first + begin) * channels, (end - begin) * channels, to + begin * channels);
+    }
     for (int64_t x = 0; x < padded_width_; ++x) {
+      if (x == begin) x = end;
+      if (x == padded_width_) break;
       const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
       if (source < 0) {
         std::fill_n(to + x * channels, channels, T(0));
@@ -257,19 +382,17 @@ class ChannelVectors : Direct<T> {
     }
   }
 
-  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
-                        int64_t count, Segment* segments) const {
+  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                        Segment* segments) const {
     int64_t used = 0;
     for (int64_t c = c_begin; c < c_end; c += reduction_block) {
       const int64_t channels = std::min(reduction_block, c_end - c);
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, in_place_, oh, i, row)) continue;
-        for (int64_t j = 0; j < g_.w.kernel; ++j) {
-          if (this->column_is_zero(ow, count, j)) continue;
-          const int64_t x = g_.w.start(ow) + j * g_.w.dilation - window.first_column;
-          const Segment next{row + window.channel_offset(c) + x * window.pixel, reduction_index(g_, c, i, j) * lanes_,
-                             channels};
+        for (int64_t j = taps.begin; j < taps.end; ++j) {
+          const Segment next{row + window.channel_offset(c) + j * g_.w.dilation * window.pixel,
+                             reduction_index(g_, c, i, j) * lanes_, channels};
           // Channels-last with few channels: the taps of a row follow one another in both operands.
           if (used > 0) {
             Segment& last = segments[used - 1];
@@ -285,21 +408,17 @@ class ChannelVectors : Direct<T> {
     return used;
   }
 
-  struct SegmentList {
-    const Segment* data;
-    int64_t count;
-  };
-
-  void run_tile(SegmentList segments, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
-                int64_t oh, int64_t ow, int64_t count, bool first, bool last, T* sums, int64_t sums_row) const {
+  void run_tile(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
+                int64_t oh, const RowTile& where, bool first, bool last, T* sums, int64_t sums_row) const {
+    const int64_t count = where.count;
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
-    T* const out = this->result(n, k, oh, ow);
+    T* const out = this->result(n, k, oh, where.ow);
     TileArguments<T> tile{};
-    tile.segments = segments.data;
-    tile.segment_count = segments.count;
-    tile.a = window.base;
+    tile.segments = list + 1;
+    tile.segment_count = list->count;
+    tile.a = window.base + (g_.w.start(where.ow) - window.first_column) * window.pixel;
     tile.a_row = g_.w.stride * window.pixel;
     tile.a_step = window.channel;
     tile.b = run_.weights.data + packed * g_.reduction() * lanes_;
@@ -310,23 +429,27 @@ class ChannelVectors : Direct<T> {
     tile.columns = output_channels_last_ ? channels : width * lanes_;
     tile.column_bias = run_.weights.bias + packed * lanes_;
     tile.accumulate = !first;
+    tile.stream = streams_ && output_channels_last_ && first && last;
     const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
     tile.low = clamp.low;
     tile.high = clamp.high;
-    run_.kernels.tile[width][count](tile);
-    if (!last) return;
-    if (output_channels_last_) {
-      if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
-      return;
+    if (last && !output_channels_last_) {
+      // The lines that the transposition will write arrive while the sums run.
+      for (int64_t c = 0; c < channels; ++c) __builtin_prefetch(out + c * output_.stride(1), 1);
     }
-    run_.kernels.transpose(sums, sums_row, count, channels, out, output_.stride(1));
-    if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, count);
+    run_.kernels.tile[width][count](tile);
+    if (last && output_channels_last_ && epilogue_.has_curve) {
+      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
+    }
   }
 
   int64_t vectors_ = 0;
   TileShape tile_{};
-  bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false;
+  bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
+  std::vector<RowTile> tiles_;
+  std::vector<Range> taps_;
   EvenSplit channel_split_{1, 1};
 };
 
@@ -334,7 +457,7 @@ class ChannelVectors : Direct<T> {
 template <class T>
 class PixelVectors : Direct<T> {
   using Base = Direct<T>;
-  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run) {
@@ -342,17 +465,17 @@ class PixelVectors : Direct<T> {
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
     // Long rows are cut, so that the copied block stays small whatever the image.
     columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
+    walks_columns_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
     const int64_t pixels = columns_.largest() * lanes_;
     const PhasedRows rows(g_.w, 0, pixels, lanes_);
     rows_ = this->rows_per_task(
-        ceil_div(columns_.largest(), tile_.vectors),
+        tiles_per_block, ceil_div(columns_.largest(), tile_.vectors),
         size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)));
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     channel_split_ = EvenSplit(g_.group_out_channels(),
                                ceil_div(g_.group_out_channels(), this->channel_pieces(tasks, g_.group_out_channels())));
-    walks_columns_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
   }
 
   void operator()() const {
@@ -368,6 +491,7 @@ class PixelVectors : Direct<T> {
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   if (streams_) run_.kernels.finish_streaming();
                  });
   }
 
@@ -398,12 +522,19 @@ class PixelVectors : Direct<T> {
           in_place ? whole_input(n, group, ow_begin, ow_read)
                    : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
       for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
+        int64_t used = 0;
+        Range listed{-1, -1};
         for (int64_t t = 0; t < tiles.pieces; ++t) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
-          const int64_t used = list_segments(window, c, c_end, oh, ow, ow - ow_begin, columns, segments);
-          run_tiles(segments, used, window, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
+          const Range taps = walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(ow, columns);
+          if (taps.begin != listed.begin || taps.end != listed.end) {
+            used = list_segments(window, c, c_end, oh, taps, segments);
+            listed = taps;
+          }
+          const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel};
+          run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
                     vectors, columns, c == 0, c_end == g_.group_channels());
         }
       }
@@ -441,8 +572,9 @@ class PixelVectors : Direct<T> {
     return window;
   }
 
-  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, int64_t ow,
-                        int64_t ow_in_block, int64_t columns, Segment* segments) const {
+  /// The segments of a row for some taps, relative to a tile's first pixel.
+  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                        Segment* segments) const {
     int64_t used = 0;
     const int64_t step = walks_columns_ ? 1 : reduction_block;
     for (int64_t c = c_begin; c < c_end; c += step) {
@@ -450,15 +582,14 @@ class PixelVectors : Direct<T> {
         int64_t row;
         if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
         const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel;
-        const int64_t b = row + window.channel_offset(c) + (window.in_place ? g_.w.start(ow) : ow_in_block);
+        const int64_t b = row + window.channel_offset(c);
         if (walks_columns_) {
           for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
             segments[used++] = {a + j, b + tap_offset(window, j), ceil_div(g_.w.kernel - j, g_.w.stride)};
           }
           continue;
         }
-        for (int64_t j = 0; j < g_.w.kernel; ++j) {
-          if (this->column_is_zero(ow, columns, j)) continue;
+        for (int64_t j = taps.begin; j < taps.end; ++j) {
           segments[used++] = {a + j, b + tap_offset(window, j), std::min(reduction_block, c_end - c)};
         }
       }
@@ -470,19 +601,26 @@ class PixelVectors : Direct<T> {
     return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
   }
 
-  void run_tiles(const Segment* segments, int64_t used, const Window& window, int64_t n, int64_t group, int64_t k_begin,
+  /// A tile's first pixel in the window, and the distance of channels.
+  struct Columns {
+    const T* data;
+    int64_t step;
+  };
+
+  void run_tiles(const Segment* segments, int64_t used, const Columns& from, int64_t n, int64_t group, int64_t k_begin,
                  int64_t k_end, int64_t oh, int64_t ow, int64_t vectors, int64_t columns, bool first, bool last) const {
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
     tile.a_row = g_.reduction();
     tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
-    tile.b = window.base;
+    tile.b = from.data;
     tile.b_vector = lanes_;
-    tile.b_step = walks_columns_ ? 1 : window.channel;
+    tile.b_step = walks_columns_ ? 1 : from.step;
     tile.c_row = output_.stride(1);
     tile.columns = columns;
     tile.accumulate = !first;
+    tile.stream = streams_ && first && last;
     const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
     tile.low = clamp.low;
     tile.high = clamp.high;

@@ -1,12 +1,16 @@
-// Winograd's F(4x4, 3x3): 36 products for 16 results of a 3x3 kernel, instead of 144.
+// Winograd's algorithm: along each axis six products for 7 - r results of r taps, instead of r products each.
 //
-// A block of tiles (4x4 pixels, counted across images and rows) is transformed for all its channels; then, for each few
-// vectors of output channels, the 36 elements are multiplied by the transformed weights, each as tiles x channels, and
+// Kernels longer than r are pieces, strided ones phases, and both are more channels of the same sum; dilated ones are a
+// convolution for each phase of the results (winograd_axes.hpp).
+//
+// A block of tiles (counted across images and rows) is transformed for all its channels and parts; then, for each few
+// vectors of output channels, the elements are multiplied by the transformed weights, each as tiles x channels, and
 // transformed back at once, while the products are in the cache. A tile that holds a NaN or an infinity would spread it
 // over all its results: those tiles are found by their results and done again by the definition.
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
@@ -14,6 +18,7 @@
 #include "padded_rows.hpp"
 #include "parallel.hpp"
 #include "tiling.hpp"
+#include "winograd_axes.hpp"
 #include "workspace.hpp"
 
 namespace convpool {
@@ -21,52 +26,75 @@ namespace {
 
 using std::int64_t;
 
-constexpr int64_t tile_size = 4, window = 6;
-/// Tiles transformed together: their 36 elements of all channels should fit the L2 cache beside the weights of an
-/// element.
+/// Tiles transformed together: their elements of all channels should fit the L2 cache beside the weights of an element.
 constexpr int64_t transformed_bytes = 768 << 10;
-constexpr int64_t least_tiles = 28, most_tiles = 64;
-/// Neighbouring tiles that share a transposed strip of the input.
-constexpr int64_t strip_tiles = 14;
+constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
+/// Fewer than the least where even they would take more.
+constexpr int64_t most_transformed_bytes = 6 << 20;
+/// Neighbouring tiles share a transposed strip of the input, which stays in the L1 cache, and a stage of results.
+constexpr int64_t strip_bytes = 24 << 10;
+constexpr int64_t stage_pixels = 56;
 
 template <class T>
 class Winograd {
  public:
   explicit Winograd(const Conv2dRun<T>& run)
-      : run_(run), g_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
-    tile_columns_ = ceil_div(g_.w.out, tile_size);
-    tile_rows_ = ceil_div(g_.h.out, tile_size);
-    const int64_t tiles = g_.batch * tile_rows_ * tile_columns_;
+      : run_(run), g_(run.geometry), axes_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    elements_ = axes_.elements();
+    tile_rows_ = h.tiles(g_.h.out);
+    tile_columns_ = w.tiles(g_.w.out);
+    row_units_ = ceil_div(tile_columns_, w.tile_phases);
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
+    packs_parts_ = axes_.packs_parts(g_, lanes_);
+    part_pitch_ = packs_parts_ ? g_.group_channels() : round_up(g_.group_channels(), lanes_);
     // Rows of 2^n bytes would all fall into the same sets of the L1 cache.
-    channel_pitch_ = round_up(g_.group_channels(), lanes_) + lanes_;
-    const int64_t fitting = transformed_bytes / (elements * channel_pitch_ * int64_t{sizeof(T)});
+    channel_pitch_ = round_up(size_product(axes_.parts(), part_pitch_), lanes_) + lanes_;
+    const int64_t tiles = g_.batch * tile_rows_ * tile_columns_, units = g_.batch * tile_rows_ * row_units_;
+    const int64_t most_tiles = most_elements / elements_;
+    const int64_t tile_bytes = size_product(elements_, channel_pitch_, sizeof(T));
+    const int64_t least = std::clamp<int64_t>(most_transformed_bytes / tile_bytes, 1, least_tiles);
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles), vectors_);
-    const int64_t block = std::clamp<int64_t>(fitting, least_tiles, most_tiles);
-    blocks_ = EvenSplit(tiles, std::min(block, std::max(ceil_div(tiles, run.threads), least_tiles)));
+    const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
+    const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
+    blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
+    block_tiles_ = blocks_.largest() * w.tile_phases;
     // With few tiles the threads share out the output channels, and with them the weights, which are read once then.
     const int64_t tasks = g_.groups * blocks_.pieces, steps = ceil_div(vectors_, shape_.vectors);
     const int64_t pieces = tasks >= run.threads ? 1 : std::min(steps, ceil_div(run.threads, tasks));
     channel_split_ = EvenSplit(steps, ceil_div(steps, pieces));
+    const int64_t row_bytes = strip_rows() * lanes_ * int64_t{sizeof(T)};
+    const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
+    strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
+    stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
+    if (part_pitch_ == g_.group_channels()) {
+      segments_.push_back({0, 0, axes_.parts() * part_pitch_});
+    } else {
+      for (int64_t p = 0; p < axes_.parts(); ++p)
+        segments_.push_back({p * part_pitch_, p * g_.group_channels() * lanes_, g_.group_channels()});
+    }
   }
 
   void operator()() const {
-    const int64_t transformed = elements * blocks_.largest() * channel_pitch_;
+    const int64_t transformed = size_product(elements_, block_tiles_, channel_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
-    const int64_t products = elements * blocks_.largest() * columns;
-    const int64_t strip = std::max(window * strip_pixels() * lanes_, tile_size * strip_tiles * tile_size * columns);
+    const int64_t products = elements_ * block_tiles_ * columns;
+    const int64_t strip = std::max(size_product(strip_rows() + packs_parts_, strip_pixels(strip_units_), lanes_),
+                                   axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
     const SlottedWorkspace<T> scratch(transformed + products + strip, run_.threads);
     parallel_for(g_.groups * blocks_.pieces * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
       Task t;
       const int64_t piece = task % channel_split_.pieces;
       task /= channel_split_.pieces;
       t.begin = blocks_.begin(task % blocks_.pieces);
-      t.count = blocks_.end(task % blocks_.pieces) - t.begin;
+      t.end = blocks_.end(task % blocks_.pieces);
       t.group = task / blocks_.pieces;
+      t.tiles = 0;
+      for_each_run(t, row_units_, [&](const Run& run) { t.tiles += run.tiles; });
       t.transformed = scratch.slot(thread);
       t.products = t.transformed + transformed;
       t.strip = t.products + products;
-      transform_input(t);
+      packs_parts_ ? transform_packed_input(t) : transform_input(t);
       for (int64_t p = channel_split_.begin(piece); p < channel_split_.end(piece); ++p) {
         const int64_t v = p * shape_.vectors;
         const int64_t width = std::min<int64_t>(shape_.vectors, vectors_ - v);
@@ -77,58 +105,144 @@ class Winograd {
   }
 
  private:
-  static constexpr int64_t elements = window * window;
-
+  /// Units [begin, end), counted across images and rows of tiles: the tiles whose results interleave stay together.
   struct Task {
-    int64_t group, begin, count;
+    int64_t group, begin, end, tiles;
     T *transformed, *products, *strip;
   };
 
   /// Neighbouring tiles of one row of tiles.
   struct Run {
-    int64_t n, row, column, count;
+    int64_t n, row, unit, units, tiles;
     int64_t first;  ///< the first one's number in its block
   };
 
-  static int64_t strip_pixels() { return strip_tiles * tile_size + window - tile_size; }
+  int64_t strip_rows() const { return packs_parts_ ? axes_.h.points : axes_.h.slots(); }
+
+  /// Pixels that the windows of so many neighbouring units span.
+  int64_t strip_pixels(int64_t units) const {
+    const WinogradAxis& w = axes_.w;
+    if (packs_parts_) return (units - 1) * w.results + w.points;
+    return (units - 1) * w.tile_step + w.tile_phases - 1 + (w.slots() - 1) * w.dilation + 1;
+  }
 
   template <class F>
-  void for_each_run(const Task& t, F&& f) const {
-    for (int64_t i = 0; i < t.count;) {
-      const int64_t tile = t.begin + i;
+  void for_each_run(const Task& t, int64_t most_units, F&& f) const {
+    const int64_t phases = axes_.w.tile_phases;
+    int64_t first = 0;
+    for (int64_t u = t.begin; u < t.end;) {
       Run run;
-      run.column = tile % tile_columns_;
-      run.row = tile / tile_columns_ % tile_rows_;
-      run.n = tile / tile_columns_ / tile_rows_;
-      run.first = i;
-      run.count = std::min({t.count - i, tile_columns_ - run.column, strip_tiles});
+      run.unit = u % row_units_;
+      run.row = u / row_units_ % tile_rows_;
+      run.n = u / row_units_ / tile_rows_;
+      run.units = std::min({t.end - u, row_units_ - run.unit, most_units});
+      run.tiles = std::min(run.units * phases, tile_columns_ - run.unit * phases);
+      run.first = first;
       f(run);
-      i += run.count;
+      first += run.tiles;
+      u += run.units;
     }
   }
 
   void transform_input(const Task& t) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const auto transform = run_.kernels.winograd_input[h.transformed()][w.transformed()];
     for (int64_t c = 0; c < g_.group_channels(); c += lanes_) {
-      for_each_run(t, [&](const Run& run) {
-        const int64_t pixels = run.count * tile_size + window - tile_size;
+      for_each_run(t, strip_units_, [&](const Run& run) {
+        const int64_t pixels = strip_pixels(run.units);
         copy_strip(t, run, c, pixels);
-        run_.kernels.winograd_input({t.strip, pixels * lanes_, t.transformed + run.first * channel_pitch_ + c,
-                                     blocks_.largest() * channel_pitch_, channel_pitch_, run.count});
+        kernels::WinogradInputArguments<T> arguments{};
+        arguments.in_row = h.stride * pixels * lanes_;
+        arguments.in_pixel = w.stride * w.dilation * lanes_;
+        arguments.in_tile = w.tile_step * lanes_;
+        arguments.out_element = block_tiles_ * channel_pitch_;
+        arguments.out_tile = w.tile_phases * channel_pitch_;
+        for (int64_t y = 0; y < h.parts; ++y) {
+          for (int64_t x = 0; x < w.parts; ++x) {
+            for (int64_t phase = 0; phase < std::min(w.tile_phases, run.tiles); ++phase) {
+              arguments.in = t.strip + (h.slot(y) * pixels + w.slot(x) * w.dilation + phase) * lanes_;
+              arguments.out =
+                  t.transformed + (run.first + phase) * channel_pitch_ + (y * w.parts + x) * part_pitch_ + c;
+              arguments.tiles = ceil_div(run.tiles - phase, w.tile_phases);
+              transform(arguments);
+            }
+          }
+        }
       });
     }
   }
 
-  /// Six padded rows of one vector of channels, pixel by pixel.
+  /// The same where the channels of all parts share vectors: each lane's row is gathered from where its part lies.
+  void transform_packed_input(const Task& t) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const auto transform = run_.kernels.winograd_input[h.transformed()][w.transformed()];
+    const int64_t all = axes_.parts() * g_.group_channels();
+    for (int64_t first = 0; first < all; first += lanes_) {
+      const int64_t used = std::min(lanes_, all - first);
+      for_each_run(t, strip_units_, [&](const Run& run) {
+        const int64_t pixels = strip_pixels(run.units);
+        T* const rows = t.strip + h.points * pixels * lanes_;
+        if (used < lanes_) std::fill_n(t.strip, h.points * pixels * lanes_, T(0));
+        for (int64_t y = 0; y < h.points; ++y) {
+          for (int64_t lane = 0; lane < used; ++lane) gather_row(t, run, first + lane, y, pixels, rows + lane * pixels);
+          run_.kernels.transpose(rows, pixels, used, pixels, t.strip + y * pixels * lanes_, lanes_);
+        }
+        kernels::WinogradInputArguments<T> arguments{};
+        arguments.in = t.strip;
+        arguments.in_row = pixels * lanes_;
+        arguments.in_pixel = lanes_;
+        arguments.in_tile = w.results * lanes_;
+        arguments.out = t.transformed + run.first * channel_pitch_ + first;
+        arguments.out_element = block_tiles_ * channel_pitch_;
+        arguments.out_tile = channel_pitch_;
+        arguments.tiles = run.tiles;
+        transform(arguments);
+      });
+    }
+  }
+
+  /// Row y of a run's windows for one channel of one part.
+  void gather_row(const Task& t, const Run& run, int64_t packed, int64_t y, int64_t pixels, T* to) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const int64_t part = packed / g_.group_channels(), c = packed % g_.group_channels();
+    const int64_t oh = h.first_result(run.row), ow = run.unit * w.results;
+    const int64_t source = source_index_or_zero(g_.h, oh, (h.slot(part / w.parts) + y * h.stride) * h.dilation);
+    if (source < 0) {
+      std::fill_n(to, pixels, T(0));
+      return;
+    }
+    const TensorView<const T>& in = run_.input;
+    const T* const row =
+        in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1) + source * in.stride(2);
+    const int64_t step = w.transformed() ? w.stride : w.tile_step;
+    const int64_t offset = w.slot(part % w.parts) * w.dilation, left = g_.w.start(ow) + offset;
+    const int64_t begin = std::clamp<int64_t>(left < 0 ? ceil_div(-left, step) : 0, 0, pixels);
+    const int64_t end = std::clamp<int64_t>(left < g_.w.in ? ceil_div(g_.w.in - left, step) : 0, begin, pixels);
+    const auto edge = [&](int64_t from, int64_t until) {
+      for (int64_t x = from; x < until; ++x) {
+        const int64_t at = source_index_or_zero(g_.w, ow, offset + x * step);
+        to[x] = at < 0 ? T(0) : row[at * in.stride(3)];
+      }
+    };
+    edge(0, begin);
+    const T* const from = row + left * in.stride(3);
+    const int64_t pixel = step * in.stride(3);
+    for (int64_t x = begin; x < end; ++x) to[x] = from[x * pixel];
+    edge(end, pixels);
+  }
+
+  /// The padded rows of a run's windows for one vector of channels, pixel by pixel.
   void copy_strip(const Task& t, const Run& run, int64_t c, int64_t pixels) const {
     const int64_t channels = std::min(lanes_, g_.group_channels() - c);
-    const int64_t left = g_.w.start(run.column * tile_size);
+    const int64_t oh = axes_.h.first_result(run.row), ow = run.unit * axes_.w.unit_results();
+    const int64_t left = g_.w.start(ow);
     const int64_t begin = std::clamp<int64_t>(-left, 0, pixels),
                   end = std::clamp<int64_t>(g_.w.in - left, begin, pixels);
     const TensorView<const T>& in = run_.input;
     const T* const image = in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1);
-    for (int64_t i = 0; i < window; ++i) {
+    for (int64_t i = 0; i < axes_.h.slots(); ++i) {
       T* const strip = t.strip + i * pixels * lanes_;
-      const int64_t y = source_index_or_zero(g_.h, run.row * tile_size, i);
+      const int64_t y = source_index_or_zero(g_.h, oh, i * axes_.h.dilation);
       if (y < 0) {
         std::fill_n(strip, pixels * lanes_, T(0));
         continue;
@@ -145,7 +259,7 @@ class Winograd {
       }
       const auto edge = [&](int64_t from, int64_t until) {
         for (int64_t x = from; x < until; ++x) {
-          const int64_t source = source_index_or_zero(g_.w, run.column * tile_size, x);
+          const int64_t source = source_index_or_zero(g_.w, ow, x);
           if (source < 0) {
             std::fill_n(strip + x * lanes_, lanes_, T(0));
           } else {
@@ -172,24 +286,24 @@ class Winograd {
 
   void multiply(const Task& t, int64_t v, int64_t width) const {
     const int64_t columns = width * lanes_;
-    const kernels::Segment segment{0, 0, g_.group_channels()};
-    const EvenSplit rows(t.count, run_.kernels.tile_rows[width]);
+    const int64_t pitch = winograd_element_pitch(g_, axes_, lanes_);
+    const EvenSplit rows(t.tiles, run_.kernels.tile_rows[width]);
     kernels::TileArguments<T> tile{};
-    tile.segments = &segment;
-    tile.segment_count = 1;
+    tile.segments = segments_.data();
+    tile.segment_count = static_cast<std::ptrdiff_t>(segments_.size());
     tile.a_row = channel_pitch_;
     tile.a_step = 1;
-    tile.b_vector = elements * winograd_element_pitch(g_, lanes_);
+    tile.b_vector = elements_ * pitch;
     tile.b_step = lanes_;
     tile.c_row = columns;
     tile.columns = columns;
     tile.low = -std::numeric_limits<T>::infinity();
     tile.high = std::numeric_limits<T>::infinity();
-    for (int64_t e = 0; e < elements; ++e) {
-      tile.b = run_.weights.data + ((t.group * vectors_ + v) * elements + e) * winograd_element_pitch(g_, lanes_);
+    for (int64_t e = 0; e < elements_; ++e) {
+      tile.b = run_.weights.data + ((t.group * vectors_ + v) * elements_ + e) * pitch;
       for (int64_t r = 0; r < rows.pieces; ++r) {
-        tile.a = t.transformed + (e * blocks_.largest() + rows.begin(r)) * channel_pitch_;
-        tile.c = t.products + (e * t.count + rows.begin(r)) * columns;
+        tile.a = t.transformed + (e * block_tiles_ + rows.begin(r)) * channel_pitch_;
+        tile.c = t.products + (e * t.tiles + rows.begin(r)) * columns;
         run_.kernels.tile[width][rows.end(r) - rows.begin(r)](tile);
       }
     }
@@ -200,17 +314,34 @@ class Winograd {
     const int64_t first_channel = t.group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(columns, g_.group_out_channels() - v * lanes_);
     const TensorView<T>& out = run_.output;
-    for_each_run(t, [&](const Run& run) {
-      const int64_t oh = run.row * tile_size, ow = run.column * tile_size;
-      const int64_t rows = std::min(tile_size, g_.h.out - oh), pixels = std::min(run.count * tile_size, g_.w.out - ow);
-      const int64_t stage_row = run.count * tile_size * columns;
-      const bool finite =
-          run_.kernels.winograd_output({t.products + run.first * columns, t.count * columns, columns,
-                                        run_.weights.bias + (t.group * vectors_ + v) * lanes_, t.strip, stage_row,
-                                        columns, run.count, width, epilogue_.low, epilogue_.high});
-      for (int64_t r = 0; r < rows; ++r) {
-        T* const to = out.data + run.n * out.stride(0) + first_channel * out.stride(1) + (oh + r) * out.stride(2) +
-                      ow * out.stride(3);
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const auto transform = run_.kernels.winograd_output[h.results][w.results];
+    for_each_run(t, stage_units_, [&](const Run& run) {
+      const int64_t ow = run.unit * w.unit_results();
+      const int64_t pixels = std::min(run.units * w.unit_results(), g_.w.out - ow);
+      const int64_t stage_row = run.units * w.unit_results() * columns;
+      kernels::WinogradOutputArguments<T> arguments{};
+      arguments.in_element = t.tiles * columns;
+      arguments.in_tile = w.tile_phases * columns;
+      arguments.bias = run_.weights.bias + (t.group * vectors_ + v) * lanes_;
+      arguments.out_row = stage_row;
+      arguments.out_pixel = w.tile_phases * columns;
+      arguments.out_tile = w.unit_results() * columns;
+      arguments.vectors = width;
+      arguments.low = epilogue_.low;
+      arguments.high = epilogue_.high;
+      bool finite = true;
+      for (int64_t phase = 0; phase < std::min(w.tile_phases, run.tiles); ++phase) {
+        arguments.in = t.products + (run.first + phase) * columns;
+        arguments.out = t.strip + phase * columns;
+        arguments.tiles = ceil_div(run.tiles - phase, w.tile_phases);
+        finite = transform(arguments) && finite;
+      }
+      for (int64_t r = 0; r < h.results; ++r) {
+        const int64_t oh = h.first_result(run.row) + r * h.tile_phases;
+        if (oh >= g_.h.out) break;
+        T* const to =
+            out.data + run.n * out.stride(0) + first_channel * out.stride(1) + oh * out.stride(2) + ow * out.stride(3);
         const T* const stage = t.strip + r * stage_row;
         if (out.stride(1) == 1) {
           run_.kernels.pad_rows({stage, columns, to, out.stride(3), pixels, 0, channels, channels, T(0)});
@@ -219,28 +350,26 @@ class Winograd {
           run_.kernels.transpose(stage, columns, pixels, channels, to, out.stride(1));
           if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, to, out.stride(1), channels, pixels);
         }
+        if (!finite) redo(t, run, first_channel, channels, oh, ow, pixels);
       }
-      if (!finite) redo(t, run, first_channel, channels, rows, pixels);
     });
   }
 
-  /// The run's results by the definition, in tiles whose own results, before the activation, are not all finite.
-  void redo(const Task& t, const Run& run, int64_t first_channel, int64_t channels, int64_t rows,
+  /// A row of the run's results by the definition, in tiles whose own results, before the activation, are not all
+  /// finite.
+  void redo(const Task& t, const Run& run, int64_t first_channel, int64_t channels, int64_t oh, int64_t ow,
             int64_t pixels) const {
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t oh = run.row * tile_size + r;
-      for (int64_t x = 0; x < pixels; ++x) {
-        const int64_t ow = run.column * tile_size + x;
-        for (int64_t k = first_channel; k < first_channel + channels; ++k) {
-          T& result = run_.output.data[run.n * run_.output.stride(0) + k * run_.output.stride(1) +
-                                       oh * run_.output.stride(2) + ow * run_.output.stride(3)];
-          if (tile_is_finite(t, run, x / tile_size, k - first_channel, channels)) continue;
-          T value = direct_sum(run.n, t.group, k, oh, ow);
-          value = value < epilogue_.low ? epilogue_.low : value;
-          value = value > epilogue_.high ? epilogue_.high : value;
-          if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, &value, 1, 1, 1);
-          result = value;
-        }
+    const WinogradAxis& w = axes_.w;
+    for (int64_t x = 0; x < pixels; ++x) {
+      const int64_t tile = x / w.unit_results() * w.tile_phases + x % w.tile_phases;
+      for (int64_t k = first_channel; k < first_channel + channels; ++k) {
+        if (tile_is_finite(t, run, tile, k - first_channel, channels)) continue;
+        T value = direct_sum(run.n, t.group, k, oh, ow + x);
+        value = value < epilogue_.low ? epilogue_.low : value;
+        value = value > epilogue_.high ? epilogue_.high : value;
+        if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, &value, 1, 1, 1);
+        run_.output.data[run.n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2) +
+                         (ow + x) * run_.output.stride(3)] = value;
       }
     }
   }
@@ -250,8 +379,8 @@ class Winograd {
   bool tile_is_finite(const Task& t, const Run& run, int64_t tile, int64_t channel, int64_t channels) const {
     const int64_t columns = round_up(channels, lanes_);
     T zero = 0;
-    for (int64_t e = 0; e < elements; ++e) {
-      zero += t.products[(e * t.count + run.first + tile) * columns + channel] * T(64) * T(0);
+    for (int64_t e = 0; e < elements_; ++e) {
+      zero += t.products[(e * t.tiles + run.first + tile) * columns + channel] * T(128) * T(0);
     }
     return zero == T(0);
   }
@@ -260,10 +389,10 @@ class Winograd {
     T sum = run_.weights.bias[group * vectors_ * lanes_ + k - group * g_.group_out_channels()];
     const T* weight = run_.weights.plain + k * g_.reduction();
     for (int64_t c = 0; c < g_.group_channels(); ++c) {
-      for (int64_t i = 0; i < 3; ++i) {
-        const int64_t y = source_index(g_.h.start(oh) + i, g_.h.in, g_.padding_mode);
-        for (int64_t j = 0; j < 3; ++j, ++weight) {
-          const int64_t x = source_index(g_.w.start(ow) + j, g_.w.in, g_.padding_mode);
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        const int64_t y = source_index(g_.h.start(oh) + i * g_.h.dilation, g_.h.in, g_.padding_mode);
+        for (int64_t j = 0; j < g_.w.kernel; ++j, ++weight) {
+          const int64_t x = source_index(g_.w.start(ow) + j * g_.w.dilation, g_.w.in, g_.padding_mode);
           if (y >= 0 && x >= 0) sum += run_.input(n, group * g_.group_channels() + c, y, x) * *weight;
         }
       }
@@ -273,10 +402,14 @@ class Winograd {
 
   const Conv2dRun<T>& run_;
   const Conv2dGeometry& g_;
+  const WinogradAxes axes_;
   Epilogue<T> epilogue_;
-  int64_t lanes_, tile_columns_ = 0, tile_rows_ = 0, vectors_ = 0, channel_pitch_ = 0;
+  int64_t lanes_, elements_ = 0, tile_columns_ = 0, tile_rows_ = 0, row_units_ = 0, vectors_ = 0;
+  bool packs_parts_ = false;
+  int64_t part_pitch_ = 0, channel_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1, stage_units_ = 1;
   TileShape shape_{};
   EvenSplit blocks_{1, 1}, channel_split_{1, 1};
+  std::vector<kernels::Segment> segments_;
 };
 
 }  // namespace

@@ -46,6 +46,7 @@ struct TileArguments {
   const T* column_bias;
   T low, high;
   bool accumulate;
+  bool stream;  ///< whole aligned vectors of C go past the caches, for finish_streaming to wait for
 };
 
 enum class Curve { sigmoid, hardswish, silu };
@@ -88,28 +89,30 @@ struct DepthwiseChannelsArguments {
   T low, high;
 };
 
-/// Winograd's F(4x4, 3x3): 6x6 pixels, whose rows are in_row apart and pixels one vector, of tiles 4 pixels apart; the
-/// 36 results of a tile go out_element apart.
+/// Winograd's algorithm, along each axis on six points or on one (see winograd_axes.hpp). The way in: windows of
+/// points, in_row and in_pixel apart, for tiles in_tile apart; the elements of a tile go out_element apart.
 template <class T>
 struct WinogradInputArguments {
   const T* in;
-  ptrdiff_t in_row;
+  ptrdiff_t in_row, in_pixel, in_tile;
   T* out;
   ptrdiff_t out_element, out_tile;
   ptrdiff_t tiles;
 };
 
-/// The way back: 36 products for each tile and output channel to 4x4 results, bias added and clamped.
+/// The way back: the products of each tile and output channel to its results, bias added and clamped.
 template <class T>
 struct WinogradOutputArguments {
   const T* in;
   ptrdiff_t in_element, in_tile;
   const T* bias;  ///< `vectors` whole vectors
   T* out;
-  ptrdiff_t out_row, out_pixel;
+  ptrdiff_t out_row, out_pixel, out_tile;
   ptrdiff_t tiles, vectors;
   T low, high;
 };
+
+inline constexpr int max_winograd_results = 5;
 
 template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
@@ -121,6 +124,8 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
+  /// What was streamed is seen by other threads as other stores are.
+  void (*finish_streaming)();
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
@@ -128,11 +133,14 @@ struct Table {
   void (*depthwise_channels)(const DepthwiseChannelsArguments<T>&);
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
-  /// 3x3 weights, in[channel][tap][lane], to out[element * element_pitch + channel * lanes + lane].
-  void (*winograd_weight)(const T* in, ptrdiff_t channels, T* out, ptrdiff_t element_pitch);
-  void (*winograd_input)(const WinogradInputArguments<T>&);
+  /// By the results of a tile along each axis, null outside 1, 3, 4, 5 and for 1 x 1. Weights,
+  /// in[channel][tap][lane], to out[element * element_pitch + channel * lanes + lane].
+  void (*winograd_weight[max_winograd_results + 1][max_winograd_results + 1])(const T* in, ptrdiff_t channels, T* out,
+                                                                              ptrdiff_t element_pitch);
+  /// By whether each axis is transformed, null where neither is.
+  void (*winograd_input[2][2])(const WinogradInputArguments<T>&);
   /// False where a result, before the clamp, wasn't finite: then a NaN or infinity has spread over its tile.
-  bool (*winograd_output)(const WinogradOutputArguments<T>&);
+  bool (*winograd_output[max_winograd_results + 1][max_winograd_results + 1])(const WinogradOutputArguments<T>&);
   /// Runs `steps` rounds of multiply-adds on registers and returns how many operations that was.
   double (*multiply_add_rounds)(ptrdiff_t steps, T* result);
 };

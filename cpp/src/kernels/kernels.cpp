@@ -25,15 +25,14 @@ constexpr Table<T> make_table() {
   fill_tiles<T, 2>(table);
   fill_tiles<T, 3>(table);
   fill_tiles<T, 4>(table);
+  table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
   table.apply_curve = apply_curve<T>;
   table.depthwise_plane = depthwise_plane<T>;
   table.depthwise_channels = depthwise_channels<T>;
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
-  table.winograd_weight = winograd_weight<T>;
-  table.winograd_input = winograd_input<T>;
-  table.winograd_output = winograd_output<T>;
+  fill_winograd<T>(table);
   table.multiply_add_rounds = multiply_add_rounds<T>;
   return table;
 }

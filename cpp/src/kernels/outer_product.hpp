@@ -40,6 +40,13 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     });
   }
 
+  // The results' lines arrive while the sums run: a store that misses the caches would hold up those behind it.
+  const bool stream =
+      t.stream && whole && reinterpret_cast<std::uintptr_t>(t.c) % sizeof(Vec<T>) == 0 && t.c_row % ptrdiff_t(L) == 0;
+  if (!stream) {
+    unroll<R>([&](auto r) { unroll<V>([&](auto v) { __builtin_prefetch(t.c + r * t.c_row + v * L, 1); }); });
+  }
+
   // Three rows to a pointer: base, base + row, base + 2 * row are all addressing modes, so that 14 rows take five
   // pointers and one stride and everything stays in general registers.
   constexpr int G = (R + 2) / 3;
@@ -64,11 +71,19 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   }
 
   const Vec<T> low = broadcast(t.low), high = broadcast(t.high);
+  if (stream) {
+    unroll<R>([&](auto r) {
+      unroll<V>([&](auto v) { store_streaming(t.c + r * t.c_row + v * L, clamp<T>(acc[r][v], low, high)); });
+    });
+    return;
+  }
   T* const c = whole ? t.c : stage;
   const ptrdiff_t c_row = whole ? t.c_row : V * L;
   unroll<R>([&](auto r) { unroll<V>([&](auto v) { store(c + r * c_row + v * L, clamp<T>(acc[r][v], low, high)); }); });
   if (!whole) copy_rows(stage, V * L, R, t.columns, t.c, t.c_row);
 }
+
+inline void finish_streaming() { streaming_fence(); }
 
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {

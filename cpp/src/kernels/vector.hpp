@@ -64,6 +64,26 @@ CONVPOOL_INLINE void store(T* p, Vec<T> v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+/// Past the caches, to an address that is a multiple of the vector.
+template <class T>
+CONVPOOL_INLINE void store_streaming(T* p, Vec<T> v) {
+#if defined(CONVPOOL_ISA_AVX512)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(CONVPOOL_ISA_AVX2)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(CONVPOOL_ISA_SSE2)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
+  store(p, v);
+#endif
+}
+
+CONVPOOL_INLINE void streaming_fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 /// n elements, 0 < n < Piece, in two pieces that overlap.
 template <class T, int Piece>
 CONVPOOL_INLINE void copy_short(const T* from, ptrdiff_t n, T* to) {
