@@ -6,6 +6,9 @@
 
 #include "vector.hpp"
 
+// A lambda that the inliner takes late leaves what it captured in memory: accumulators, for one.
+#define CONVPOOL_INLINE_LAMBDA __attribute__((always_inline))
+
 namespace convpool::kernels {
 namespace {
 
@@ -36,6 +39,7 @@ class InsideRow {
     const ptrdiff_t last = left >= N ? N : left > first ? left : first;
 #if defined(CONVPOOL_ISA_AVX512)
     mask_ = static_cast<__mmask16>((1u << last) - (1u << first));
+    __asm__("" : "+Yk"(mask_));  // GCC 12 otherwise moves it there for every load
 #elif defined(CONVPOOL_ISA_AVX2)
     static constexpr int edge[24] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
     constexpr ptrdiff_t words = sizeof(T) / 4;
@@ -98,17 +102,30 @@ class InsideRow {
 #endif
 };
 
+/// The first `left` of N elements, all of them where there are more.
 template <class T, int N>
 CONVPOOL_INLINE void store_columns(T* p, VecN<T, N> v, ptrdiff_t left) {
+#if defined(CONVPOOL_ISA_AVX512)
+  // A mask that leaves nothing out costs nothing.
+  const unsigned mask = left >= N ? (1u << N) - 1 : (1u << left) - 1;
+  if constexpr (sizeof(T) == 4 && N == 16) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
+  } else if constexpr (sizeof(T) == 4) {
+    _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m256)v);
+  } else if constexpr (N == 8) {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
+  } else {
+    _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m256d)v);
+  }
+#else
   if (left >= N) {
     __builtin_memcpy(p, &v, sizeof v);
-  } else if constexpr (N == lanes<T>) {
-    store_first<T>(p, v, left);
   } else {
     alignas(vector_alignment) T stage[N];
     __builtin_memcpy(stage, &v, sizeof v);
     copy_short<T, N>(stage, left, p);
   }
+#endif
 }
 
 template <class T, class V>
@@ -125,14 +142,39 @@ CONVPOOL_INLINE V alternate(V a, V b, Indices<I...>) {
 
 /// Taps of one axis go in chunks of Chunk and Chunk - 1, compiled for a few sizes of Chunk that serve any count.
 constexpr int tap_chunk(ptrdiff_t taps) {
-  if (taps == 1) return 1;
-  if (taps <= 3) return 3;
-  return taps == 6 || taps == 7 || taps == 11 ? 4 : 5;
+  if (taps <= 2) return 1;
+  return taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? 4 : 5;
 }
 /// The first so many taps go in whole chunks, the rest in chunks that are one shorter.
 template <int Chunk>
 CONVPOOL_INLINE ptrdiff_t taps_in_whole_chunks(ptrdiff_t taps) {
   return taps - (Chunk - taps % Chunk) % Chunk * (Chunk - 1);
+}
+
+template <class T>
+inline constexpr T zeros[2 * lanes<T>] __attribute__((aligned(vector_alignment))) = {};
+
+/// p where the bit is set, else zeros to read. Not a branch: those cost vector registers where they meet again.
+template <class T>
+CONVPOOL_INLINE const T* where_inside(const T* p, unsigned bits, int bit) {
+  return bits & (1u << bit) ? p : zeros<T>;
+}
+
+/// Bit i tells whether first + i lies in [0, size), for i < count <= 32.
+CONVPOOL_INLINE unsigned inside_bits(ptrdiff_t first, ptrdiff_t size, int count) {
+  const ptrdiff_t begin = first >= 0 ? 0 : first > -count ? -first : count;
+  const ptrdiff_t left = size - first;
+  const ptrdiff_t end = left >= count ? count : left > begin ? left : begin;
+  return static_cast<unsigned>((std::uint64_t{1} << end) - (std::uint64_t{1} << begin));
+}
+
+/// Moves on, in a register of its own: GCC otherwise keeps the addresses of all steps on the stack.
+template <class T>
+CONVPOOL_INLINE void advance(const T*& p, ptrdiff_t step) {
+  p += step;
+#if defined(__GNUC__)
+  __asm__("" : "+r"(p));
+#endif
 }
 
 // Pixels in the vectors
@@ -148,55 +190,59 @@ struct PlaneTile {
   ptrdiff_t row, column, left;
 };
 
+/// The columns of a row that a vector of results sees through a tap column, and, with a column stride of 2, through the
+/// one beside it.
+template <int ColumnStride, class T, int N>
+CONVPOOL_INLINE void load_columns(const T* p, InsideRow<T, N> inside, InsideRow<T, N> inside_b, VecN<T, N>& x,
+                                  VecN<T, N>& x2) {
+  if constexpr (ColumnStride == 1) {
+    x = x2 = inside.load(p);
+  } else {
+    using All = typename MakeIndices<N>::type;
+    const VecN<T, N> a = inside.load(p), b = inside_b.load(p + N);
+    x = alternate<VecN<T, N>, 0>(a, b, All{});
+    x2 = alternate<VecN<T, N>, 1>(a, b, All{});
+  }
+}
+
 /// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
 /// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share.
-template <class T, int N, int R, int Chunk, int Stride, bool Second>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Second>
 CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
                                     const T* first, const T* second, InsideRow<T, N> inside, InsideRow<T, N> inside_b,
-                                    bool strided, VecN<T, N> (&acc)[R]) {
+                                    VecN<T, N> (&acc)[R]) {
   using V = VecN<T, N>;
   V w[Chunk], w2[Chunk];
-  unroll<Chunk>([&](auto m) {
+  unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
     w[m] = pinned(first[(i + m) * d.kernel_columns] - V{});
     if constexpr (Second) w2[m] = pinned(second[(i + m) * d.kernel_columns] - V{});
   });
-  const auto add = [&](const T* p, auto&& use) {
-    if (!strided) return use(inside.load(p), V{});
-    const V a = inside.load(p), b = inside_b.load(p + N);
-    using All = typename MakeIndices<N>::type;
-    if constexpr (Second) {
-      use(alternate<V, 0>(a, b, All{}), alternate<V, 1>(a, b, All{}));
-    } else {
-      use(alternate<V, 0>(a, b, All{}), V{});
-    }
-  };
   if constexpr (Stride == 0) {
     static_assert(Chunk == 1);
-    unroll<R>([&](auto r) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
       const ptrdiff_t y = row + r * d.row_stride + i * d.row_dilation;
-      if (static_cast<std::size_t>(y) < static_cast<std::size_t>(d.in_rows)) {
-        add(in + y * d.in_row, [&](V x, V x2) {
-          acc[r] += w[0] * x;
-          if constexpr (Second) acc[r] += w2[0] * x2;
-        });
-      }
+      V x, x2;
+      load_columns<ColumnStride>(where_inside(in + y * d.in_row, inside_bits(y, d.in_rows, 1), 0), inside, inside_b, x,
+                                 x2);
+      acc[r] += w[0] * x;
+      if constexpr (Second) acc[r] += w2[0] * x2;
     });
   } else {
     row += i;
     const T* p = in + row * d.in_row;
-    unroll<Stride*(R - 1) + Chunk>([&](auto y) {
-      if (static_cast<std::size_t>(row + y) < static_cast<std::size_t>(d.in_rows)) {
-        add(p, [&](V x, V x2) {
-          unroll<Chunk>([&](auto m) {
-            constexpr int distance = y - m, r = distance / Stride;
-            if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
-              acc[r] += w[m] * x;
-              if constexpr (Second) acc[r] += w2[m] * x2;
-            }
-          });
-        });
-      }
-      p += d.in_row;
+    const unsigned live = inside_bits(row, d.in_rows, Stride * (R - 1) + Chunk);
+    if (live == 0) return;
+    unroll<Stride*(R - 1) + Chunk>([&](auto y) CONVPOOL_INLINE_LAMBDA {
+      V x, x2;
+      load_columns<ColumnStride>(where_inside(p, live, y), inside, inside_b, x, x2);
+      unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
+        constexpr int distance = y - m, r = distance / Stride;
+        if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
+          acc[r] += w[m] * x;
+          if constexpr (Second) acc[r] += w2[m] * x2;
+        }
+      });
+      advance(p, d.in_row);
     });
   }
 }
@@ -204,7 +250,7 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
 template <class T, int N, int R, int Chunk, int Stride, int ColumnStride>
 CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTile<T>& t) {
   VecN<T, N> acc[R];
-  unroll<R>([&](auto r) { acc[r] = t.bias - VecN<T, N>{}; });
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = t.bias - VecN<T, N>{}; });
   constexpr bool strided = ColumnStride == 2;
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns;
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_rows);
@@ -217,17 +263,17 @@ CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       const InsideRow<T, N> inside(column, d.in_columns), inside_b(column + N, d.in_columns);
       const T* const in = t.in + c * d.in_channel + column;
       const T* const first = weight + tap->first;
-      const auto run = [&](auto second) {
+      const auto run = [&](auto second) CONVPOOL_INLINE_LAMBDA {
         constexpr bool Second = second;
         ptrdiff_t i = 0;
         for (; i < whole; i += Chunk) {
-          plane_tap_rows<T, N, R, Chunk, Stride, Second>(d, in, t.row, i, first, weight + tap->second, inside, inside_b,
-                                                         strided, acc);
+          plane_tap_rows<T, N, R, Chunk, Stride, ColumnStride, Second>(d, in, t.row, i, first, weight + tap->second,
+                                                                       inside, inside_b, acc);
         }
         if constexpr (Chunk > 1) {
           for (; i < d.kernel_rows; i += Chunk - 1) {
-            plane_tap_rows<T, N, R, Chunk - 1, Stride, Second>(d, in, t.row, i, first, weight + tap->second, inside,
-                                                               inside_b, strided, acc);
+            plane_tap_rows<T, N, R, Chunk - 1, Stride, ColumnStride, Second>(
+                d, in, t.row, i, first, weight + tap->second, inside, inside_b, acc);
           }
         }
       };
@@ -240,7 +286,9 @@ CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       run(Constant<0>{});
     }
   }
-  unroll<R>([&](auto r) { store_columns<T, N>(t.out + r * d.out_row, clamp_to(acc[r], d.low, d.high), t.left); });
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+    store_columns<T, N>(t.out + r * d.out_row, clamp_to(acc[r], d.low, d.high), t.left);
+  });
 }
 
 template <class T, int R, int Chunk, int Stride, int ColumnStride>
@@ -248,7 +296,17 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
                     ptrdiff_t row) {
   constexpr int L = lanes<T>, S = shortest_vector<T>;
   const ptrdiff_t weights = d.channels_per_group * d.kernel_rows * d.kernel_columns;
+  // What the next row of tiles reads first.
+  const T* const next = in + d.first_column + (d.first_row + row * d.row_stride + R * d.row_stride) * d.in_row +
+                        (d.kernel_rows - 1) * d.row_dilation * d.in_row;
   for (ptrdiff_t x = 0; x < d.columns; x += L) {
+    for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
+      const T* p = next + x * ColumnStride + c * d.in_channel;
+      for (ptrdiff_t r = 0; r < R * d.row_stride; ++r, p += d.in_row) {
+        __builtin_prefetch(p);
+        if constexpr (ColumnStride == 2) __builtin_prefetch(p + L);
+      }
+    }
     PlaneTile<T> tile{in,
                       weight,
                       T(0),
@@ -272,39 +330,39 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
 /// Rows in the tallest tiles that fit. The last ones go back over rows that are done already rather than stop short.
 template <class T, int Chunk, int Stride, int ColumnStride>
 void plane_rows(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out) {
-  constexpr bool many_registers = CONVPOOL_VECTOR_REGISTERS >= 32;
   for (ptrdiff_t row = 0; row < d.rows;) {
     const ptrdiff_t left = d.rows - row;
-    const auto run = [&](auto height) {
+    const auto run = [&](auto height) CONVPOOL_INLINE_LAMBDA {
       constexpr int R = height;
       const ptrdiff_t at = left < R ? d.rows - R : row;
       plane_tile_row<T, R, Chunk, Stride, ColumnStride>(d, in, weight, bias, out, at);
       row = at + R;
     };
-    if constexpr (Stride != 0) {
-      if (many_registers && d.rows >= 14 && left > 7) {
-        run(Constant<many_registers ? 14 : 7>{});
+    if constexpr (Stride == 0) {
+      if (d.rows >= 4 && left > 1) {
+        run(Constant<4>{});
         continue;
       }
-      if (d.rows >= 7 && left > 4) {
+    } else {
+      if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32 && Stride == 1 && Chunk > 1) {
+        if (d.rows >= 14 && left > 7) {
+          run(Constant<14>{});
+          continue;
+        }
+      }
+      if (d.rows >= 7 && left > 2) {
         run(Constant<7>{});
         continue;
       }
     }
-    if (d.rows >= 4 && left > 1) {
-      run(Constant<4>{});
-    } else if (Stride != 0 && d.rows >= 2 && left > 1) {
-      run(Constant<2>{});
-    } else {
-      run(Constant<1>{});
-    }
+    run(Constant<1>{});
   }
 }
 
 template <class T>
 void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
   const ptrdiff_t weights = d.outputs_per_group * d.channels_per_group * d.kernel_rows * d.kernel_columns;
-  const auto run = [&](auto chunk, auto stride, auto column_stride) {
+  const auto run = [&](auto chunk, auto stride, auto column_stride) CONVPOOL_INLINE_LAMBDA {
     const T* in = d.in;
     const T* weight = d.weight;
     const T* bias = d.bias;
@@ -317,21 +375,15 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
       out += d.outputs_per_group * d.out_channel;
     }
   };
-  const auto run_chunk = [&](auto stride, auto column_stride) {
-    switch (tap_chunk(d.kernel_rows)) {
-      case 1:
-        return run(Constant<1>{}, stride, column_stride);
-      case 3:
-        return run(Constant<3>{}, stride, column_stride);
-      case 4:
-        return run(Constant<4>{}, stride, column_stride);
-      default:
-        return run(Constant<5>{}, stride, column_stride);
+  const int chunk = tap_chunk(d.kernel_rows);
+  if (d.row_dilation == 1 && d.row_stride == d.column_stride && (chunk > 1 || d.row_stride == 1)) {
+    if (d.row_stride == 2) {
+      return chunk == 4 ? run(Constant<4>{}, Constant<2>{}, Constant<2>{})
+                        : run(Constant<5>{}, Constant<2>{}, Constant<2>{});
     }
-  };
-  if (d.row_dilation == 1 && d.row_stride == d.column_stride) {
-    if (d.row_stride == 1) return run_chunk(Constant<1>{}, Constant<1>{});
-    return run_chunk(Constant<2>{}, Constant<2>{});
+    if (chunk == 1) return run(Constant<1>{}, Constant<1>{}, Constant<1>{});
+    return chunk == 4 ? run(Constant<4>{}, Constant<1>{}, Constant<1>{})
+                      : run(Constant<5>{}, Constant<1>{}, Constant<1>{});
   }
   if (d.column_stride == 1) return run(Constant<1>{}, Constant<0>{}, Constant<1>{});
   run(Constant<1>{}, Constant<0>{}, Constant<2>{});
@@ -342,7 +394,8 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
 template <class T>
 CONVPOOL_INLINE Vec<T> permuted(Vec<T> x, const std::int32_t* words) {
 #if defined(CONVPOOL_ISA_AVX512)
-  return (Vec<T>)_mm512_permutexvar_ps(_mm512_loadu_si512(words), (__m512)x);
+  // The unmasked form warns in GCC 12: bug 105593.
+  return (Vec<T>)_mm512_maskz_permutexvar_ps(0xffff, _mm512_loadu_si512(words), (__m512)x);
 #elif defined(CONVPOOL_ISA_AVX2)
   return (Vec<T>)_mm256_permutevar8x32_ps((__m256)x, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
 #else
@@ -368,10 +421,10 @@ struct ChannelsTile {
 template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted>
 CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const ChannelsTile<T>& t) {
   constexpr int L = lanes<T>;
-  alignas(vector_alignment) static constexpr T zeros[L] = {};
   Vec<T> acc[R][P];
   const Vec<T> bias = load(t.bias);
-  unroll<R>([&](auto r) { unroll<P>([&](auto p) { acc[r][p] = bias; }); });
+  unroll<R>([&](auto r)
+                CONVPOOL_INLINE_LAMBDA { unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = bias; }); });
   const InsideRow<T, L> inside(0, t.in_left);
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_columns);
   const ptrdiff_t column_stride = ColumnStride == 0 ? d.column_stride : ColumnStride;
@@ -379,31 +432,34 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
   for (ptrdiff_t c = 0; c < d.channels_per_output; ++c) {
     const T* const weight = t.weight + c * d.kernel_rows * d.kernel_columns * L;
     // Row y of those that the tile reads, for the results [First, First + Count).
-    const auto row = [&](ptrdiff_t y, ptrdiff_t source, auto first_row, auto row_count) {
+    const auto row = [&](ptrdiff_t y, ptrdiff_t source, auto first_row, auto row_count) CONVPOOL_INLINE_LAMBDA {
       constexpr int First = first_row, Count = row_count;
       const T* const in = t.in + source * d.in_row;
       const T* const row_weight = weight + (y - First * d.row_stride) * d.kernel_columns * L;
       const ptrdiff_t next_row = d.row_stride * d.kernel_columns * L;
-      const auto chunk = [&](ptrdiff_t j, auto columns) {
+      const auto chunk = [&](ptrdiff_t j, auto columns) CONVPOOL_INLINE_LAMBDA {
         constexpr int J = columns, S = ColumnStride == 0 ? 1 : ColumnStride;
         const ptrdiff_t column = t.column + j * column_dilation;
         if (column >= d.in_columns || column + (P - 1) * column_stride + J <= 0) return;
-        Vec<T> x[(P - 1) * S + J];
-        unroll<J>([&](auto m) {
-          unroll<P>([&](auto p) {
-            constexpr int at = p * S + m;
-            if constexpr (m < S || p == P - 1) {
-              const ptrdiff_t from = column + (ColumnStride == 0 ? p * column_stride : at);
-              const T* const pixel = static_cast<std::size_t>(from) < static_cast<std::size_t>(d.in_columns)
-                                         ? in + from * d.in_pixel
-                                         : zeros;
-              x[at] = inside.load(pixel);
-              if constexpr (Permuted) x[at] = permuted<T>(x[at], d.permutation + c * L * ptrdiff_t(sizeof(T) / 4));
-            }
-          });
-          unroll<Count>([&](auto r) {
+        constexpr int pixels = (P - 1) * S + J;
+        Vec<T> x[pixels];
+        const T* pixel = in + column * d.in_pixel;
+        const ptrdiff_t next_pixel = (ColumnStride == 0 ? column_stride : 1) * d.in_pixel;
+        unsigned live = 0;
+        if constexpr (ColumnStride == 0) {
+          for (int p = 0; p < P; ++p) live |= inside_bits(column + p * column_stride, d.in_columns, 1) << p;
+        } else {
+          live = inside_bits(column, d.in_columns, pixels);
+        }
+        unroll<pixels>([&](auto at) CONVPOOL_INLINE_LAMBDA {
+          x[at] = inside.load(where_inside(pixel, live, at));
+          if constexpr (Permuted) x[at] = permuted<T>(x[at], d.permutation + c * L * ptrdiff_t(sizeof(T) / 4));
+          advance(pixel, next_pixel);
+        });
+        unroll<J>([&](auto m) CONVPOOL_INLINE_LAMBDA {
+          unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA {
             const Vec<T> w = pinned(load(row_weight - r * next_row + (j + m) * L));
-            unroll<P>([&](auto p) { acc[First + r][p] += w * x[p * S + m]; });
+            unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[First + r][p] += w * x[p * S + m]; });
           });
         });
       };
@@ -413,7 +469,7 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
         for (; j < d.kernel_columns; j += Chunk - 1) chunk(j, Constant<Chunk - 1>{});
       }
     };
-    const auto rows = [&](ptrdiff_t begin, ptrdiff_t end, auto first_row, auto row_count) {
+    const auto rows = [&](ptrdiff_t begin, ptrdiff_t end, auto first_row, auto row_count) CONVPOOL_INLINE_LAMBDA {
       for (ptrdiff_t y = begin; y < end; ++y) {
         const ptrdiff_t source = t.row + y * d.row_dilation;
         if (static_cast<std::size_t>(source) < static_cast<std::size_t>(d.in_rows))
@@ -429,8 +485,8 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
       rows(d.kernel_rows, d.kernel_rows + d.row_stride, Constant<1>{}, Constant<1>{});
     }
   }
-  unroll<R>([&](auto r) {
-    unroll<P>([&](auto p) {
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+    unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA {
       store_columns<T, L>(t.out + r * d.out_row + p * d.out_pixel, clamp_to(acc[r][p], d.low, d.high), t.out_left);
     });
   });
@@ -462,7 +518,7 @@ void channels_row(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row) {
   constexpr int widest = CONVPOOL_VECTOR_REGISTERS >= 32 ? 7 : 4;
   for (ptrdiff_t x = 0; x < d.columns;) {
     const ptrdiff_t left = d.columns - x;
-    const auto run = [&](auto pixels) {
+    const auto run = [&](auto pixels) CONVPOOL_INLINE_LAMBDA {
       constexpr int P = pixels;
       const ptrdiff_t at = left < P ? d.columns - P : x;
       channels_pixels<T, R, P, Chunk, ColumnStride, Permuted>(d, row, at);
@@ -470,47 +526,33 @@ void channels_row(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row) {
     };
     if (d.columns >= widest && left > 2) {
       run(Constant<widest>{});
-    } else if (d.columns >= 2 && left > 1) {
-      run(Constant<2>{});
     } else {
       run(Constant<1>{});
     }
   }
 }
 
-template <class T, bool Permuted>
-void depthwise_channels_of(const DepthwiseChannelsArguments<T>& d) {
-  const auto run = [&](auto chunk, auto column_stride) {
+template <class T>
+void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
+  const auto run = [&](auto chunk, auto column_stride, auto is_permuted) CONVPOOL_INLINE_LAMBDA {
+    constexpr bool Permuted = is_permuted;
     ptrdiff_t row = 0;
     if (d.row_dilation == 1 && d.row_stride < d.kernel_rows) {
       for (; row + 2 <= d.rows; row += 2) channels_row<T, 2, chunk, column_stride, Permuted>(d, row);
     }
     for (; row < d.rows; ++row) channels_row<T, 1, chunk, column_stride, Permuted>(d, row);
   };
-  const auto run_chunk = [&](auto column_stride) {
-    switch (tap_chunk(d.kernel_columns)) {
-      case 3:
-        return run(Constant<3>{}, column_stride);
-      case 4:
-        return run(Constant<4>{}, column_stride);
-      default:
-        return run(Constant<5>{}, column_stride);
-    }
-  };
-  if (d.kernel_columns > 1 && d.column_dilation == 1) {
-    if (d.column_stride == 1) return run_chunk(Constant<1>{});
-    if (d.column_stride == 2) return run_chunk(Constant<2>{});
+  const int chunk = tap_chunk(d.kernel_columns);
+  const int column_stride = d.column_dilation == 1 && chunk > 1 ? int(d.column_stride) : 0;
+  if (d.permutation != nullptr) {
+    if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<1>{});
+    return run(Constant<1>{}, Constant<0>{}, Constant<1>{});
   }
-  run(Constant<1>{}, Constant<0>{});
-}
-
-template <class T>
-void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
-  if (d.permutation == nullptr) {
-    depthwise_channels_of<T, false>(d);
-  } else {
-    depthwise_channels_of<T, true>(d);
-  }
+  if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<0>{});
+  if (column_stride == 1) return run(Constant<5>{}, Constant<1>{}, Constant<0>{});
+  if (column_stride == 2 && chunk == 4) return run(Constant<4>{}, Constant<2>{}, Constant<0>{});
+  if (column_stride == 2) return run(Constant<5>{}, Constant<2>{}, Constant<0>{});
+  run(Constant<1>{}, Constant<0>{}, Constant<0>{});
 }
 
 }  // namespace
