@@ -145,7 +145,8 @@ const char* algorithm_name(Algorithm algorithm) {
 }
 
 std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
-  if (algorithm == Algorithm::depthwise && g.group_channels() > most_depthwise_channels) {
+  if (algorithm == Algorithm::depthwise && g.group_channels() > 1 &&
+      (g.groups == 1 || g.group_channels() > most_depthwise_channels)) {
     return "it is for groups of at most " + std::to_string(most_depthwise_channels) +
            " input channels, and here groups=" + std::to_string(g.groups) + " share C=" + std::to_string(g.channels) +
            " channels; use groups=" + std::to_string(g.channels) + " or algorithm=\"auto\"";

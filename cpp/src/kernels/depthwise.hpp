@@ -102,37 +102,57 @@ class InsideRow {
 #endif
 };
 
-/// The first `left` of N elements, all of them where there are more.
+/// Stores the first `left` of N elements, all of them where there are more.
 template <class T, int N>
-CONVPOOL_INLINE void store_columns(T* p, VecN<T, N> v, ptrdiff_t left) {
+class StoreColumns {
+ public:
 #if defined(CONVPOOL_ISA_AVX512)
-  // A mask that leaves nothing out costs nothing.
-  const unsigned mask = left >= N ? (1u << N) - 1 : (1u << left) - 1;
-  if constexpr (sizeof(T) == 4 && N == 16) {
-    _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
-  } else if constexpr (sizeof(T) == 4) {
-    _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m256)v);
-  } else if constexpr (N == 8) {
-    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
-  } else {
-    _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m256d)v);
+  CONVPOOL_INLINE explicit StoreColumns(ptrdiff_t left)
+      : mask_(static_cast<__mmask16>(left >= N ? (1u << N) - 1 : (1u << left) - 1)) {
+    __asm__("" : "+Yk"(mask_));
   }
+  CONVPOOL_INLINE void operator()(T* p, VecN<T, N> v) const {
+    if constexpr (sizeof(T) == 4 && N == 16) {
+      _mm512_mask_storeu_ps(p, mask_, (__m512)v);
+    } else if constexpr (sizeof(T) == 4) {
+      _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask_), (__m256)v);
+    } else if constexpr (N == 8) {
+      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask_), (__m512d)v);
+    } else {
+      _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask_), (__m256d)v);
+    }
+  }
+
+ private:
+  __mmask16 mask_;
 #else
-  if (left >= N) {
-    __builtin_memcpy(p, &v, sizeof v);
-  } else {
-    alignas(vector_alignment) T stage[N];
-    __builtin_memcpy(stage, &v, sizeof v);
-    copy_short<T, N>(stage, left, p);
+  CONVPOOL_INLINE explicit StoreColumns(ptrdiff_t left) : left_(left) {}
+  CONVPOOL_INLINE void operator()(T* p, VecN<T, N> v) const {
+    if (left_ >= N) {
+      __builtin_memcpy(p, &v, sizeof v);
+    } else {
+      alignas(vector_alignment) T stage[N];
+      __builtin_memcpy(stage, &v, sizeof v);
+      copy_short<T, N>(stage, left_, p);
+    }
   }
+
+ private:
+  ptrdiff_t left_;
 #endif
-}
+};
 
 template <class T, class V>
 CONVPOOL_INLINE V clamp_to(V v, T low, T high) {
   const V l = low - V{}, h = high - V{};
   v = v < l ? l : v;
   return v > h ? h : v;
+}
+
+/// Whether clamping changes anything.
+template <class T>
+CONVPOOL_INLINE bool bounded(T low, T high) {
+  return low > -__builtin_inf() || high < __builtin_inf();
 }
 
 template <class V, int Odd, int... I>
@@ -232,9 +252,9 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
     const T* p = in + row * d.in_row;
     const unsigned live = inside_bits(row, d.in_rows, Stride * (R - 1) + Chunk);
     if (live == 0) return;
-    unroll<Stride*(R - 1) + Chunk>([&](auto y) CONVPOOL_INLINE_LAMBDA {
+    const auto add = [&](auto y) CONVPOOL_INLINE_LAMBDA {
       V x, x2;
-      load_columns<ColumnStride>(where_inside(p, live, y), inside, inside_b, x, x2);
+      load_columns<ColumnStride>(p, inside, inside_b, x, x2);
       unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
         constexpr int distance = y - m, r = distance / Stride;
         if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
@@ -242,8 +262,19 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
           if constexpr (Second) acc[r] += w2[m] * x2;
         }
       });
-      advance(p, d.in_row);
-    });
+    };
+    constexpr int reads = Stride * (R - 1) + Chunk;
+    if (live == (1u << reads) - 1) {
+      unroll<reads>([&](auto y) CONVPOOL_INLINE_LAMBDA {
+        add(y);
+        advance(p, d.in_row);
+      });
+    } else {
+      unroll<reads>([&](auto y) CONVPOOL_INLINE_LAMBDA {
+        if (live & (1u << y)) add(y);
+        advance(p, d.in_row);
+      });
+    }
   }
 }
 
@@ -286,9 +317,11 @@ CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       run(Constant<0>{});
     }
   }
-  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-    store_columns<T, N>(t.out + r * d.out_row, clamp_to(acc[r], d.low, d.high), t.left);
-  });
+  if (bounded(d.low, d.high)) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = clamp_to(acc[r], d.low, d.high); });
+  }
+  const StoreColumns<T, N> store_columns(t.left);
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_columns(t.out + r * d.out_row, acc[r]); });
 }
 
 template <class T, int R, int Chunk, int Stride, int ColumnStride>
@@ -485,10 +518,15 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
       rows(d.kernel_rows, d.kernel_rows + d.row_stride, Constant<1>{}, Constant<1>{});
     }
   }
-  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-    unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA {
-      store_columns<T, L>(t.out + r * d.out_row + p * d.out_pixel, clamp_to(acc[r][p], d.low, d.high), t.out_left);
+  if (bounded(d.low, d.high)) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+      unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = clamp_to(acc[r][p], d.low, d.high); });
     });
+  }
+  const StoreColumns<T, L> store_columns(t.out_left);
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+    unroll<P>([&](auto p)
+                  CONVPOOL_INLINE_LAMBDA { store_columns(t.out + r * d.out_row + p * d.out_pixel, acc[r][p]); });
   });
 }
 
