@@ -13,6 +13,9 @@ namespace {
 
 using std::int64_t;
 
+/// The depthwise algorithm reads an input channel again for each output channel of its group.
+constexpr int64_t most_depthwise_channels = 16;
+
 /// Costs are in vector FMAs for each one that the arithmetic needs; 1 is the peak.
 struct Cost {
   double channels_in_vectors, pixels_in_vectors, patches, winograd;
@@ -111,12 +114,14 @@ bool mostly_padding(const Axis& axis) {
   return axis.pad_begin + axis.pad_end > 4 * axis.in + 64 || axis.stride > axis.in + 64;
 }
 
-/// Channels in the vectors want channels-last arrays, one output for each channel, and vectors at least half full.
+/// Channels in the vectors want channels-last arrays, vectors that hold whole groups, and those at least half full.
 template <class T>
 bool depthwise_by_channels(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
                            const kernels::Table<T>& kernels) {
-  return channels_last(output) && channels_last(input) && g.out_channels == g.channels &&
-         waste(g.channels, kernels.lanes) <= 2;
+  const int64_t kg = g.group_out_channels();
+  return channels_last(output) && channels_last(input) &&
+         (kg == 1 || (kg < kernels.lanes && kernels.lanes % kg == 0)) && g.group_channels() <= kg &&
+         waste(g.out_channels, kernels.lanes) <= 2;
 }
 
 template <class T>
@@ -126,9 +131,13 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   if (mostly_padding(g.h) || mostly_padding(g.w)) {
     return make(Algorithm::implicit_gemm, out_channels_last, "the padding is much wider than the image");
   }
-  if (can_do(Algorithm::depthwise, g) && (g.groups > 1 || g.out_channels < 4)) {
+  if (g.group_channels() == 1 && (g.groups > 1 || g.out_channels < 4)) {
     return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
                 "one input channel for each output channel");
+  }
+  if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes &&
+      (!out_channels_last || depthwise_by_channels(g, input, output, kernels))) {
+    return make(Algorithm::depthwise, out_channels_last, "groups of few channels");
   }
   const Cost cost = estimate(g, kernels, out_channels_last, weights);
   const double best_other = out_channels_last
@@ -172,7 +181,7 @@ const char* algorithm_name(Algorithm algorithm) {
 bool can_do(Algorithm algorithm, const Conv2dGeometry& g) noexcept {
   switch (algorithm) {
     case Algorithm::depthwise:
-      return g.group_channels() == 1;
+      return g.group_channels() == 1 || (g.groups > 1 && g.group_channels() <= most_depthwise_channels);
     case Algorithm::winograd:
       return WinogradAxes(g).usable(g);
     default:
@@ -183,9 +192,9 @@ bool can_do(Algorithm algorithm, const Conv2dGeometry& g) noexcept {
 std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
   if (can_do(algorithm, g)) return {};
   if (algorithm == Algorithm::depthwise) {
-    return "it needs one input channel for each group, and here groups=" + std::to_string(g.groups) +
-           " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
-           " or algorithm=\"auto\"";
+    return "it is for groups of at most " + std::to_string(most_depthwise_channels) +
+           " input channels, and here groups=" + std::to_string(g.groups) + " share C=" + std::to_string(g.channels) +
+           " channels; use groups=" + std::to_string(g.channels) + " or algorithm=\"auto\"";
   }
   return "it needs two taps or more along an axis whose stride or dilation is 1, more taps than the stride, and neither "
          "above " +

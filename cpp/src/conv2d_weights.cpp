@@ -118,9 +118,11 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels:
   T* packed_bias = to + padded * packed_per_channel(form, g);
   std::fill(packed_bias, packed_bias + padded, T(0));
   if (form == WeightForm::depthwise_channels) {
-    for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
-      for (std::int64_t k = 0; k < padded; ++k)
-        to[tap * padded + k] = k < g.out_channels ? weight[k * g.taps() + tap] : T(0);
+    for (std::int64_t k = 0; k < g.out_channels; k += lanes) {
+      const std::int64_t channels = std::min<std::int64_t>(lanes, g.out_channels - k);
+      T* const vector = to + k * g.reduction();
+      if (channels < lanes) std::fill_n(vector, lanes * g.reduction(), T(0));
+      kernels.transpose(weight + k * g.reduction(), g.reduction(), channels, g.reduction(), vector, lanes);
     }
     if (bias != nullptr) std::copy(bias, bias + g.out_channels, packed_bias);
     return {to, packed_bias, weight};

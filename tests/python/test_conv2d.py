@@ -188,7 +188,13 @@ LAYERS = {
     "small image": ((1, 256, 7, 7), (256, 256, 3, 3), {"padding": 1}),
     "depthwise": ((1, 64, 56, 56), (64, 1, 5, 5), {"padding": 2, "groups": 64}),
     "multiplier": ((1, 32, 28, 28), (64, 1, 3, 3), {"padding": "same", "groups": 32}),
+    "depthwise stride 2": ((1, 40, 30, 57), (40, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 40}),
+    "depthwise 7x7 on 7x7": ((2, 33, 7, 7), (33, 1, 7, 7), {"padding": 3, "groups": 33}),
+    "depthwise 31x31": ((1, 17, 14, 30), (17, 1, 31, 31), {"padding": 15, "groups": 17}),
+    "depthwise dilated": ((1, 32, 29, 28), (32, 1, 3, 5), {"padding": 3, "dilation": (2, 3), "groups": 32}),
     "groups of 4": ((1, 64, 28, 28), (64, 4, 3, 3), {"padding": 1, "groups": 16}),
+    "groups of 4, stride 2": ((1, 64, 27, 29), (64, 4, 3, 3), {"padding": 1, "stride": 2, "groups": 16}),
+    "groups of 2 to 4": ((1, 24, 15, 20), (48, 2, 5, 5), {"padding": 2, "groups": 12}),
     "dilated": ((1, 32, 33, 33), (32, 32, 3, 3), {"padding": 12, "dilation": 12}),
     "image filter": ((1, 1, 270, 480), (1, 1, 15, 15), {"padding": "same", "padding_mode": "reflect"}),
 }

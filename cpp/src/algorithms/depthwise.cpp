@@ -1,9 +1,12 @@
-// One input channel for each output: nothing to multiply out, so the input passes once through registers.
+// Few input channels to each output channel: depthwise, small groups, image filters.
 //
-// Channels-last with one output for each input channel: channels in the vectors, the input in place, each pixel with
-// the taps that lie inside. Otherwise: pixels in the vectors, from a padded copy of a few rows of one plane.
+// Channels-last: channels in the vectors, the image in place. Otherwise pixels in the vectors, the planes in place, or
+// a padded copy of a few of their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more
+// than 2.
 
 #include <algorithm>
+#include <array>
+#include <numeric>
 
 #include "conv2d_algorithm.hpp"
 #include "epilogue.hpp"
@@ -15,58 +18,179 @@
 namespace convpool {
 namespace {
 
-using kernels::Tap;
+using kernels::DepthwiseChannelsArguments;
+using kernels::DepthwisePlaneArguments;
+using kernels::TapColumns;
 using std::int64_t;
-using std::ptrdiff_t;
 
-/// The copied rows of a plane should stay in the L1 cache, unless the kernel is so tall that most rows would be copied
-/// twice.
-constexpr int64_t copied_bytes = 24 << 10;
+/// A copied block should leave room for the results in the L2 cache.
+constexpr int64_t copied_bytes = 64 << 10;
+/// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
+constexpr int64_t channel_block_bytes = 192 << 10;
+/// The rows of the tallest tile: pieces of a plane are multiples of it.
+constexpr int64_t tile_rows = 14;
+/// Pieces of the work for each thread, where there are several: none waits long for the last one.
+constexpr int64_t pieces_per_thread = 4;
+
+int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
+
+/// Runs the kernel so that rows of results share the rows they read: windows with gaps interleave, and those that read
+/// the same rows are taken together.
+template <class Arguments>
+void run_rows(void (*kernel)(const Arguments&), const Arguments& all) {
+  const int64_t gap = all.row_dilation, common = std::gcd(int64_t{all.row_stride}, gap);
+  const int64_t stride = all.row_stride / common, phases = gap / common;
+  if (gap == 1 || (stride > 1 && phases > 1)) return kernel(all);
+  for (int64_t f = 0; f < std::min<int64_t>(phases, all.rows); ++f) {
+    const int64_t start = all.first_row + f * all.row_stride, first = floor_div(start, gap);
+    const int64_t skipped = start - first * gap;
+    Arguments some = all;
+    some.in += skipped * all.in_row;
+    some.in_row *= gap;
+    some.in_rows = ceil_div(std::max<int64_t>(0, all.in_rows - skipped), gap);
+    some.first_row = first;
+    some.row_stride = stride;
+    some.row_dilation = 1;
+    some.out += f * all.out_row;
+    some.out_row *= phases;
+    some.rows = ceil_div(all.rows - f, phases);
+    kernel(some);
+  }
+}
+
+bool pads_with_image(const Conv2dGeometry& g) {
+  return g.padding_mode != PaddingMode::zeros && (g.h.padded() || g.w.padded());
+}
+
+/// Pieces of an axis of `size`, whole multiples of `unit` but for the last.
+EvenSplit pieces_of(int64_t size, int64_t unit, int64_t wanted) {
+  const int64_t units = ceil_div(size, unit);
+  return EvenSplit(units, ceil_div(units, std::clamp<int64_t>(wanted, 1, units)));
+}
 
 template <class T>
-void run_channel_vectors(const Conv2dRun<T>& run) {
-  const Conv2dGeometry& g = run.geometry;
-  const Epilogue<T> epilogue(run.activation);
-  const Range inside = g.w.outputs_all_inside();
-  const int64_t weight_pitch = round_up(g.out_channels, run.kernels.lanes);
-  const SlottedWorkspace<Tap> tap_scratch(g.taps(), run.threads);
-  parallel_for(g.batch * g.h.out, run.threads, [&](int64_t task, int thread) {
-    const int64_t n = task / g.h.out, oh = task % g.h.out;
-    Tap* const taps = tap_scratch.slot(thread);
-    T* const out = run.output.data + n * run.output.stride(0) + oh * run.output.stride(2);
-    const T* const image = run.input.data + n * run.input.stride(0);
-    const auto run_pixels = [&](int64_t ow, int64_t count) {
-      int64_t used = 0;
-      for (int64_t i = 0; i < g.h.kernel; ++i) {
-        const int64_t y = source_index(g.h.start(oh) + i * g.h.dilation, g.h.in, g.padding_mode);
-        if (y < 0) continue;
-        for (int64_t j = 0; j < g.w.kernel; ++j) {
-          const int64_t x = source_index(g.w.start(ow) + j * g.w.dilation, g.w.in, g.padding_mode);
-          if (x < 0) continue;
-          taps[used++] = {y * run.input.stride(2) + x * run.input.stride(3), (i * g.w.kernel + j) * weight_pitch};
+class ChannelVectors {
+ public:
+  explicit ChannelVectors(const Conv2dRun<T>& run)
+      : run_(run), g_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+    vectors_ = ceil_div(g_.out_channels, lanes_);
+    in_vector_ = lanes_ * g_.group_channels() / g_.group_out_channels();
+    copies_ = pads_with_image(g_);
+    if (g_.group_out_channels() > 1) list_permutation();
+    const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
+    const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
+    block_ = std::clamp<int64_t>(channel_block_bytes / std::max<int64_t>(1, vector_bytes), 1, vectors_);
+    const int64_t blocks = ceil_div(vectors_, block_);
+    const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
+    int64_t most_rows = g_.h.out;
+    if (copies_) {
+      const int64_t row_bytes = size_product(padded_width(), g_.channels, sizeof(T));
+      most_rows =
+          std::clamp<int64_t>((4 * copied_bytes / row_bytes - g_.h.effective_kernel()) / g_.h.stride, 2, most_rows);
+    }
+    rows_ = pieces_of(g_.h.out, 2, std::max(wanted, ceil_div(g_.h.out, most_rows)));
+  }
+
+  void operator()() const {
+    const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
+    const int64_t copied_rows = copies_ ? (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
+    const SlottedWorkspace<T> scratch(size_product(copied_rows, padded_width(), g_.channels), run_.threads);
+    parallel_for(g_.batch * rows_.pieces * blocks, run_.threads, [&](int64_t task, int thread) {
+      const int64_t block = task % blocks;
+      task /= blocks;
+      const int64_t piece = task % rows_.pieces, n = task / rows_.pieces;
+      const int64_t oh = 2 * rows_.begin(piece), rows = std::min(g_.h.out, 2 * rows_.end(piece)) - oh;
+      DepthwiseChannelsArguments<T> d{};
+      d.in = run_.input.data + n * run_.input.stride(0);
+      d.in_row = run_.input.stride(2);
+      d.in_pixel = run_.input.stride(3);
+      d.in_rows = g_.h.in;
+      d.in_columns = g_.w.in;
+      d.first_row = g_.h.start(oh);
+      d.first_column = g_.w.start(0);
+      if (copies_) copy_rows(oh, rows, scratch.slot(thread), d);
+      d.row_stride = g_.h.stride;
+      d.row_dilation = g_.h.dilation;
+      d.column_stride = g_.w.stride;
+      d.column_dilation = g_.w.dilation;
+      d.kernel_rows = g_.h.kernel;
+      d.kernel_columns = g_.w.kernel;
+      d.channels_per_output = g_.group_channels();
+      d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
+      d.in_vector = in_vector_;
+      d.out = run_.output.data + n * run_.output.stride(0) + oh * run_.output.stride(2);
+      d.out_row = run_.output.stride(2);
+      d.out_pixel = run_.output.stride(3);
+      d.rows = rows;
+      d.columns = g_.w.out;
+      d.low = epilogue_.low;
+      d.high = epilogue_.high;
+      if (copies_) {
+        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v);
+      } else {
+        run_block(d, block * block_);
+      }
+    });
+  }
+
+ private:
+  int64_t padded_width() const { return (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(); }
+
+  /// Lane l of channel c of the outputs in a vector: see DepthwiseChannelsArguments.
+  void list_permutation() {
+    const int64_t words = sizeof(T) / sizeof(std::int32_t);
+    for (int64_t c = 0; c < g_.group_channels(); ++c) {
+      for (int64_t l = 0; l < lanes_; ++l) {
+        const int64_t from = l / g_.group_out_channels() * g_.group_channels() + c;
+        for (int64_t w = 0; w < words; ++w) {
+          permutation_[static_cast<std::size_t>((c * lanes_ + l) * words + w)] =
+              static_cast<std::int32_t>(from * words + w);
         }
       }
-      kernels::DepthwiseChannelsArguments<T> d{};
-      d.in = image;
-      d.in_pixel = g.w.stride * run.input.stride(3);
-      d.tap = taps;
-      d.taps = used;
-      d.weight = run.weights.data;
-      d.bias = run.weights.bias;
-      d.out = out + ow * run.output.stride(3);
-      d.out_pixel = run.output.stride(3);
-      d.pixels = count;
-      d.channels = g.channels;
-      d.low = epilogue.low;
-      d.high = epilogue.high;
-      run.kernels.depthwise_channels(d);
-    };
-    for (int64_t ow = 0; ow < inside.begin; ++ow) run_pixels(ow, 1);
-    if (!inside.empty()) run_pixels(inside.begin, inside.end - inside.begin);
-    for (int64_t ow = std::max(inside.begin, inside.end); ow < g.w.out; ++ow) run_pixels(ow, 1);
-    if (epilogue.has_curve) run.kernels.apply_curve(epilogue.curve, out, run.output.stride(3), g.w.out, g.channels);
-  });
-}
+    }
+  }
+
+  void run_block(DepthwiseChannelsArguments<T> d, int64_t v) const {
+    const int64_t first = v * lanes_, count = std::min(g_.out_channels - first, block_ * lanes_);
+    d.in += v * in_vector_;
+    d.in_channels = g_.channels - v * in_vector_;
+    d.weight = run_.weights.data + first * g_.reduction();
+    d.bias = run_.weights.bias + first;
+    d.out += first;
+    d.out_channels = count;
+    run_rows(run_.kernels.depthwise_channels, d);
+    if (!epilogue_.has_curve) return;
+    for (int64_t r = 0; r < d.rows; ++r) {
+      run_.kernels.apply_curve(epilogue_.curve, d.out + r * d.out_row, d.out_pixel, d.columns, count);
+    }
+  }
+
+  void copy_rows(int64_t oh, int64_t rows, T* block, DepthwiseChannelsArguments<T>& d) const {
+    const int64_t width = padded_width(), count = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t y = source_index(g_.h.start(oh) + r, g_.h.in, g_.padding_mode);
+      for (int64_t x = 0; x < width; ++x) {
+        const int64_t from = source_index(g_.w.start(0) + x, g_.w.in, g_.padding_mode);
+        std::copy_n(d.in + y * d.in_row + from * d.in_pixel, g_.channels, block + (r * width + x) * g_.channels);
+      }
+    }
+    d.in = block;
+    d.in_pixel = g_.channels;
+    d.in_row = width * g_.channels;
+    d.in_rows = count;
+    d.in_columns = width;
+    d.first_row = d.first_column = 0;
+  }
+
+  const Conv2dRun<T>& run_;
+  const Conv2dGeometry& g_;
+  Epilogue<T> epilogue_;
+  int64_t lanes_;
+  int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
+  bool copies_ = false;
+  EvenSplit rows_{1, 1};
+  std::array<std::int32_t, 256> permutation_{};
+};
 
 template <class T>
 class PlaneVectors {
@@ -75,98 +199,165 @@ class PlaneVectors {
       : run_(run),
         g_(run.geometry),
         epilogue_(run.activation),
-        columns_(g_.w, 0, g_.w.out, run.kernels.lanes),
-        output_in_planes_(!channels_last(run.output)) {
-    const int64_t row_bytes = size_product(columns_.row_pitch(), sizeof(T));
+        apart_(g_.w, 0, g_.w.out, run.kernels.lanes),
+        splits_columns_(g_.w.stride > 2),
+        output_in_planes_(!channels_last(run.output)),
+        in_place_(output_in_planes_ && pixels_contiguous(run.input) && !splits_columns_ && !pads_with_image(g_)),
+        tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
+    list_taps();
+    if (in_place_) {
+      const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch);
+      groups_ = pieces_of(g_.groups, 1, wanted);
+      row_unit_ = tile_rows;
+      rows_ = pieces_of(g_.h.out, row_unit_, ceil_div(wanted, groups_.pieces));
+      return;
+    }
+    // Channels-last results wait until a whole vector of channels can be transposed.
+    const int64_t lanes = run_.kernels.lanes;
+    groups_ = EvenSplit(g_.groups, output_in_planes_ ? 1 : std::max<int64_t>(1, lanes / g_.group_out_channels()));
+    pitch_ = splits_columns_ ? apart_.row_pitch()
+                             : round_up((g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(), 16) + 16;
+    const int64_t row_bytes = size_product(pitch_, g_.group_channels(), sizeof(T));
     const int64_t reach = g_.h.effective_kernel() - 1;
     const int64_t fitting = (copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
-    rows_ = std::clamp<int64_t>(std::max(fitting, 2 * reach / g_.h.stride), std::min<int64_t>(8, g_.h.out), g_.h.out);
+    row_unit_ =
+        std::clamp<int64_t>(std::max(fitting, 2 * reach / g_.h.stride), std::min(tile_rows, g_.h.out), g_.h.out);
+    rows_ = EvenSplit(ceil_div(g_.h.out, row_unit_), 1);
   }
 
   void operator()() const {
-    // Channels-last results wait until a whole vector of channels can be transposed.
-    const int64_t lanes = run_.kernels.lanes;
-    const int64_t outputs_per_task = output_in_planes_ ? multiplier() : lanes;
-    const int64_t channel_tasks = ceil_div(g_.out_channels, outputs_per_task);
-    const int64_t row_tasks = ceil_div(g_.h.out, rows_);
-    const int64_t copy = size_product(rows_copied(), columns_.row_pitch()) + columns_.scratch_elements();
-    const int64_t waiting = output_in_planes_ ? 0 : size_product(lanes, rows_, g_.w.out);
-    const SlottedWorkspace<T> scratch(round_up(copy, 16) + waiting, run_.threads);
-    const Workspace offsets_memory(static_cast<std::size_t>(g_.w.kernel) * sizeof(ptrdiff_t));
-    ptrdiff_t* const offsets = offsets_memory.as<ptrdiff_t>();
-    for (int64_t j = 0; j < g_.w.kernel; ++j) offsets[j] = columns_.tap_offset(g_.w, j);
-    parallel_for(g_.batch * channel_tasks * row_tasks, run_.threads, [&](int64_t task, int thread) {
-      const int64_t oh = task % row_tasks * rows_, rows = std::min(rows_, g_.h.out - oh);
-      task /= row_tasks;
-      const int64_t k = task % channel_tasks * outputs_per_task, n = task / channel_tasks;
-      const int64_t k_end = std::min(g_.out_channels, k + outputs_per_task);
+    const int64_t copy = in_place_ ? 0 : size_product(g_.group_channels(), rows_copied(), pitch_);
+    const int64_t split = in_place_ || !splits_columns_ ? 0 : apart_.scratch_elements();
+    const int64_t waiting =
+        output_in_planes_ ? 0 : size_product(groups_.largest() * g_.group_out_channels(), row_unit_, g_.w.out);
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(split, 16) + waiting, run_.threads);
+    parallel_for(g_.batch * groups_.pieces * rows_.pieces, run_.threads, [&](int64_t task, int thread) {
+      const int64_t row_piece = task % rows_.pieces;
+      task /= rows_.pieces;
+      const int64_t piece = task % groups_.pieces, n = task / groups_.pieces;
+      const int64_t oh = row_unit_ * rows_.begin(row_piece);
+      const int64_t rows = std::min(g_.h.out, row_unit_ * rows_.end(row_piece)) - oh;
       T* const block = scratch.slot(thread);
-      if (output_in_planes_) {
-        T* const out = result(n, k, oh);
-        run_channels(n, k, k_end, oh, rows, block, offsets, out, run_.output.stride(1), run_.output.stride(2));
-        return;
-      }
-      T* const stage = block + round_up(copy, 16);
-      run_channels(n, k, k_end, oh, rows, block, offsets, stage, rows * g_.w.out, g_.w.out);
-      for (int64_t r = 0; r < rows; ++r) {
-        run_.kernels.transpose(stage + r * g_.w.out, rows * g_.w.out, k_end - k, g_.w.out, result(n, k, oh + r),
-                               run_.output.stride(3));
+      if (in_place_) {
+        run_in_place(n, groups_.begin(piece), groups_.end(piece), oh, rows);
+      } else {
+        run_copied(n, groups_.begin(piece), groups_.end(piece), oh, rows, block, block + round_up(copy, 16),
+                   block + round_up(copy, 16) + round_up(split, 16));
       }
     });
   }
 
  private:
-  int64_t multiplier() const { return g_.out_channels / g_.channels; }
-  int64_t rows_copied() const { return (rows_ - 1) * g_.h.stride + g_.h.effective_kernel(); }
-  T* result(int64_t n, int64_t k, int64_t oh) const {
-    return run_.output.data + n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2);
-  }
+  int64_t rows_copied() const { return (row_unit_ - 1) * g_.h.stride + g_.h.effective_kernel(); }
 
-  void run_channels(int64_t n, int64_t k_begin, int64_t k_end, int64_t oh, int64_t rows, T* block,
-                    const ptrdiff_t* offsets, T* out, int64_t out_channel, int64_t out_row) const {
-    int64_t copied = -1;
-    for (int64_t k = k_begin; k < k_end; ++k, out += out_channel) {
-      if (const int64_t c = k / multiplier(); c != copied) {
-        copy_rows(n, c, oh, rows, block);
-        copied = c;
-      }
-      kernels::DepthwisePlaneArguments<T> d{};
-      d.in = block;
-      d.in_row = g_.h.stride * columns_.row_pitch();
-      d.tap_row = g_.h.dilation * columns_.row_pitch();
-      d.tap_column = offsets;
-      d.weight = run_.weights.data + k * g_.taps();
-      d.kernel_rows = g_.h.kernel;
-      d.kernel_columns = g_.w.kernel;
-      d.out = out;
-      d.out_row = out_row;
-      d.rows = rows;
-      d.columns = g_.w.out;
-      d.bias = run_.weights.bias == nullptr ? T(0) : run_.weights.bias[k];
-      d.low = epilogue_.low;
-      d.high = epilogue_.high;
-      run_.kernels.depthwise_plane(d);
-      if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, out, out_row, rows, g_.w.out);
+  void list_taps() {
+    TapColumns* const taps = tap_memory_.as<TapColumns>();
+    // Pairs begin where the window of column 0 has its vectors at the start of a row.
+    const bool pairs = g_.w.stride == 2 && g_.w.dilation == 1;
+    for (int64_t j = 0; j < g_.w.kernel; ++j) {
+      TapColumns& tap = taps[tap_count_++];
+      tap = {splits_columns_ ? apart_.tap_offset(g_.w, j) : j * g_.w.dilation, j, -1};
+      if (pairs && (j - g_.w.pad_begin) % 2 == 0 && j + 1 < g_.w.kernel) tap.second = ++j;
     }
   }
 
-  void copy_rows(int64_t n, int64_t c, int64_t oh, int64_t rows, T* block) const {
+  DepthwisePlaneArguments<T> arguments(int64_t n, int64_t group, int64_t oh, int64_t rows) const {
+    const int64_t k = group * g_.group_out_channels();
+    DepthwisePlaneArguments<T> d{};
+    d.row_stride = g_.h.stride;
+    d.row_dilation = g_.h.dilation;
+    d.column_stride = splits_columns_ ? 1 : g_.w.stride;
+    d.weight = run_.weights.data + k * g_.reduction();
+    d.taps = tap_memory_.template as<TapColumns>();
+    d.tap_count = tap_count_;
+    d.kernel_rows = g_.h.kernel;
+    d.kernel_columns = g_.w.kernel;
+    d.bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
+    d.out = run_.output.data + n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2);
+    d.out_channel = run_.output.stride(1);
+    d.out_row = run_.output.stride(2);
+    d.groups = 1;
+    d.outputs_per_group = g_.group_out_channels();
+    d.channels_per_group = g_.group_channels();
+    d.rows = rows;
+    d.columns = g_.w.out;
+    d.low = epilogue_.low;
+    d.high = epilogue_.high;
+    return d;
+  }
+
+  void run_planes(const DepthwisePlaneArguments<T>& d) const {
+    run_rows(run_.kernels.depthwise_plane, d);
+    if (!epilogue_.has_curve) return;
+    for (int64_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
+      run_.kernels.apply_curve(epilogue_.curve, d.out + k * d.out_channel, d.out_row, d.rows, d.columns);
+    }
+  }
+
+  void run_in_place(int64_t n, int64_t group, int64_t group_end, int64_t oh, int64_t rows) const {
+    const int64_t together = epilogue_.has_curve ? 1 : group_end - group;
+    for (; group < group_end; group += together) {
+      DepthwisePlaneArguments<T> d = arguments(n, group, oh, rows);
+      d.in_channel = run_.input.stride(1);
+      d.in_group = g_.group_channels() * d.in_channel;
+      d.in = run_.input.data + n * run_.input.stride(0) + group * d.in_group;
+      d.in_row = run_.input.stride(2);
+      d.in_rows = g_.h.in;
+      d.in_columns = g_.w.in;
+      d.first_row = g_.h.start(oh);
+      d.first_column = g_.w.start(0);
+      d.groups = together;
+      run_planes(d);
+    }
+  }
+
+  void run_copied(int64_t n, int64_t group_begin, int64_t group_end, int64_t oh, int64_t rows, T* block, T* split,
+                  T* waiting) const {
+    const int64_t kg = g_.group_out_channels(), copied = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
+    for (int64_t group = group_begin; group < group_end; ++group) {
+      for (int64_t c = 0; c < g_.group_channels(); ++c) {
+        copy_rows(n, group * g_.group_channels() + c, oh, copied, split, block + c * copied * pitch_);
+      }
+      DepthwisePlaneArguments<T> d = arguments(n, group, oh, rows);
+      d.in = block;
+      d.in_channel = copied * pitch_;
+      d.in_row = pitch_;
+      d.in_rows = copied;
+      d.in_columns = pitch_;
+      if (!output_in_planes_) {
+        d.out = waiting + (group - group_begin) * kg * rows * g_.w.out;
+        d.out_channel = rows * g_.w.out;
+        d.out_row = g_.w.out;
+      }
+      run_planes(d);
+    }
+    if (output_in_planes_) return;
+    T* const out = run_.output.data + n * run_.output.stride(0) + group_begin * kg;
+    for (int64_t r = 0; r < rows; ++r) {
+      run_.kernels.transpose(waiting + r * g_.w.out, rows * g_.w.out, (group_end - group_begin) * kg, g_.w.out,
+                             out + (oh + r) * run_.output.stride(2), run_.output.stride(3));
+    }
+  }
+
+  void copy_rows(int64_t n, int64_t c, int64_t oh, int64_t count, T* split, T* block) const {
     const T* const plane = run_.input.data + n * run_.input.stride(0) + c * run_.input.stride(1);
-    const int64_t first = g_.h.start(oh), count = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
-    T* const scratch = block + rows_copied() * columns_.row_pitch();
+    const int64_t first = g_.h.start(oh);
     for (int64_t r = 0; r < count;) {
-      T* const to = block + r * columns_.row_pitch();
+      T* const to = block + r * pitch_;
       const int64_t y = source_index(first + r, g_.h.in, g_.padding_mode);
       if (y < 0) {
-        std::fill_n(to, columns_.row_pitch(), T(0));
+        std::fill_n(to, pitch_, T(0));
         ++r;
         continue;
       }
       // Rows inside the plane follow one another; padding rows come one at a time.
       const int64_t together = first + r == y ? std::min(count - r, g_.h.in - y) : 1;
-      columns_.copy(run_.kernels,
-                    {plane + y * run_.input.stride(2), run_.input.stride(2), run_.input.stride(3), g_.w.in}, together,
-                    g_.padding_mode, T(0), scratch, to, columns_.row_pitch());
+      const SourceRows<T> from{plane + y * run_.input.stride(2), run_.input.stride(2), run_.input.stride(3), g_.w.in};
+      if (splits_columns_) {
+        apart_.copy(run_.kernels, from, together, g_.padding_mode, T(0), split, to, pitch_);
+      } else {
+        copy_padded_rows(run_.kernels, from, together, g_.padding_mode, T(0), g_.w.start(0), pitch_, to, pitch_);
+      }
       r += together;
     }
   }
@@ -174,9 +365,11 @@ class PlaneVectors {
   const Conv2dRun<T>& run_;
   const Conv2dGeometry& g_;
   Epilogue<T> epilogue_;
-  PhasedRows columns_;
-  bool output_in_planes_;
-  int64_t rows_ = 1;
+  PhasedRows apart_;
+  bool splits_columns_, output_in_planes_, in_place_;
+  Workspace tap_memory_;
+  int64_t tap_count_ = 0, pitch_ = 0, row_unit_ = 1;
+  EvenSplit groups_{1, 1}, rows_{1, 1};
 };
 
 }  // namespace
@@ -184,7 +377,7 @@ class PlaneVectors {
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
   if (channels_in_vectors) {
-    run_channel_vectors(run);
+    ChannelVectors<T>{run}();
   } else {
     PlaneVectors<T>{run}();
   }

@@ -51,41 +51,66 @@ struct TileArguments {
 
 enum class Curve { sigmoid, hardswish, silu };
 
-/// A depthwise convolution of pixels in vectors:
-/// out[r][x] = clamp(bias + sum over i, j of weight[i * kernel_columns + j] * in[r * in_row + i * tap_row +
-/// tap_column[j] + x]). Reads whole vectors. Fastest where in_row == tap_row, since rows of results then share the rows
-/// they read.
+/// A column of the kernel, or two at once: tap column `first` reads `in` columns behind where a result's window starts,
+/// tap column `second` one further. `second` is -1 where there is none, always so unless the column stride is 2.
+struct TapColumns {
+  ptrdiff_t in, first, second;
+};
+
+/// Convolution of few channels, pixels in the vectors, the planes read in place:
+///
+/// out[g][k][r][x] = clamp(bias[g][k] + sum over channels c, tap rows i and columns j of weight[g][k][c][i][j] *
+///                         in[g][c][first_row + r * row_stride + i * row_dilation]
+///                           [first_column + x * column_stride + (in of column j)])
+///
+/// where whatever lies outside the in_rows x in_columns of a plane is left out and not touched. column_stride is 1
+/// or 2. Pixels of a row are neighbours on both sides. Fastest with a row_dilation of 1 and a row_stride of at most 2,
+/// since rows of results then share the rows they read. bias may be null. The sum of a result runs through the
+/// channels, then through the columns in the order given, then through the rows; how results are cut into tiles leaves
+/// no trace in it.
 template <class T>
 struct DepthwisePlaneArguments {
   const T* in;
-  ptrdiff_t in_row, tap_row;
-  const ptrdiff_t* tap_column;
+  ptrdiff_t in_group, in_channel, in_row;
+  ptrdiff_t in_rows, in_columns;
+  ptrdiff_t first_row, first_column;
+  ptrdiff_t row_stride, row_dilation, column_stride;
   const T* weight;
+  const TapColumns* taps;
+  ptrdiff_t tap_count;
   ptrdiff_t kernel_rows, kernel_columns;
+  const T* bias;
   T* out;
-  ptrdiff_t out_row;
+  ptrdiff_t out_channel, out_row;
+  ptrdiff_t groups, outputs_per_group, channels_per_group;
   ptrdiff_t rows, columns;
-  T bias, low, high;
+  T low, high;
 };
 
-struct Tap {
-  ptrdiff_t in, weight;
-};
-
-/// A depthwise convolution of channels in vectors, for a run of pixels that share their taps:
-/// out[p][c] = clamp(bias[c] + sum_t weight[tap[t].weight + c] * in[tap[t].in + p * in_pixel + c]).
-/// weight and bias are readable up to the next whole vector of channels; in and out are touched up to `channels` only.
+/// Convolution of few channels, channels in the vectors, the image read in place; rows and columns as above:
+///
+/// out[r][x][k] = clamp(bias[k] + sum over c, i, j of weight[v][c][i][j][lane] *
+///                      in[first_row + ...][first_column + x * column_stride + j * column_dilation][v * in_vector + l])
+///
+/// for output channel k = v * lanes + lane. Where there is one channel for each output, `permutation` is null and l =
+/// lane. Otherwise channel c of an output takes lane l = permutation[c * lanes + lane] of the input's vector; the table
+/// counts in words of 32 bits, so that a double has two entries. Weights are whole vectors, bias too; in and out are
+/// touched below in_channels and out_channels only.
 template <class T>
 struct DepthwiseChannelsArguments {
   const T* in;
-  ptrdiff_t in_pixel;
-  const Tap* tap;
-  ptrdiff_t taps;
+  ptrdiff_t in_row, in_pixel, in_vector;
+  ptrdiff_t in_rows, in_columns, in_channels;
+  ptrdiff_t first_row, first_column;
+  ptrdiff_t row_stride, row_dilation, column_stride, column_dilation;
   const T* weight;
+  ptrdiff_t kernel_rows, kernel_columns;
+  ptrdiff_t channels_per_output;
+  const std::int32_t* permutation;
   const T* bias;
   T* out;
-  ptrdiff_t out_pixel;
-  ptrdiff_t pixels, channels;
+  ptrdiff_t out_row, out_pixel;
+  ptrdiff_t rows, columns, out_channels;
   T low, high;
 };
 
