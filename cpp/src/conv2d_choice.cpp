@@ -196,7 +196,8 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
            " input channels, and here groups=" + std::to_string(g.groups) + " share C=" + std::to_string(g.channels) +
            " channels; use groups=" + std::to_string(g.channels) + " or algorithm=\"auto\"";
   }
-  return "it needs two taps or more along an axis whose stride or dilation is 1, more taps than the stride, and neither "
+  return "it needs two taps or more along an axis whose stride or dilation is 1, more taps than the stride, and "
+         "neither "
          "above " +
          std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";
 }

@@ -45,7 +45,10 @@ _ndarray = np.ndarray
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _FLOATS = (_FLOAT32, _FLOAT64)
-_ORDERED = (*_FLOATS, *map(np.dtype, ("int8", "uint8", "int16", "int32", "int64")))
+_ORDERED: tuple[np.dtype[Any], ...] = (
+    *_FLOATS,
+    *(np.dtype(name) for name in ("int8", "uint8", "int16", "int32", "int64")),
+)
 _ORDERED_NAMES = "float32, float64, int8, uint8, int16, int32 or int64"
 _INT64_MAX = 2**63 - 1
 

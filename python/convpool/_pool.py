@@ -97,8 +97,8 @@ def max_pool2d(
     ----------
     input
         The image (C, H, W) or images (N, C, H, W); with ``layout="NHWC"`` (H, W, C) or (N, H, W, C).
-        float32, float64, int8, uint8, int16, int32 or int64, with any strides and byte order: a NumPy array, or
-        an object with ``__array__`` or ``__dlpack__``.
+        float32, float64, int8, uint8, int16, int32 or int64, with any strides and byte order: a NumPy array,
+        or an object with ``__array__`` or ``__dlpack__``.
     kernel_size
         The window's size in pixels: an int, or a pair (height, width).
     stride

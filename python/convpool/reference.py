@@ -473,7 +473,8 @@ def max_pool2d(
     """The largest value of each window, exact in the input's dtype, as :func:`convpool.max_pool2d`.
 
     NaN wins over everything, and among several the last one's index is kept; of equal values the first. A
-    window that lies in the padding altogether (a dilated kernel can) gives -inf, or the least integer, and index -1.
+    window that lies in the padding altogether (a dilated kernel can) gives -inf, or the least integer, and
+    index -1.
 
     >>> values, indices = max_pool2d([[[1.0, 5.0], [5.0, 2.0]]], 2, return_indices=True)
     >>> values.tolist(), indices.tolist()

@@ -28,8 +28,8 @@ struct AvgPool2dParams : Pool2dParams {
 CONVPOOL_API std::array<std::int64_t, 4> pool2d_output_shape(const std::array<std::int64_t, 4>& input,
                                                              const Pool2dParams& params);
 
-/// The largest value of each window; T is float, double, int8_t, uint8_t, int16_t, int32_t or int64_t. Padding counts as
-/// minus infinity, or as the least integer. NaN wins.
+/// The largest value of each window; T is float, double, int8_t, uint8_t, int16_t, int32_t or int64_t. Padding counts
+/// as minus infinity, or as the least integer. NaN wins.
 ///
 /// `indices`, unless its data is null, receives the position h * W + w of each result in its plane: the lowest of equal
 /// values, the last of several NaNs (as torch.nn.functional.max_pool2d), -1 where a dilated window misses the input.
