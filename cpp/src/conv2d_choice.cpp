@@ -28,12 +28,14 @@ double waste(int64_t used, int64_t lanes) {
 /// The part of an axis' taps that doesn't fall into zero padding.
 double used_taps(const Conv2dGeometry& g, const Axis& axis) {
   if (g.padding_mode != PaddingMode::zeros || !axis.padded()) return 1;
+  constexpr int64_t most_samples = 256;
+  const int64_t samples = std::min(axis.kernel, most_samples);
   double used = 0;
-  for (int64_t t = 0; t < axis.kernel; ++t) {
-    const Range inside = axis.outputs_inside(t);
+  for (int64_t s = 0; s < samples; ++s) {
+    const Range inside = axis.outputs_inside(samples == axis.kernel ? s : axis.kernel / samples * s);
     used += static_cast<double>(std::max<int64_t>(0, inside.end - inside.begin));
   }
-  return used / static_cast<double>(axis.kernel) / static_cast<double>(axis.out);
+  return used / static_cast<double>(samples) / static_cast<double>(axis.out);
 }
 
 /// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
@@ -192,13 +194,13 @@ bool can_do(Algorithm algorithm, const Conv2dGeometry& g) noexcept {
 std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
   if (can_do(algorithm, g)) return {};
   if (algorithm == Algorithm::depthwise) {
-    return "it is for groups of at most " + std::to_string(most_depthwise_channels) +
-           " input channels, and here groups=" + std::to_string(g.groups) + " share C=" + std::to_string(g.channels) +
-           " channels; use groups=" + std::to_string(g.channels) + " or algorithm=\"auto\"";
+    return "it is for one input channel, or several groups of at most " + std::to_string(most_depthwise_channels) +
+           " input channels each, and here groups=" + std::to_string(g.groups) +
+           " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
+           " or algorithm=\"auto\"";
   }
-  return "it needs two taps or more along an axis whose stride or dilation is 1, more taps than the stride, and "
-         "neither "
-         "above " +
+  return "it needs an axis whose stride or dilation is 1, with enough more taps than the stride to save products, and "
+         "neither above " +
          std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";
 }
 

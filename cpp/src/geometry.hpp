@@ -25,6 +25,16 @@ struct Axis {
   std::int64_t effective_kernel() const { return dilation * (kernel - 1) + 1; }
   /// Where tap 0 of an output lies, counted in the unpadded input; negative in the padding.
   std::int64_t start(std::int64_t output) const { return output * stride - pad_begin; }
+  /// The positions from the first tap of one output to the last tap of the outputs-th after it, both counted; at most
+  /// `unaffordable_span`, which is more than any memory has.
+  std::int64_t covered_span(std::int64_t outputs) const {
+    std::int64_t span;
+    if (__builtin_mul_overflow(outputs - 1, stride, &span) || __builtin_add_overflow(span, effective_kernel(), &span)) {
+      return unaffordable_span;
+    }
+    return span < unaffordable_span ? span : unaffordable_span;
+  }
+  static constexpr std::int64_t unaffordable_span = std::int64_t{1} << 58;
   bool padded() const { return pad_begin > 0 || start(out - 1) + effective_kernel() > in; }
   /// The outputs whose tap lies inside the input.
   Range outputs_inside(std::int64_t tap) const;

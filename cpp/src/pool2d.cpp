@@ -10,6 +10,7 @@
 #include "staging.hpp"
 #include "tensor_layout.hpp"
 #include "threads.hpp"
+#include "tiling.hpp"
 
 namespace convpool {
 namespace {
@@ -95,9 +96,9 @@ void run_pool(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
   if constexpr (kernels::has_index<T>) {
     // Positions are counted over the padded columns, from the plane's start; half of the range marks the padding.
-    const int64_t beyond = g.w.in + g.w.out * g.w.stride + g.w.effective_kernel();
-    if (run.positions &&
-        g.h.in * g.w.in > std::numeric_limits<typename kernels::IndexOf<T>::type>::max() / 2 - beyond) {
+    constexpr int64_t most = std::numeric_limits<typename kernels::IndexOf<T>::type>::max() / 2;
+    const int64_t beyond = g.w.covered_span(g.w.out + 1);
+    if (run.positions && (beyond >= most - g.w.in || size_product(g.h.in, g.w.in) > most - g.w.in - beyond)) {
       return run_plain_max_pool(run);
     }
   }

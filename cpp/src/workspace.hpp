@@ -68,4 +68,24 @@ class SlottedWorkspace {
   Workspace memory_;
 };
 
+/// A list in scratch memory, of at most as many elements as it was made for.
+template <class T>
+class ScratchList {
+ public:
+  ScratchList() = default;
+  /// Throws std::bad_alloc.
+  explicit ScratchList(std::int64_t most) : memory_(most, 1) {}
+  void push_back(const T& element) { data()[size_++] = element; }
+  void resize_down(std::int64_t size) { size_ = size; }
+  std::int64_t size() const { return size_; }
+  T* data() const { return memory_.slot(0); }
+  T* begin() const { return data(); }
+  T* end() const { return data() + size_; }
+  T& operator[](std::int64_t i) const { return data()[i]; }
+
+ private:
+  SlottedWorkspace<T> memory_{0, 1};
+  std::int64_t size_ = 0;
+};
+
 }  // namespace convpool

@@ -76,6 +76,8 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "field of a record": _field,
     "other byte order": lambda array: array.astype(array.dtype.newbyteorder()),
     "repeated": lambda array: np.broadcast_to(array[..., :1], array.shape),
+    "repeated down": lambda array: np.broadcast_to(array[..., :1, :], array.shape),
+    "repeated across planes": lambda array: np.broadcast_to(array[..., :1, :, :], array.shape),
     "one value": lambda array: np.broadcast_to(array.reshape(-1)[:1].sum(dtype=array.dtype), array.shape),
 }
 

@@ -172,7 +172,7 @@ def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
 
 def test_winograd_says_what_it_cannot_do() -> None:
     for kernel, options in [((1, 1), {}), ((3, 3), {"stride": 2, "dilation": 2}), ((3, 3), {"stride": 17})]:
-        with pytest.raises(ValueError, match="it needs two taps or more along an axis"):
+        with pytest.raises(ValueError, match="it needs an axis whose stride or dilation is 1"):
             convpool.conv2d(values((1, 2, 40, 40)), values((2, 2, *kernel)), algorithm="winograd", **options)
 
 

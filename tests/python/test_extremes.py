@@ -45,6 +45,23 @@ EXTREMES: dict[str, Any] = {
     "max with indices, kernel 2^32": lambda: convpool.max_pool2d(
         np.ones((1, 4, 8, 4)), 2**32, stride=1, padding=2**31, return_indices=True, layout="NHWC"
     ),
+    "max, stride and dilation 2^63": lambda: convpool.max_pool2d(
+        FEW[:, :, :1, :],
+        (1, 2),
+        stride=(1, 2**63 - 2),
+        dilation=(1, 2**63 - 3),
+        padding=((0, 0), (2**63 - 5, 0)),
+        ceil_mode=True,
+    ),
+    "max, channels-last, stride and dilation 2^63": lambda: convpool.max_pool2d(
+        FEW.reshape(1, 1, 4, 4),
+        (1, 2),
+        stride=(1, 2**63 - 2),
+        dilation=(1, 2**63 - 3),
+        padding=((0, 0), (2**63 - 5, 0)),
+        ceil_mode=True,
+        layout="NHWC",
+    ),
     "conv, stride 2^59": lambda: convpool.conv2d(
         np.ones((1, 32, 1, 4), f32),
         np.ones((16, 32, 1, 1), f32),

@@ -32,7 +32,7 @@ constexpr int64_t tile_rows = 14;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
 constexpr int64_t pieces_per_thread = 4;
 
-int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
+int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 
 /// Runs the kernel so that rows of results share the rows they read: windows with gaps interleave, and those that read
 /// the same rows are taken together.
@@ -46,7 +46,7 @@ void run_rows(void (*kernel)(const Arguments&), const Arguments& all) {
     const int64_t skipped = start - first * gap;
     Arguments some = all;
     some.in += skipped * all.in_row;
-    some.in_row *= gap;
+    some.in_row *= gap < all.in_rows ? gap : 0;  // one row at most
     some.in_rows = ceil_div(std::max<int64_t>(0, all.in_rows - skipped), gap);
     some.first_row = first;
     some.row_stride = stride;
@@ -85,8 +85,8 @@ class ChannelVectors {
     int64_t most_rows = g_.h.out;
     if (copies_) {
       const int64_t row_bytes = size_product(padded_width(), g_.channels, sizeof(T));
-      most_rows =
-          std::clamp<int64_t>((4 * copied_bytes / row_bytes - g_.h.effective_kernel()) / g_.h.stride, 2, most_rows);
+      most_rows = std::clamp<int64_t>((4 * copied_bytes / row_bytes - g_.h.effective_kernel()) / g_.h.stride,
+                                      std::min<int64_t>(2, most_rows), most_rows);
     }
     rows_ = pieces_of(g_.h.out, 2, std::max(wanted, ceil_div(g_.h.out, most_rows)));
   }

@@ -7,7 +7,6 @@
 // the stride).
 
 #include <algorithm>
-#include <vector>
 
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
@@ -34,7 +33,7 @@ constexpr int64_t streamed_bytes = 12 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
-constexpr int64_t list_bytes = 64 << 10;
+constexpr int64_t list_bytes = 64 << 10, most_list_bytes = 1 << 20;
 
 /// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
 template <class T>
@@ -185,7 +184,7 @@ class ChannelVectors : Direct<T> {
     const bool large = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
     const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large ? 1 : 4) * reduction_block);
     const int64_t copied = in_place_ ? 0 : size_product(padded_width_, copied_channels);
-    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, static_cast<int64_t>(tiles_.size()), copied);
+    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, tiles_.size(), copied);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_;
@@ -198,7 +197,8 @@ class ChannelVectors : Direct<T> {
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
-    row_pitch_ = size_product(list_pitch_, static_cast<int64_t>(taps_.size()));
+    if (size_product(list_pitch_, taps_.size(), sizeof(Segment)) > most_list_bytes) share_taps();
+    row_pitch_ = size_product(list_pitch_, taps_.size());
     listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
 
@@ -227,7 +227,12 @@ class ChannelVectors : Direct<T> {
   /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
   /// wholly into the padding then.
   void cut_tiles() {
-    std::vector<int64_t> cuts{0, g_.w.out};
+    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
+    tiles_ = ScratchList<RowTile>(2 * ceil_div(g_.w.out, least));
+    taps_ = ScratchList<Range>(2 * ceil_div(g_.w.out, least));
+    ScratchList<int64_t> cuts(size_product(2, g_.w.kernel) + 2);
+    cuts.push_back(0);
+    cuts.push_back(g_.w.out);
     if (g_.padding_mode == PaddingMode::zeros) {
       for (int64_t j = 0; j < g_.w.kernel; ++j) {
         const Range inside = g_.w.outputs_inside(j);
@@ -237,8 +242,7 @@ class ChannelVectors : Direct<T> {
       }
     }
     std::sort(cuts.begin(), cuts.end());
-    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
-    for (std::size_t i = 1, from = 0; i < cuts.size(); ++i) {
+    for (int64_t i = 1, from = 0; i < cuts.size(); ++i) {
       const bool last = i + 1 == cuts.size();
       if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
       const EvenSplit tiles(cuts[i] - cuts[from], tallest);
@@ -253,6 +257,15 @@ class ChannelVectors : Direct<T> {
       }
       from = i;
     }
+  }
+
+  /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
+  void share_taps() {
+    Range all = taps_[0];
+    for (const Range& taps : taps_) all = {std::min(all.begin, taps.begin), std::max(all.end, taps.end)};
+    for (RowTile& tile : tiles_) tile.taps = 0;
+    taps_[0] = all;
+    taps_.resize_down(1);
   }
 
   bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
@@ -448,8 +461,8 @@ class ChannelVectors : Direct<T> {
   bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
-  std::vector<RowTile> tiles_;
-  std::vector<Range> taps_;
+  ScratchList<RowTile> tiles_;
+  ScratchList<Range> taps_;
   EvenSplit channel_split_{1, 1};
 };
 

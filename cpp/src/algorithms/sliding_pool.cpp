@@ -54,23 +54,22 @@ class SlidingPool {
     const int64_t common = std::gcd(g_.h.stride, g_.h.dilation);
     phases_ = g_.h.dilation / common;
     const int64_t apart = g_.h.stride / common;
-    in_blocks_ = g_.h.kernel > few_taps && g_.h.kernel > 3 * apart;
+    in_blocks_ = g_.h.kernel > few_taps && g_.h.kernel / 3 > apart;
     const int64_t kept_rows = in_blocks_ ? size_product(2, g_.h.kernel) : g_.h.kernel;
 
-    splits_ = !run.channels_last && g_.w.stride > 1 && g_.w.kernel <= few_taps * g_.w.stride;
+    splits_ = !run.channels_last && g_.w.stride > 1 && (g_.w.kernel - 1) / few_taps < g_.w.stride;
     in_levels_ = !splits_ && g_.w.kernel > few_taps;
     for (int64_t rest = g_.w.kernel / 4; in_levels_ && rest > 0; rest /= 4) ++levels_;
 
     const int64_t element = static_cast<int64_t>(sizeof(T)) + (positions_ ? static_cast<int64_t>(sizeof(Index)) : 0);
     const int64_t fitting = scratch_bytes / size_product(element, kept_rows + levels_ + 2, inner_);
-    const int64_t reach = g_.w.effective_kernel() / g_.w.stride;
+    const int64_t reach = std::min(g_.w.effective_kernel() / g_.w.stride, unaffordable);
     columns_ = EvenSplit(g_.w.out, std::max<int64_t>({fitting, 2 * reach, 64}));
     const int64_t most = columns_.largest(), lanes = run.kernels.lanes;
     // An odd number of cache lines: rows that are read together don't compete for the same places in the cache.
     constexpr int64_t cache_line = 64 / int64_t{sizeof(T)};
     row_pitch_ = (round_up(size_product(most, inner_), cache_line) / cache_line | 1) * cache_line;
-    line_pitch_ =
-        round_up(size_product((most - 1) * g_.w.stride + g_.w.effective_kernel(), inner_), 2 * lanes) + 2 * lanes;
+    line_pitch_ = round_up(size_product(g_.w.covered_span(most), inner_), 2 * lanes) + 2 * lanes;
     phase_pitch_ = round_up(ceil_div(line_pitch_, g_.w.stride), lanes) + lanes;
     if (splits_) line_pitch_ = size_product(phase_pitch_, g_.w.stride);
     kept_rows_ = kept_rows;
@@ -131,7 +130,7 @@ class SlidingPool {
     constexpr int64_t tasks_per_thread = 4;
     const int64_t tasks = ceil_div(tasks_per_thread * run_.threads, planes * columns_.pieces);
     // Rows that two tasks both need are reduced along twice.
-    return std::max({ceil_div(g_.h.out, tasks), 2 * g_.h.effective_kernel() / g_.h.stride, int64_t{4}});
+    return std::max({ceil_div(g_.h.out, tasks), g_.h.effective_kernel() / g_.h.stride * 2, int64_t{4}});
   }
 
   /// Where the taps of a window, or the levels that stand for them, lie from the first of its line on.
@@ -311,7 +310,7 @@ class SlidingPool {
     // wherever the task does, so that its size leaves no trace in the bits.
     const int64_t phase = floor_mod(g_.h.start(first_output), g_.h.dilation);
     const auto row_number = [&](int64_t oh) { return (g_.h.start(oh) - phase) / g_.h.dilation; };
-    const int64_t apart = g_.h.stride * phases_ / g_.h.dilation;
+    const int64_t apart = g_.h.stride / std::gcd(g_.h.stride, g_.h.dilation);
     const int64_t first_row = row_number(first_output), last_row = row_number(last_output);
     const int64_t results = (t.columns.end - t.columns.begin) * inner_;
     Rows block = t.kept, previous = t.kept + kernel * row_pitch_;

@@ -22,9 +22,10 @@ kernels::WindowAxis window_axis(const Axis& axis) {
 
 /// How many rows of results make a task.
 EvenSplit row_split(const Pool2dGeometry& g, int64_t elements_per_row) {
-  const int64_t rows = std::max<int64_t>(1, task_elements / std::max<int64_t>(1, elements_per_row * g.h.stride));
+  const int64_t rows =
+      std::max<int64_t>(1, task_elements / std::max<int64_t>(1, size_product(elements_per_row, g.h.stride)));
   // Rows that two tasks both read are read twice.
-  return {g.h.out, std::max(rows, 2 * g.h.effective_kernel() / g.h.stride)};
+  return {g.h.out, std::max(rows, g.h.effective_kernel() / g.h.stride * 2)};
 }
 
 template <class T>
@@ -43,7 +44,7 @@ bool run_rows(const Pool2dRun<T>& run) {
   usual.out_plane = run.output.stride(1);
   usual.out_row = run.output.stride(2);
   // A row of the columns that windows cover, for the strides that need one.
-  const int64_t scratch = g.w.stride > 2 ? (g.w.out - 1) * g.w.stride + g.w.effective_kernel() + run.kernels.lanes : 0;
+  const int64_t scratch = g.w.stride > 2 ? g.w.covered_span(g.w.out) + run.kernels.lanes : 0;
   const SlottedWorkspace<T> memory(scratch, run.threads);
   const EvenSplit rows = row_split(g, g.w.in);
   const int64_t plane = std::max<int64_t>(1, g.h.in * g.w.in);
@@ -101,6 +102,7 @@ bool run_pixels(const Pool2dRun<T>& run) {
 
 template <class T>
 bool run_window_pool(const Pool2dRun<T>& run) {
+  if (run.reduction_kernels().window_rows == nullptr) return false;
   // The kernels take positions to lie as the results do.
   if (run.positions &&
       !std::equal(run.indices.strides.begin() + 1, run.indices.strides.end(), run.output.strides.begin() + 1)) {

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
@@ -67,6 +66,7 @@ class Winograd {
     const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
     strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
+    segments_ = ScratchList<kernels::Segment>(axes_.parts());
     if (part_pitch_ == g_.group_channels()) {
       segments_.push_back({0, 0, axes_.parts() * part_pitch_});
     } else {
@@ -290,7 +290,7 @@ class Winograd {
     const EvenSplit rows(t.tiles, run_.kernels.tile_rows[width]);
     kernels::TileArguments<T> tile{};
     tile.segments = segments_.data();
-    tile.segment_count = static_cast<std::ptrdiff_t>(segments_.size());
+    tile.segment_count = segments_.size();
     tile.a_row = channel_pitch_;
     tile.a_step = 1;
     tile.b_vector = elements_ * pitch;
@@ -409,7 +409,7 @@ class Winograd {
   int64_t part_pitch_ = 0, channel_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1, stage_units_ = 1;
   TileShape shape_{};
   EvenSplit blocks_{1, 1}, channel_split_{1, 1};
-  std::vector<kernels::Segment> segments_;
+  ScratchList<kernels::Segment> segments_;
 };
 
 }  // namespace

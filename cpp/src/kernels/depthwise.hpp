@@ -580,7 +580,7 @@ void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
     for (; row < d.rows; ++row) channels_row<T, 1, chunk, column_stride, Permuted>(d, row);
   };
   const int chunk = tap_chunk(d.kernel_columns);
-  const int column_stride = d.column_dilation == 1 && chunk > 1 ? int(d.column_stride) : 0;
+  const int column_stride = d.column_dilation == 1 && chunk > 1 && d.column_stride <= 2 ? int(d.column_stride) : 0;
   if (d.permutation != nullptr) {
     if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<1>{});
     return run(Constant<1>{}, Constant<0>{}, Constant<1>{});

@@ -47,7 +47,7 @@ constexpr ReductionKernels<T> make_reduction() {
     kernels.window_rows = choose_window_rows<Op>;
     kernels.window_pixels = choose_window_pixels<Op>;
     kernels.reduce_run = reduce_run<Op>;
-  } else {
+  } else if constexpr (is_floating<T>) {
     kernels.window_rows = PositionKernels<T>::choose_rows;
     kernels.window_pixels = PositionKernels<T>::choose_pixels;
   }

@@ -91,7 +91,7 @@ struct WindowAxis {
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
 /// row_count is for each row of results. scratch: for a horizontal stride above 2, a row of the columns that windows
-/// cover. out_at: for positions, which lie as the results do.
+/// cover, up to a whole vector. out_at: for positions, which lie as the results do.
 template <class T>
 struct WindowRowsArguments {
   const T* in;

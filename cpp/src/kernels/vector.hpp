@@ -224,7 +224,7 @@ CONVPOOL_INLINE V pinned(V v) {
   return v;
 }
 
-// Both are written so that NaN in `v` stays NaN.
+// NaN in `v` stays NaN.
 template <class T>
 CONVPOOL_INLINE Vec<T> clamp(Vec<T> v, Vec<T> low, Vec<T> high) {
   v = v < low ? low : v;

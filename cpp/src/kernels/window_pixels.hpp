@@ -62,7 +62,7 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
     }
     const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[o] : T(1));
     const auto channels = [&](ptrdiff_t c, auto vectors, auto usual_rows) {
-      const CoveredRows<T> from{rows.first + c, rows.step, rows.count, rows.columns};
+      const CoveredRows<T> from{rows.first + c, rows.step, rows.count, rows.columns, rows.top};
       reduce_pixel_row<Op, decltype(usual_rows)::value, KW, SW, decltype(vectors)::value>(
           from, a.w, a.in_pixel, divisor, out + c, a.out_pixel);
     };
@@ -87,10 +87,11 @@ WindowPixelsKernel<typename Op::Element> choose_window_pixels(const WindowAxis& 
   const auto is = [&](ptrdiff_t kernel, ptrdiff_t stride) {
     return w.kernel == kernel && w.stride == stride && w.dilation == 1;
   };
-  if (is(2, 1)) return h.kernel == 2 ? window_pixels<Op, 2, 2, 1> : window_pixels<Op, 0, 2, 1>;
-  if (is(3, 1)) return h.kernel == 3 ? window_pixels<Op, 3, 3, 1> : window_pixels<Op, 0, 3, 1>;
-  if (is(2, 2)) return h.kernel == 2 ? window_pixels<Op, 2, 2, 2> : window_pixels<Op, 0, 2, 2>;
-  if (is(3, 2)) return h.kernel == 3 ? window_pixels<Op, 3, 3, 2> : window_pixels<Op, 0, 3, 2>;
+  constexpr auto known = [](int height) { return is_floating<typename Op::Element> ? height : 0; };
+  if (is(2, 1)) return h.kernel == 2 ? window_pixels<Op, known(2), 2, 1> : window_pixels<Op, 0, 2, 1>;
+  if (is(3, 1)) return h.kernel == 3 ? window_pixels<Op, known(3), 3, 1> : window_pixels<Op, 0, 3, 1>;
+  if (is(2, 2)) return h.kernel == 2 ? window_pixels<Op, known(2), 2, 2> : window_pixels<Op, 0, 2, 2>;
+  if (is(3, 2)) return h.kernel == 3 ? window_pixels<Op, known(3), 3, 2> : window_pixels<Op, 0, 3, 2>;
   return nullptr;
 }
 

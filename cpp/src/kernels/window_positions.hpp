@@ -78,10 +78,10 @@ CONVPOOL_INLINE ptrdiff_t first_column(const WindowAxis& w, ptrdiff_t output) {
   return -1;
 }
 
-/// R rows of results along the rows of a plane; the topmost row that they cover has the number `top`.
+/// R rows of results along the rows of a plane.
 template <class T, int KH, int KW, int S, int D, int R>
-CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const WindowRowsArguments<T>& a, ptrdiff_t top,
-                                          T* out, std::int64_t* out_at) {
+CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const WindowRowsArguments<T>& a, T* out,
+                                          std::int64_t* out_at) {
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
@@ -130,7 +130,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
         }
       });
     }
-    const Index base = static_cast<Index>(top * a.w.in + x);
+    const Index base = static_cast<Index>(rows.top * a.w.in + x);
     unroll<R>([&](auto r) {
       acc[r].at += lane;
       std::int64_t* const at = out_at + r * a.out_row;
@@ -138,10 +138,10 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
                        left);
       if (inside) return;
       for (ptrdiff_t i = 0; i < L && i < left; ++i) {
-        // Nothing in the window was larger than the padding. The position is only known to be far below zero.
-        if (at[o + i] >= no_position<Index> / 2) continue;
+        // Below zero: nothing in the window was larger than the padding.
+        if (at[o + i] >= 0) continue;
         const ptrdiff_t column = first_column(a.w, o + i);
-        at[o + i] = column < 0 ? -1 : (top + r * S) * a.w.in + column;
+        at[o + i] = column < 0 ? -1 : (rows.top + r * S) * a.w.in + column;
       }
     });
   }
@@ -162,12 +162,11 @@ CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
         ++o;
         continue;
       }
-      const ptrdiff_t top = (rows.first - plane) / a.in_row;
       if (rows_at_once<T, KH, D>(rows, a.h, o, a.row_end, at_once) > 1) {
-        if constexpr (KH > 0) reduce_row_positions<T, KH, KW, S, D, at_once>(rows, a, top, out, out_at);
+        if constexpr (KH > 0) reduce_row_positions<T, KH, KW, S, D, at_once>(rows, a, out, out_at);
         o += at_once;
       } else {
-        reduce_row_positions<T, 0, KW, S, D, 1>(rows, a, top, out, out_at);
+        reduce_row_positions<T, 0, KW, S, D, 1>(rows, a, out, out_at);
         ++o;
       }
     }
@@ -177,13 +176,13 @@ CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
 /// R rows of one column of results, all channels.
 template <class T, int KH, int KW, int S, int D, int R>
 CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const WindowPixelsArguments<T>& a,
-                                            ptrdiff_t top, ptrdiff_t output, T* out, std::int64_t* out_at) {
+                                            ptrdiff_t output, T* out, std::int64_t* out_at) {
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
   constexpr ptrdiff_t L = lanes<T>;
   const ptrdiff_t x = output * S - a.w.pad;
-  const Index base = static_cast<Index>(top * a.w.in + x);
+  const Index base = static_cast<Index>(rows.top * a.w.in + x);
   const bool inside = x >= 0 && x + (KW - 1) * D < a.w.in;
   const ptrdiff_t column = inside ? x : first_column(a.w, output);
   for (ptrdiff_t c = 0; c < a.channels; c += L) {
@@ -217,16 +216,15 @@ CONVPOOL_KERNEL void window_pixel_positions(const WindowPixelsArguments<T>& a) {
     std::int64_t* const out_at = a.out_at + o * a.out_row;
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
     const bool several = rows_at_once<T, KH, D>(rows, a.h, o, a.row_end, at_once) > 1;
-    const ptrdiff_t top = rows.count == 0 ? 0 : (rows.first - a.in) / a.in_row;
     for (ptrdiff_t x = 0; x < a.w.out; ++x) {
       T* const pixel = out + x * a.out_pixel;
       std::int64_t* const pixel_at = out_at + x * a.out_pixel;
       if (rows.count == 0) {
         fill_missing_positions(a.channels, pixel, pixel_at);
       } else if (several) {
-        if constexpr (KH > 0) reduce_pixel_positions<T, KH, KW, S, D, at_once>(rows, a, top, x, pixel, pixel_at);
+        if constexpr (KH > 0) reduce_pixel_positions<T, KH, KW, S, D, at_once>(rows, a, x, pixel, pixel_at);
       } else {
-        reduce_pixel_positions<T, 0, KW, S, D, 1>(rows, a, top, x, pixel, pixel_at);
+        reduce_pixel_positions<T, 0, KW, S, D, 1>(rows, a, x, pixel, pixel_at);
       }
     }
     o += several ? at_once : 1;

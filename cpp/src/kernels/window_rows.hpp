@@ -26,6 +26,7 @@ struct CoveredRows {
   ptrdiff_t step;  ///< from one to the next
   ptrdiff_t count;
   ptrdiff_t columns;
+  ptrdiff_t top;  ///< the first's number in the plane
 };
 
 template <class T>
@@ -40,7 +41,9 @@ CONVPOOL_INLINE CoveredRows<T> covered_rows(const T* plane, ptrdiff_t in_row, co
     taps = steps(taps);
   }
   const ptrdiff_t end = taps < h.kernel ? taps : h.kernel;
-  return {plane + (start + begin * h.dilation) * in_row, in_row * h.dilation, end > begin ? end - begin : 0, columns};
+  if (end <= begin) return {plane, 0, 0, columns, 0};
+  const ptrdiff_t top = start + begin * h.dilation, count = end - begin;
+  return {plane + top * in_row, count > 1 ? in_row * h.dilation : 0, count, columns, top};
 }
 
 /// Whether any of R windows, S rows apart, has a tap in row `row`: KH taps, D apart.
@@ -270,13 +273,15 @@ WindowRowsKernel<typename Op::Element> choose_window_rows(const WindowAxis& h, c
   const auto is = [](const WindowAxis& axis, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation) {
     return axis.kernel == kernel && axis.stride == stride && axis.dilation == dilation;
   };
-  if (is(w, 2, 1, 1)) return is(h, 2, 1, 1) ? window_rows<Op, 2, 2, 1, 1> : window_rows<Op, 0, 2, 1, 1>;
-  if (is(w, 3, 1, 1)) return is(h, 3, 1, 1) ? window_rows<Op, 3, 3, 1, 1> : window_rows<Op, 0, 3, 1, 1>;
-  if (is(w, 2, 2, 1)) return is(h, 2, 2, 1) ? window_rows<Op, 2, 2, 2, 1> : window_rows<Op, 0, 2, 2, 1>;
-  if (is(w, 3, 2, 1)) return is(h, 3, 2, 1) ? window_rows<Op, 3, 3, 2, 1> : window_rows<Op, 0, 3, 2, 1>;
+  // A height that is known takes several rows of results at once. Integers do without: their code would be half of all.
+  constexpr auto known = [](int height) { return is_floating<typename Op::Element> ? height : 0; };
+  if (is(w, 2, 1, 1)) return is(h, 2, 1, 1) ? window_rows<Op, known(2), 2, 1, 1> : window_rows<Op, 0, 2, 1, 1>;
+  if (is(w, 3, 1, 1)) return is(h, 3, 1, 1) ? window_rows<Op, known(3), 3, 1, 1> : window_rows<Op, 0, 3, 1, 1>;
+  if (is(w, 2, 2, 1)) return is(h, 2, 2, 1) ? window_rows<Op, known(2), 2, 2, 1> : window_rows<Op, 0, 2, 2, 1>;
+  if (is(w, 3, 2, 1)) return is(h, 3, 2, 1) ? window_rows<Op, known(3), 3, 2, 1> : window_rows<Op, 0, 3, 2, 1>;
   if constexpr (lanes<typename Op::Element> >= 4) {
-    if (is(w, 3, 1, 2)) return is(h, 3, 1, 2) ? window_rows<Op, 3, 3, 1, 2> : window_rows<Op, 0, 3, 1, 2>;
-    if (is(w, 5, 1, 1)) return is(h, 5, 1, 1) ? window_rows<Op, 5, 5, 1, 1> : window_rows<Op, 0, 5, 1, 1>;
+    if (is(w, 3, 1, 2)) return is(h, 3, 1, 2) ? window_rows<Op, known(3), 3, 1, 2> : window_rows<Op, 0, 3, 1, 2>;
+    if (is(w, 5, 1, 1)) return is(h, 5, 1, 1) ? window_rows<Op, known(5), 5, 1, 1> : window_rows<Op, 0, 5, 1, 1>;
   }
   if (w.kernel == 1 && w.stride == 1) return window_rows<Op, 0, 1, 1, 1>;
   if (w.stride > 2 && w.kernel <= widest) return sparse_window_rows<Op>;
