@@ -74,17 +74,23 @@ class ScratchList {
  public:
   ScratchList() = default;
   /// Throws std::bad_alloc.
-  explicit ScratchList(std::int64_t most) : memory_(most, 1) {}
+  explicit ScratchList(std::int64_t most) : memory_(bytes_of(most)) {}
   void push_back(const T& element) { data()[size_++] = element; }
   void resize_down(std::int64_t size) { size_ = size; }
   std::int64_t size() const { return size_; }
-  T* data() const { return memory_.slot(0); }
+  T* data() const { return memory_.template as<T>(); }
   T* begin() const { return data(); }
   T* end() const { return data() + size_; }
   T& operator[](std::int64_t i) const { return data()[i]; }
 
  private:
-  SlottedWorkspace<T> memory_{0, 1};
+  static std::size_t bytes_of(std::int64_t count) {
+    if (count < 0 || count > (std::int64_t{1} << 60) / static_cast<std::int64_t>(sizeof(T))) throw std::bad_alloc();
+    return (static_cast<std::size_t>(count) * sizeof(T) + workspace_alignment - 1) / workspace_alignment *
+           workspace_alignment;
+  }
+
+  Workspace memory_;
   std::int64_t size_ = 0;
 };
 

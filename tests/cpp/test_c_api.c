@@ -212,7 +212,7 @@ static void errors(void) {
   CHECK_FIELD(padding_mode, -1, "params.padding_mode");
   CHECK_FIELD(activation, 6, "params.activation");
   CHECK_FIELD(algorithm, 7, "params.algorithm");
-  CHECK_FIELD(algorithm, CONVPOOL_ALGORITHM_WINOGRAD, "winograd");
+  CHECK_FIELD(algorithm, CONVPOOL_ALGORITHM_DEPTHWISE, "depthwise");
   CHECK_FIELD(reserved, 1, "params.reserved");
 
   CHECK_ERROR(convpool_conv2d(NULL, &weight, NULL, &output, NULL, NULL), CONVPOOL_INVALID_ARGUMENT, "input");

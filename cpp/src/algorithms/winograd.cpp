@@ -350,21 +350,42 @@ class Winograd {
           run_.kernels.transpose(stage, columns, pixels, channels, to, out.stride(1));
           if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, to, out.stride(1), channels, pixels);
         }
-        if (!finite) redo(t, run, first_channel, channels, oh, ow, pixels);
       }
+      if (!finite) redo(t, run, arguments, first_channel, channels, ow, pixels);
     });
   }
 
-  /// A row of the run's results by the definition, in tiles whose own results, before the activation, are not all
-  /// finite.
-  void redo(const Task& t, const Run& run, int64_t first_channel, int64_t channels, int64_t oh, int64_t ow,
-            int64_t pixels) const {
-    const WinogradAxis& w = axes_.w;
-    for (int64_t x = 0; x < pixels; ++x) {
-      const int64_t tile = x / w.unit_results() * w.tile_phases + x % w.tile_phases;
-      for (int64_t k = first_channel; k < first_channel + channels; ++k) {
-        if (tile_is_finite(t, run, tile, k - first_channel, channels)) continue;
-        T value = direct_sum(run.n, t.group, k, oh, ow + x);
+  /// The results of a run by the definition, where those of their tile and vector of channels, before the activation,
+  /// are not all finite: what else is in the run leaves no trace.
+  void redo(const Task& t, const Run& run, kernels::WinogradOutputArguments<T> one, int64_t first_channel,
+            int64_t channels, int64_t ow, int64_t pixels) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const int64_t columns = one.vectors * lanes_;
+    const T* const bias = one.bias;
+    one.out = t.strip;
+    one.out_row = w.results * lanes_;
+    one.out_pixel = lanes_;
+    one.tiles = one.vectors = 1;
+    for (int64_t tile = 0; tile < run.tiles; ++tile) {
+      for (int64_t first = 0; first < channels; first += lanes_) {
+        one.in = t.products + (run.first + tile) * columns + first;
+        one.bias = bias + first;
+        if (run_.kernels.winograd_output[h.results][w.results](one)) continue;
+        for (int64_t c = first; c < std::min(channels, first + lanes_); ++c) {
+          if (!tile_is_finite(t, run, tile, c, channels)) redo_tile(run, tile, first_channel + c, ow, pixels, t.group);
+        }
+      }
+    }
+  }
+
+  void redo_tile(const Run& run, int64_t tile, int64_t k, int64_t ow, int64_t pixels, int64_t group) const {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const int64_t first = tile / w.tile_phases * w.unit_results() + tile % w.tile_phases;
+    for (int64_t r = 0; r < h.results; ++r) {
+      const int64_t oh = h.first_result(run.row) + r * h.tile_phases;
+      if (oh >= g_.h.out) break;
+      for (int64_t x = first; x < std::min(pixels, first + w.unit_results()); x += w.tile_phases) {
+        T value = direct_sum(run.n, group, k, oh, ow + x);
         value = value < epilogue_.low ? epilogue_.low : value;
         value = value > epilogue_.high ? epilogue_.high : value;
         if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, &value, 1, 1, 1);
