@@ -64,7 +64,17 @@ def _read_only(array: Any) -> Any:
     return array
 
 
-# What each does to an array: the values stay, save in "repeated", which has zero strides.
+def _repeated_along(axis: int) -> Callable[[Any], Any]:
+    def repeat(array: Any) -> Any:
+        if array.ndim < -axis:
+            return array
+        first = array[(..., slice(1), *[slice(None)] * (-axis - 1))]
+        return np.broadcast_to(first, array.shape)
+
+    return repeat
+
+
+# What each does to an array: the values stay, save in those "repeated", which have zero strides.
 FORMS: dict[str, Callable[[Any], Any]] = {
     "contiguous": np.ascontiguousarray,
     "fortran": np.asfortranarray,
@@ -76,8 +86,8 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "field of a record": _field,
     "other byte order": lambda array: array.astype(array.dtype.newbyteorder()),
     "repeated": lambda array: np.broadcast_to(array[..., :1], array.shape),
-    "repeated down": lambda array: np.broadcast_to(array[..., :1, :], array.shape),
-    "repeated across planes": lambda array: np.broadcast_to(array[..., :1, :, :], array.shape),
+    "repeated down": _repeated_along(-2),
+    "repeated across planes": _repeated_along(-3),
     "one value": lambda array: np.broadcast_to(array.reshape(-1)[:1].sum(dtype=array.dtype), array.shape),
 }
 
