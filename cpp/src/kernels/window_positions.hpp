@@ -111,7 +111,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
         constexpr int J = decltype(j)::value * D;
         const Vec<Index> column = lane + static_cast<Index>(x + J);
         at[j] = ((column >= Index(0)) & (column < static_cast<Index>(a.w.in))) ? broadcast(Index(J))
-                                                                             : broadcast(no_position<Index>);
+                                                                               : broadcast(no_position<Index>);
         unroll<S>([&](auto s) {
           const ptrdiff_t from = x + J + s * L;
           begin[j][s] = from >= 0 ? 0 : -from < L ? -from : L;
