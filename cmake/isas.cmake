@@ -1,4 +1,6 @@
-# Each instruction set compiles cpp/src/kernels/kernels.cpp once more, with the flags below and CONVPOOL_ISA_<NAME>.
+# Each instruction set compiles these once more, with the flags below and CONVPOOL_ISA_<NAME>.
+set(convpool_kernel_sources isa_kernels.cpp dense.cpp depthwise.cpp pooling.cpp)
+list(TRANSFORM convpool_kernel_sources PREPEND cpp/src/kernels/)
 
 set(convpool_flags_sse2 "")
 set(convpool_flags_avx2 -mavx2 -mfma -mtune=haswell)
@@ -46,7 +48,7 @@ macro(convpool_add_kernels prefix)
       message(FATAL_ERROR "CONVPOOL_ISAS has ${isa}; for ${CMAKE_SYSTEM_PROCESSOR} there are: ${convpool_known_isas}")
     endif()
     string(TOUPPER ${isa} ISA)
-    add_library(${prefix}_${isa} OBJECT cpp/src/kernels/kernels.cpp)
+    add_library(${prefix}_${isa} OBJECT ${convpool_kernel_sources})
     target_compile_features(${prefix}_${isa} PRIVATE cxx_std_20)
     target_compile_definitions(${prefix}_${isa} PRIVATE CONVPOOL_ISA_${ISA})
     target_compile_options(${prefix}_${isa} PRIVATE ${convpool_kernel_options} -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -Wextra

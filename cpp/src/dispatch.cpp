@@ -24,16 +24,16 @@ std::vector<Candidate> candidates() {
   [[maybe_unused]] const CpuFeatures features = detect_cpu_features();
   return {
 #if defined(CONVPOOL_HAVE_SSE2)
-      {&kernels::sse2_kernels, true},
+      {&kernels::sse2::kernels, true},
 #endif
 #if defined(CONVPOOL_HAVE_AVX2)
-      {&kernels::avx2_kernels, features.avx2_fma},
+      {&kernels::avx2::kernels, features.avx2_fma},
 #endif
 #if defined(CONVPOOL_HAVE_AVX512)
-      {&kernels::avx512_kernels, features.avx512},
+      {&kernels::avx512::kernels, features.avx512},
 #endif
 #if defined(CONVPOOL_HAVE_NEON)
-      {&kernels::neon_kernels, true},
+      {&kernels::neon::kernels, true},
 #endif
   };
 }

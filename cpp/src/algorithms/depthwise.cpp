@@ -158,7 +158,7 @@ class ChannelVectors {
     d.bias = run_.weights.bias + first;
     d.out += first;
     d.out_channels = count;
-    run_rows(run_.kernels.depthwise_channels, d);
+    run_rows(run_.kernels.depthwise->channels, d);
     if (!epilogue_.has_curve) return;
     for (int64_t r = 0; r < d.rows; ++r) {
       run_.kernels.apply_curve(epilogue_.curve, d.out + r * d.out_row, d.out_pixel, d.columns, count);
@@ -287,7 +287,7 @@ class PlaneVectors {
   }
 
   void run_planes(const DepthwisePlaneArguments<T>& d) const {
-    run_rows(run_.kernels.depthwise_plane, d);
+    run_rows(run_.kernels.depthwise->plane, d);
     if (!epilogue_.has_curve) return;
     for (int64_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
       run_.kernels.apply_curve(epilogue_.curve, d.out + k * d.out_channel, d.out_row, d.rows, d.columns);

@@ -1,7 +1,7 @@
 #pragma once
 
 // What an instruction set offers to the algorithms: plain structs and function pointers. This header and everything
-// that the per-ISA translation unit includes must stay free of standard headers with inline functions: the linker keeps
+// that the per-ISA translation units include must stay free of standard headers with inline functions: the linker keeps
 // one copy of such a function for the whole library, and it could be the one compiled for the strongest ISA.
 
 #include <cstddef>
@@ -143,6 +143,12 @@ template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
 
 template <class T>
+struct DepthwiseTable {
+  void (*plane)(const DepthwisePlaneArguments<T>&);
+  void (*channels)(const DepthwiseChannelsArguments<T>&);
+};
+
+template <class T>
 struct Table {
   int lanes;
   /// The most rows of a tile that keeps its accumulators in registers, by its number of column vectors.
@@ -154,8 +160,7 @@ struct Table {
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
-  void (*depthwise_plane)(const DepthwisePlaneArguments<T>&);
-  void (*depthwise_channels)(const DepthwiseChannelsArguments<T>&);
+  const DepthwiseTable<T>* depthwise;
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
   /// By the results of a tile along each axis, null outside 1, 3, 4, 5 and for 1 x 1. Weights,
@@ -170,18 +175,20 @@ struct Table {
   double (*multiply_add_rounds)(ptrdiff_t steps, T* result);
 };
 
-/// Everything of one ISA; the one symbol that its translation unit exports.
+/// Everything of one ISA.
 struct IsaKernels {
   const char* name;
-  Table<float> f32;
-  Table<double> f64;
-  PoolTables pool;
+  const Table<float>& f32;
+  const Table<double>& f64;
+  const PoolTables& pool;
 };
 
-extern const IsaKernels sse2_kernels;
-extern const IsaKernels avx2_kernels;
-extern const IsaKernels avx512_kernels;
-extern const IsaKernels neon_kernels;
+// clang-format off
+namespace sse2 { extern const IsaKernels kernels; }
+namespace avx2 { extern const IsaKernels kernels; }
+namespace avx512 { extern const IsaKernels kernels; }
+namespace neon { extern const IsaKernels kernels; }
+// clang-format on
 
 template <class T>
 const Table<T>& table_of(const IsaKernels& kernels);

@@ -1,0 +1,10 @@
+#include "depthwise.hpp"
+
+#include "isa_tables.hpp"
+
+namespace convpool::kernels::CONVPOOL_ISA {
+
+constinit const DepthwiseTable<float> depthwise_f32{depthwise_plane<float>, depthwise_channels<float>};
+constinit const DepthwiseTable<double> depthwise_f64{depthwise_plane<double>, depthwise_channels<double>};
+
+}  // namespace convpool::kernels::CONVPOOL_ISA

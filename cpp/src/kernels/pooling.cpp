@@ -1,0 +1,51 @@
+#include "isa_tables.hpp"
+#include "reduce_runs.hpp"
+#include "row_layout.hpp"
+#include "sliding_rows.hpp"
+#include "window_pixels.hpp"
+#include "window_positions.hpp"
+#include "window_rows.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+template <class Op, class T>
+constexpr ReductionKernels<T> make_reduction() {
+  ReductionKernels<T> kernels{};
+  kernels.reduce = reduce<Op>;
+  kernels.suffix_rows = suffix_rows<Op>;
+  kernels.prefix_rows = prefix_rows<Op>;
+  if constexpr (!Op::indexed) {
+    kernels.window_rows = choose_window_rows<Op>;
+    kernels.window_pixels = choose_window_pixels<Op>;
+    kernels.reduce_run = reduce_run<Op>;
+  } else if constexpr (is_floating<T>) {
+    kernels.window_rows = PositionKernels<T>::choose_rows;
+    kernels.window_pixels = PositionKernels<T>::choose_pixels;
+  }
+  return kernels;
+}
+
+template <class T>
+constexpr PoolTable<T> make_pool_table() {
+  PoolTable<T> table{};
+  table.lanes = lanes<T>;
+  table.max = make_reduction<MaxOf<T>, T>();
+  if constexpr (is_floating<T>) table.sum = make_reduction<SumOf<T>, T>();
+  if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
+  table.split_phases = split_phases<T>;
+  table.pad_rows = pad_rows<T>;
+  return table;
+}
+
+}  // namespace
+
+namespace CONVPOOL_ISA {
+
+constinit const PoolTables pool{make_pool_table<float>(),        make_pool_table<double>(),
+                                make_pool_table<std::int8_t>(),  make_pool_table<std::uint8_t>(),
+                                make_pool_table<std::int16_t>(), make_pool_table<std::int32_t>(),
+                                make_pool_table<std::int64_t>()};
+
+}  // namespace CONVPOOL_ISA
+}  // namespace convpool::kernels
