@@ -62,6 +62,12 @@ void run_winograd(const Conv2dRun<T>& run);
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);
 
+/// Whether the direct algorithm with output channels in the vectors copies planes pixel by pixel, as channels-last
+/// arrays lie: few channels make short segments otherwise.
+inline bool interleaves_channels(const Conv2dGeometry& g) {
+  return g.group_channels() < 8 && g.w.kernel > 1 && g.w.dilation == 1;
+}
+
 bool can_do(Algorithm algorithm, const Conv2dGeometry& geometry) noexcept;
 
 /// Why the algorithm can't do such a case; empty where it can.

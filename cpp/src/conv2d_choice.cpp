@@ -3,9 +3,12 @@
 #include "conv2d_choice.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
+#include "conv2d_weights.hpp"
 #include "tiling.hpp"
+#include "transposed_planes.hpp"
 #include "winograd_axes.hpp"
 
 namespace convpool {
@@ -53,11 +56,11 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double products = static_cast<double>(axes.elements() * axes.parts()) / tile_results;
   const double taps = static_cast<double>(g.taps());
   const double transform = (axes.elements() == 36 ? 300 : 60) / (tile_results * taps);
-  // Gathering the parts of few channels costs about as much again.
+  // Gathering the parts of few channels costs four times as much again.
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
   const double input =
-      transform * (packed_parts ? 2 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+      transform * (packed_parts ? 5 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = transform / static_cast<double>(cg) * waste(kg, lanes);
   double cost =
       tile_waste * (products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + input + output);
@@ -72,7 +75,8 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
 }
 
 template <class T>
-Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool out_channels_last, WeightsAre weights) {
+Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last, bool out_channels_last,
+              WeightsAre weights) {
   const int64_t lanes = kernels.lanes;
   const int64_t kg = g.group_out_channels();
   // A 1x1 reads the map as one row, see direct.cpp.
@@ -84,22 +88,45 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool ou
   const TileShape pixel_tile = choose_tile(kernels, kg, ceil_div(row, lanes));
   const TileShape patch_tile = choose_tile(kernels, kg, ceil_div(g.out_pixels(), lanes));
   Cost cost{};
-  // A transposed store takes about 8 vector operations for each vector of results.
-  const double store = out_channels_last ? 2 : 8;
+  // A transposed store takes about 12 vector operations for each vector of results.
+  const double store = out_channels_last ? 2 : 12;
   const bool cuts_rows = g.w.dilation >= kernels.tile_rows[channel_tile.vectors] / 2;  // see direct.cpp
   cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) *
                              (used_taps(g, g.h) * (cuts_rows ? used_taps(g, g.w) : 1) + store / reduction);
+  if (!in_channels_last && interleaves_channels(g)) {
+    const double in =
+        static_cast<double>(g.batch * g.channels) * static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
+    cost.channels_in_vectors +=
+        0.25 * static_cast<double>(lanes) * in / (pixels * static_cast<double>(g.out_channels) * reduction);
+  }
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += 2.0 * static_cast<double>(lanes) / pixels;
   }
+  // A segment of a tile takes about 8 FMAs' time to begin, see direct.cpp.
+  const double steps = g.group_channels() < 8 && g.w.dilation == 1 && g.w.kernel > 1
+                           ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
+                           : static_cast<double>(std::min(reduction_block, g.group_channels()));
+  const double segments = one_row ? 0 : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
   // Copied rows: about 4 operations a vector, used by every output channel and tap.
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
-  cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied);
+  cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
-  cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 6 * piece / static_cast<double>(kg));
+  cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 12 * piece / static_cast<double>(kg)) +
+                 40 / reduction;
   cost.winograd = winograd_cost(g, kernels, weights);
   return cost;
+}
+
+/// What the direct algorithm takes for as many planes of results as a vector has lanes, with groups of few channels:
+/// its tiles are small then, and each row is listed and copied for few planes.
+double direct_group_cycles(const Conv2dGeometry& g, const Cost& cost, int64_t lanes, bool out_channels_last) {
+  const double taps = static_cast<double>(g.reduction()), pixels = static_cast<double>(g.out_pixels());
+  if (out_channels_last) return pixels * (1.25 * cost.channels_in_vectors * taps + 16);
+  const double groups = static_cast<double>(lanes) / static_cast<double>(g.group_out_channels());
+  const double row = g.taps() == 1 && g.w.stride == 1 ? 0 : 200 + 400 * static_cast<double>(g.w.stride - 1);
+  return pixels * (std::min(cost.channels_in_vectors, cost.pixels_in_vectors) * taps + 16) +
+         static_cast<double>(g.h.out) * groups * row;
 }
 
 Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* reason) noexcept {
@@ -116,14 +143,58 @@ bool mostly_padding(const Axis& axis) {
   return axis.pad_begin + axis.pad_end > 4 * axis.in + 64 || axis.stride > axis.in + 64;
 }
 
-/// Channels in the vectors want channels-last arrays, vectors that hold whole groups, and those at least half full.
+// Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
+// vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels.
+
+double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
+  const double taps = static_cast<double>(g.reduction()), channels = static_cast<double>(g.group_channels());
+  const int64_t phases = std::max<int64_t>(1, g.h.dilation / std::gcd(g.h.stride, g.h.dilation));
+  const int64_t rows = ceil_div(g.h.out, phases);
+  const bool shares_rows = g.h.stride <= 2 && g.h.stride == g.w.stride;
+  double row = 3 * taps + 60 * channels;  // one at a time, as short planes go
+  if (rows >= 7 && shares_rows) row = g.h.stride == 1 ? taps + channels + 4 : 1.65 * taps + 5 * channels + 12;
+  if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
+  if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
+  const int64_t computed = shares_rows && rows >= 7 ? round_up(rows, 7) : rows;
+  return row * static_cast<double>(lanes) * static_cast<double>(computed * phases) *
+         static_cast<double>(ceil_div(g.w.out, lanes));
+}
+
+double depthwise_channels_cycles(const Conv2dGeometry& g, int64_t lanes) {
+  const double taps = static_cast<double>(g.reduction()), pixels = static_cast<double>(g.out_pixels());
+  double tap = 1;
+  if (g.group_out_channels() > 1) {  // permuted, for each tap anew where pixels aren't shared between taps
+    tap = g.w.kernel == 1 ? 7 : g.w.stride == 1 && g.w.dilation == 1 && g.w.kernel > 2 ? 1.45 : 4.5;
+  }
+  return waste(g.out_channels, lanes) * pixels * tap * taps;
+}
+
+/// The way into vectors of channels and back takes about 10 cycles a vector.
+double transposition_cycles(const Conv2dGeometry& g, int64_t lanes) {
+  const double pixels = static_cast<double>(g.out_pixels()) + static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
+  return 10 * waste(g.out_channels, lanes) * pixels;
+}
+
+/// Small planes are transposed, a vector of channels at a time, where they fill vectors of pixels badly.
+template <class T>
+bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                       const kernels::Table<T>& kernels) {
+  return rows_contiguous(input) && rows_contiguous(output) && pixels_contiguous(input) && pixels_contiguous(output) &&
+         (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) &&
+         rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0 &&
+         depthwise_channels_cycles(g, kernels.lanes) + transposition_cycles(g, kernels.lanes) <
+             0.9 * depthwise_plane_cycles(g, kernels.lanes);
+}
+
+/// Channels in the vectors want channels-last arrays or small planes, vectors that hold whole groups, and those at
+/// least half full.
 template <class T>
 bool depthwise_by_channels(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
                            const kernels::Table<T>& kernels) {
   const int64_t kg = g.group_out_channels();
-  return channels_last(output) && channels_last(input) &&
-         (kg == 1 || (kg < kernels.lanes && kernels.lanes % kg == 0)) && g.group_channels() <= kg &&
-         waste(g.out_channels, kernels.lanes) <= 2;
+  return (kg == 1 || (kg < kernels.lanes && kernels.lanes % kg == 0)) && g.group_channels() <= kg &&
+         waste(g.out_channels, kernels.lanes) <= 2 &&
+         ((channels_last(output) && channels_last(input)) || transposes_planes(g, input, output, kernels));
 }
 
 template <class T>
@@ -137,11 +208,17 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
                 "one input channel for each output channel");
   }
-  if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes &&
-      (!out_channels_last || depthwise_by_channels(g, input, output, kernels))) {
-    return make(Algorithm::depthwise, out_channels_last, "groups of few channels");
+  const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
+  if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
+    const bool by_channels = depthwise_by_channels(g, input, output, kernels);
+    double cycles =
+        by_channels ? depthwise_channels_cycles(g, kernels.lanes) : depthwise_plane_cycles(g, kernels.lanes);
+    if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels.lanes);
+    if ((by_channels || !out_channels_last) &&
+        cycles < direct_group_cycles(g, cost, kernels.lanes, out_channels_last)) {
+      return make(Algorithm::depthwise, by_channels, "groups of few channels");
+    }
   }
-  const Cost cost = estimate(g, kernels, out_channels_last, weights);
   const double best_other = out_channels_last
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
@@ -221,7 +298,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       return make(algorithm, depthwise_by_channels(g, input, output, kernels), "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
-      const Cost cost = estimate(g, kernels, out_channels_last, WeightsAre::packed_once);
+      const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
       return make(algorithm, out_channels_last || cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
     default:

@@ -65,6 +65,15 @@ void check_transpose(const kernels::Table<T>& table) {
         }
       }
       CHECK(wrong == 0);
+
+      // Without a gap: few rows are interleaved.
+      std::vector<T> run(static_cast<std::size_t>(columns * rows + 20), T(-7));
+      table.transpose(from.data(), 50, rows, columns, run.data(), rows);
+      for (int i = 0; i < columns * rows + 20; ++i) {
+        const T expected = i < columns * rows ? from[static_cast<std::size_t>(i % rows * 50 + i / rows)] : T(-7);
+        wrong += run[static_cast<std::size_t>(i)] != expected;
+      }
+      CHECK(wrong == 0);
     }
   }
 }

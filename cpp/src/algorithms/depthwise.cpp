@@ -1,8 +1,8 @@
 // Few input channels to each output channel: depthwise, small groups, image filters.
 //
-// Channels-last: channels in the vectors, the image in place. Otherwise pixels in the vectors, the planes in place, or
-// a padded copy of a few of their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more
-// than 2.
+// Channels-last: channels in the vectors, the image in place. Planes too small to fill vectors of pixels: the same, on
+// planes transposed a vector of channels at a time. Otherwise pixels in the vectors, the planes in place, or a padded
+// copy of a few of their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more than 2.
 
 #include <algorithm>
 #include <array>
@@ -13,6 +13,7 @@
 #include "padded_rows.hpp"
 #include "parallel.hpp"
 #include "tiling.hpp"
+#include "transposed_planes.hpp"
 #include "workspace.hpp"
 
 namespace convpool {
@@ -75,8 +76,10 @@ class ChannelVectors {
       : run_(run), g_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
     vectors_ = ceil_div(g_.out_channels, lanes_);
     in_vector_ = lanes_ * g_.group_channels() / g_.group_out_channels();
-    copies_ = pads_with_image(g_);
     if (g_.group_out_channels() > 1) list_permutation();
+    transposes_ = !channels_last(run.input) || !channels_last(run.output);
+    if (transposes_) return;
+    copies_ = pads_with_image(g_);
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
     block_ = std::clamp<int64_t>(channel_block_bytes / std::max<int64_t>(1, vector_bytes), 1, vectors_);
@@ -92,6 +95,7 @@ class ChannelVectors {
   }
 
   void operator()() const {
+    if (transposes_) return run_transposed();
     const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
     const int64_t copied_rows = copies_ ? (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
     const SlottedWorkspace<T> scratch(size_product(copied_rows, padded_width(), g_.channels), run_.threads);
@@ -100,31 +104,14 @@ class ChannelVectors {
       task /= blocks;
       const int64_t piece = task % rows_.pieces, n = task / rows_.pieces;
       const int64_t oh = 2 * rows_.begin(piece), rows = std::min(g_.h.out, 2 * rows_.end(piece)) - oh;
-      DepthwiseChannelsArguments<T> d{};
+      DepthwiseChannelsArguments<T> d = arguments(oh, rows);
       d.in = run_.input.data + n * run_.input.stride(0);
       d.in_row = run_.input.stride(2);
       d.in_pixel = run_.input.stride(3);
-      d.in_rows = g_.h.in;
-      d.in_columns = g_.w.in;
-      d.first_row = g_.h.start(oh);
-      d.first_column = g_.w.start(0);
       if (copies_) copy_rows(oh, rows, scratch.slot(thread), d);
-      d.row_stride = g_.h.stride;
-      d.row_dilation = g_.h.dilation;
-      d.column_stride = g_.w.stride;
-      d.column_dilation = g_.w.dilation;
-      d.kernel_rows = g_.h.kernel;
-      d.kernel_columns = g_.w.kernel;
-      d.channels_per_output = g_.group_channels();
-      d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
-      d.in_vector = in_vector_;
       d.out = run_.output.data + n * run_.output.stride(0) + oh * run_.output.stride(2);
       d.out_row = run_.output.stride(2);
       d.out_pixel = run_.output.stride(3);
-      d.rows = rows;
-      d.columns = g_.w.out;
-      d.low = epilogue_.low;
-      d.high = epilogue_.high;
       if (copies_) {
         for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v);
       } else {
@@ -135,6 +122,68 @@ class ChannelVectors {
 
  private:
   int64_t padded_width() const { return (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(); }
+
+  DepthwiseChannelsArguments<T> arguments(int64_t oh, int64_t rows) const {
+    DepthwiseChannelsArguments<T> d{};
+    d.in_rows = g_.h.in;
+    d.in_columns = g_.w.in;
+    d.in_vector = in_vector_;
+    d.first_row = g_.h.start(oh);
+    d.first_column = g_.w.start(0);
+    d.row_stride = g_.h.stride;
+    d.row_dilation = g_.h.dilation;
+    d.column_stride = g_.w.stride;
+    d.column_dilation = g_.w.dilation;
+    d.kernel_rows = g_.h.kernel;
+    d.kernel_columns = g_.w.kernel;
+    d.channels_per_output = g_.group_channels();
+    d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
+    d.rows = rows;
+    d.columns = g_.w.out;
+    d.low = epilogue_.low;
+    d.high = epilogue_.high;
+    return d;
+  }
+
+  void run_transposed() const {
+    const EvenSplit rows(g_.h.out, rows_of_transposed_piece(g_, in_vector_, lanes_, int64_t{sizeof(T)}));
+    const int64_t transposed = size_product(transposed_rows(g_, rows.largest()), g_.w.in, in_vector_);
+    const SlottedWorkspace<T> scratch(transposed + size_product(rows.largest(), g_.w.out, lanes_), run_.threads);
+    parallel_for(g_.batch * vectors_ * rows.pieces, run_.threads, [&](int64_t task, int thread) {
+      const int64_t piece = task % rows.pieces;
+      task /= rows.pieces;
+      const int64_t v = task % vectors_, n = task / vectors_;
+      const int64_t in_channels = std::min(in_vector_, g_.channels - v * in_vector_);
+      const int64_t out_channels = std::min(lanes_, g_.out_channels - v * lanes_);
+      DepthwiseChannelsArguments<T> d = arguments(rows.begin(piece), rows.end(piece) - rows.begin(piece));
+      T* const in = scratch.slot(thread);
+      T* const out = in + transposed;
+      const int64_t y = std::clamp<int64_t>(d.first_row, 0, g_.h.in);
+      d.in_rows = std::clamp<int64_t>(d.first_row + g_.h.covered_span(d.rows), y, g_.h.in) - y;
+      d.first_row -= y;
+      run_.kernels.transpose(
+          run_.input.data + n * run_.input.stride(0) + v * in_vector_ * run_.input.stride(1) + y * run_.input.stride(2),
+          run_.input.stride(1), in_channels, d.in_rows * g_.w.in, in, in_vector_);
+      d.in = in;
+      d.in_pixel = in_vector_;
+      d.in_row = g_.w.in * in_vector_;
+      d.in_channels = in_channels;
+      d.weight = run_.weights.data + v * lanes_ * g_.reduction();
+      d.bias = run_.weights.bias + v * lanes_;
+      d.out = out;
+      d.out_pixel = lanes_;
+      d.out_row = g_.w.out * lanes_;
+      d.out_channels = lanes_;
+      run_rows(run_.kernels.depthwise->channels, d);
+      T* const result = run_.output.data + n * run_.output.stride(0) + v * lanes_ * run_.output.stride(1) +
+                        rows.begin(piece) * run_.output.stride(2);
+      const int64_t pixels = d.rows * g_.w.out;
+      run_.kernels.transpose(out, lanes_, pixels, out_channels, result, run_.output.stride(1));
+      if (epilogue_.has_curve) {
+        run_.kernels.apply_curve(epilogue_.curve, result, run_.output.stride(1), out_channels, pixels);
+      }
+    });
+  }
 
   /// Lane l of channel c of the outputs in a vector: see DepthwiseChannelsArguments.
   void list_permutation() {
@@ -187,7 +236,7 @@ class ChannelVectors {
   Epilogue<T> epilogue_;
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
-  bool copies_ = false;
+  bool copies_ = false, transposes_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
 };
@@ -256,9 +305,19 @@ class PlaneVectors {
     const bool pairs = g_.w.stride == 2 && g_.w.dilation == 1;
     for (int64_t j = 0; j < g_.w.kernel; ++j) {
       TapColumns& tap = taps[tap_count_++];
-      tap = {splits_columns_ ? apart_.tap_offset(g_.w, j) : j * g_.w.dilation, j, -1};
+      tap = {splits_columns_ ? apart_.tap_offset(g_.w, j) : j * g_.w.dilation, j, -1, -1};
       if (pairs && (j - g_.w.pad_begin) % 2 == 0 && j + 1 < g_.w.kernel) tap.second = ++j;
     }
+    if (!pairs) return;
+    // One that is left over at an end goes with the pair beside it.
+    const auto join = [&](int64_t pair, int64_t single) {
+      if (tap_count_ < 2 || taps[pair].second < 0 || taps[pair].third >= 0 || taps[single].second >= 0) return;
+      taps[pair].third = taps[single].first;
+      --tap_count_;
+      if (single < pair) std::copy_n(taps + 1, tap_count_, taps);
+    };
+    join(tap_count_ - 2, tap_count_ - 1);
+    join(1, 0);
   }
 
   DepthwisePlaneArguments<T> arguments(int64_t n, int64_t group, int64_t oh, int64_t rows) const {

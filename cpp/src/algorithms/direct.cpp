@@ -25,6 +25,8 @@ using std::int64_t;
 
 /// A copied block should stay in the L2 cache beside the weights that pass it.
 constexpr int64_t block_bytes = 256 << 10;
+/// What a row of results reads, where that is read anew for each set of weights.
+constexpr int64_t most_bytes_in_place = 512 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 constexpr int64_t tiles_per_block = 8;
 constexpr int64_t large_weights = 1 << 20;
@@ -124,14 +126,24 @@ class Direct {
     return false;
   }
 
-  /// copy(source row, row of the block) for each row that a block of output rows needs.
+  /// copy(source row, row of the block, how many) for the rows that a block of output rows needs: neighbours together.
   template <class Copy>
-  void for_each_row_read(int64_t oh_begin, int64_t oh_end, Copy&& copy) const {
-    const int64_t first = g_.h.start(oh_begin);
-    for (int64_t y = first; y < first + rows_read(oh_end - oh_begin); ++y) {
-      const int64_t source = source_index(y, g_.h.in, g_.padding_mode);
-      if (source >= 0 && row_is_read(y, oh_begin, oh_end)) copy(source, y - first);
+  void for_each_run_read(int64_t oh_begin, int64_t oh_end, Copy&& copy) const {
+    const int64_t first = g_.h.start(oh_begin), count = rows_read(oh_end - oh_begin);
+    int64_t run_source = 0, run_row = 0, run = 0;
+    for (int64_t row = 0; row < count; ++row) {
+      const int64_t source = source_index(first + row, g_.h.in, g_.padding_mode);
+      if (source < 0 || !row_is_read(first + row, oh_begin, oh_end)) continue;
+      if (run > 0 && source == run_source + run && row == run_row + run) {
+        ++run;
+        continue;
+      }
+      if (run > 0) copy(run_source, run_row, run);
+      run_source = source;
+      run_row = row;
+      run = 1;
     }
+    if (run > 0) copy(run_source, run_row, run);
   }
 
   /// The taps of a row that don't show only zeros to the outputs [ow, ow + count).
@@ -174,8 +186,10 @@ class ChannelVectors : Direct<T> {
   explicit ChannelVectors(const Conv2dRun<T>& run) : Base(run) {
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
     tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
-    in_place_ = !g_.w.padded();
     input_channels_last_ = channels_last(input_);
+    interleaves_ = !input_channels_last_ && interleaves_channels(g_);
+    in_place_ = !g_.w.padded() && !interleaves_ &&
+                size_product(g_.h.kernel, g_.w.in, g_.group_channels(), sizeof(T)) <= most_bytes_in_place;
     output_channels_last_ = channels_last(output_);
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
@@ -362,22 +376,30 @@ class ChannelVectors : Direct<T> {
                             T* block) const {
     const int64_t channels = c_end - c_begin;
     InputWindow<T> window{block, channels * padded_width_, 0, 0, c_begin, g_.h.start(oh_begin), g_.w.start(0)};
-    window.channel = input_channels_last_ ? 1 : padded_width_;
-    window.pixel = input_channels_last_ ? channels : 1;
+    const bool pixels_together = input_channels_last_ || interleaves_;
+    window.channel = pixels_together ? 1 : padded_width_;
+    window.pixel = pixels_together ? channels : 1;
     const T* const from = this->image(n, group) + c_begin * input_.stride(1);
-    this->for_each_row_read(oh_begin, oh_end, [&](int64_t source, int64_t row) {
-      copy_row(from + source * input_.stride(2), channels, block + row * window.row);
+    this->for_each_run_read(oh_begin, oh_end, [&](int64_t source, int64_t row, int64_t rows) {
+      const T* const run = from + source * input_.stride(2);
+      if (pixels_together) {
+        for (int64_t r = 0; r < rows; ++r) {
+          copy_pixels(run + r * input_.stride(2), channels, block + (row + r) * window.row);
+        }
+        return;
+      }
+      for (int64_t c = 0; c < channels; ++c) {  // in the order of memory
+        copy_padded_rows(run_.kernels, {run + c * input_.stride(1), input_.stride(2), input_.stride(3), g_.w.in}, rows,
+                         g_.padding_mode, T(0), g_.w.start(0), padded_width_,
+                         block + row * window.row + c * padded_width_, window.row);
+      }
     });
     return window;
   }
 
-  void copy_row(const T* row, int64_t channels, T* to) const {
+  void copy_pixels(const T* row, int64_t channels, T* to) const {
+    if (interleaves_) return interleave_row(row, channels, to);
     const int64_t first = g_.w.start(0);
-    if (!input_channels_last_) {
-      copy_padded_rows(run_.kernels, {row, input_.stride(1), input_.stride(3), g_.w.in}, channels, g_.padding_mode,
-                       T(0), first, padded_width_, to, padded_width_);
-      return;
-    }
     int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_), end = begin;
     if (input_.stride(3) == channels) {  // whole pixels: a run
       end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
@@ -395,6 +417,28 @@ class ChannelVectors : Direct<T> {
     }
   }
 
+  void interleave_row(const T* row, int64_t channels, T* to) const {
+    const int64_t first = g_.w.start(0), pixel = input_.stride(3);
+    const int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_);
+    const int64_t end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+    const auto one_by_one = [&](int64_t from, int64_t until) {
+      for (int64_t x = from; x < until; ++x) {
+        const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
+        for (int64_t c = 0; c < channels; ++c) {
+          to[x * channels + c] = source < 0 ? T(0) : row[c * input_.stride(1) + source * pixel];
+        }
+      }
+    };
+    one_by_one(0, begin);
+    if (pixel == 1) {
+      run_.kernels.transpose(row + first + begin, input_.stride(1), channels, end - begin, to + begin * channels,
+                             channels);
+    } else {
+      one_by_one(begin, end);
+    }
+    one_by_one(end, padded_width_);
+  }
+
   int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
                         Segment* segments) const {
     int64_t used = 0;
@@ -406,7 +450,7 @@ class ChannelVectors : Direct<T> {
         for (int64_t j = taps.begin; j < taps.end; ++j) {
           const Segment next{row + window.channel_offset(c) + j * g_.w.dilation * window.pixel,
                              reduction_index(g_, c, i, j) * lanes_, channels};
-          // Channels-last with few channels: the taps of a row follow one another in both operands.
+          // Few channels, pixel by pixel: the taps of a row follow one another in both operands.
           if (used > 0) {
             Segment& last = segments[used - 1];
             if (last.a + last.count * window.channel == next.a && last.b + last.count * lanes_ == next.b) {
@@ -458,7 +502,8 @@ class ChannelVectors : Direct<T> {
 
   int64_t vectors_ = 0;
   TileShape tile_{};
-  bool in_place_ = false, input_channels_last_ = false, output_channels_last_ = false, output_rows_contiguous_ = false;
+  bool in_place_ = false, input_channels_last_ = false, interleaves_ = false;
+  bool output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   ScratchList<RowTile> tiles_;
@@ -577,10 +622,13 @@ class PixelVectors : Direct<T> {
     window.row = (c_end - c_begin) * window.channel;
     window.base = block;
     window.first_channel = c_begin;
-    this->for_each_row_read(oh_begin, oh_end, [&](int64_t source, int64_t row) {
-      const T* const from = this->image(n, group) + c_begin * input_.stride(1) + source * input_.stride(2);
-      window.rows.copy(run_.kernels, {from, input_.stride(1), input_.stride(3), g_.w.in}, c_end - c_begin,
-                       g_.padding_mode, T(0), row_scratch, block + row * window.row, window.channel);
+    const T* const from = this->image(n, group) + c_begin * input_.stride(1);
+    this->for_each_run_read(oh_begin, oh_end, [&](int64_t source, int64_t row, int64_t rows) {
+      for (int64_t c = 0; c < c_end - c_begin; ++c) {  // in the order of memory
+        const T* const run = from + c * input_.stride(1) + source * input_.stride(2);
+        window.rows.copy(run_.kernels, {run, input_.stride(2), input_.stride(3), g_.w.in}, rows, g_.padding_mode, T(0),
+                         row_scratch, block + row * window.row + c * window.channel, window.row);
+      }
     });
     return window;
   }

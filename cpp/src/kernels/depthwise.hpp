@@ -20,9 +20,10 @@ struct VectorOf {
 template <class T, int N>
 using VecN = typename VectorOf<T, N>::type;
 
+// Of float alone: the code for half vectors of double would be a seventh of the ISA's.
 #if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
 template <class T>
-inline constexpr int shortest_vector = lanes<T> / 2;
+inline constexpr int shortest_vector = sizeof(T) == 4 ? lanes<T> / 2 : lanes<T>;
 #else
 template <class T>
 inline constexpr int shortest_vector = lanes<T>;
@@ -172,12 +173,13 @@ CONVPOOL_INLINE ptrdiff_t taps_in_whole_chunks(ptrdiff_t taps) {
 }
 
 template <class T>
-inline constexpr T zeros[2 * lanes<T>] __attribute__((aligned(vector_alignment))) = {};
+inline constexpr T zeros[4 * lanes<T>] __attribute__((aligned(vector_alignment))) = {};
 
-/// p where the bit is set, else zeros to read. Not a branch: those cost vector registers where they meet again.
+/// p where the bit is set, else zeros to read, from a vector before it to two behind. Not a branch: those cost vector
+/// registers where they meet again.
 template <class T>
 CONVPOOL_INLINE const T* where_inside(const T* p, unsigned bits, int bit) {
-  return bits & (1u << bit) ? p : zeros<T>;
+  return bits & (1u << bit) ? p : zeros<T> + lanes<T>;
 }
 
 /// Bit i tells whether first + i lies in [0, size), for i < count <= 32.
@@ -210,42 +212,62 @@ struct PlaneTile {
   ptrdiff_t row, column, left;
 };
 
-/// The columns of a row that a vector of results sees through a tap column, and, with a column stride of 2, through the
-/// one beside it.
-template <int ColumnStride, class T, int N>
-CONVPOOL_INLINE void load_columns(const T* p, InsideRow<T, N> inside, InsideRow<T, N> inside_b, VecN<T, N>& x,
-                                  VecN<T, N>& x2) {
+/// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
+enum class Taken { one, two, two_after_one, two_before_one };
+
+template <class V, int... I>
+CONVPOOL_INLINE V shifted_up(V v, V first, Indices<I...>) {
+  constexpr int n = sizeof...(I);
+  return __builtin_shufflevector(v, first, (I == 0 ? n : I - 1)...);
+}
+template <class V, int... I>
+CONVPOOL_INLINE V shifted_down(V v, V last, Indices<I...>) {
+  return __builtin_shufflevector(v, last, (I + 1)...);
+}
+
+/// The columns of a row that a vector of results sees through each of the tap columns taken. With a column stride of 2,
+/// what the third sees is what one of the others saw, a result further, and one more element: that costs less than the
+/// two loads that it would take.
+template <Taken taken, int ColumnStride, class T, int N>
+CONVPOOL_INLINE void load_columns(const T* p, InsideRow<T, N> inside, InsideRow<T, N> inside_next, bool third_inside,
+                                  VecN<T, N> (&x)[3]) {
+  using V = VecN<T, N>;
   if constexpr (ColumnStride == 1) {
-    x = x2 = inside.load(p);
+    x[0] = inside.load(p);
   } else {
     using All = typename MakeIndices<N>::type;
-    const VecN<T, N> a = inside.load(p), b = inside_b.load(p + N);
-    x = alternate<VecN<T, N>, 0>(a, b, All{});
-    x2 = alternate<VecN<T, N>, 1>(a, b, All{});
+    const V a = inside.load(p), b = inside_next.load(p + N);
+    x[0] = alternate<V, 0>(a, b, All{});
+    if constexpr (taken != Taken::one) x[1] = alternate<V, 1>(a, b, All{});
+    if constexpr (taken == Taken::two_after_one) {
+      x[2] = shifted_up<V>(x[1], *where_inside(p - 1, third_inside, 0) - V{}, All{});
+    } else if constexpr (taken == Taken::two_before_one) {
+      x[2] = shifted_down<V>(x[0], *where_inside(p + 2 * N, third_inside, 0) - V{}, All{});
+    }
   }
 }
 
 /// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
 /// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share.
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Second>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Taken taken>
 CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
-                                    const T* first, const T* second, InsideRow<T, N> inside, InsideRow<T, N> inside_b,
-                                    VecN<T, N> (&acc)[R]) {
+                                    const T* const (&weight)[3], InsideRow<T, N> inside, InsideRow<T, N> inside_next,
+                                    bool third_inside, VecN<T, N> (&acc)[R]) {
   using V = VecN<T, N>;
-  V w[Chunk], w2[Chunk];
-  unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
-    w[m] = pinned(first[(i + m) * d.kernel_columns] - V{});
-    if constexpr (Second) w2[m] = pinned(second[(i + m) * d.kernel_columns] - V{});
+  constexpr int columns = taken == Taken::one ? 1 : taken == Taken::two ? 2 : 3;
+  V w[columns][Chunk];
+  unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
+    unroll<Chunk>([&](auto m)
+                      CONVPOOL_INLINE_LAMBDA { w[t][m] = pinned(weight[t][(i + m) * d.kernel_columns] - V{}); });
   });
   if constexpr (Stride == 0) {
     static_assert(Chunk == 1);
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
       const ptrdiff_t y = row + r * d.row_stride + i * d.row_dilation;
-      V x, x2;
-      load_columns<ColumnStride>(where_inside(in + y * d.in_row, inside_bits(y, d.in_rows, 1), 0), inside, inside_b, x,
-                                 x2);
-      acc[r] += w[0] * x;
-      if constexpr (Second) acc[r] += w2[0] * x2;
+      V x[3];
+      load_columns<taken, ColumnStride>(where_inside(in + y * d.in_row, inside_bits(y, d.in_rows, 1), 0), inside,
+                                        inside_next, third_inside, x);
+      unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][0] * x[t]; });
     });
   } else {
     row += i;
@@ -253,13 +275,12 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
     const unsigned live = inside_bits(row, d.in_rows, Stride * (R - 1) + Chunk);
     if (live == 0) return;
     const auto add = [&](auto y) CONVPOOL_INLINE_LAMBDA {
-      V x, x2;
-      load_columns<ColumnStride>(p, inside, inside_b, x, x2);
+      V x[3];
+      load_columns<taken, ColumnStride>(p, inside, inside_next, third_inside, x);
       unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
         constexpr int distance = y - m, r = distance / Stride;
         if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
-          acc[r] += w[m] * x;
-          if constexpr (Second) acc[r] += w2[m] * x2;
+          unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][m] * x[t]; });
         }
       });
     };
@@ -282,7 +303,6 @@ template <class T, int N, int R, int Chunk, int Stride, int ColumnStride>
 CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTile<T>& t) {
   VecN<T, N> acc[R];
   unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = t.bias - VecN<T, N>{}; });
-  constexpr bool strided = ColumnStride == 2;
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns;
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_rows);
   const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
@@ -290,31 +310,38 @@ CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
     const T* const weight = t.weight + c * taps;
     for (const TapColumns *tap = d.taps, *end = tap + d.tap_count; tap != end; ++tap) {
       const ptrdiff_t column = t.column + tap->in;
-      if (column >= d.in_columns || column + width <= 0) continue;
-      const InsideRow<T, N> inside(column, d.in_columns), inside_b(column + N, d.in_columns);
+      if (column - 1 >= d.in_columns || column + width < 0) continue;
       const T* const in = t.in + c * d.in_channel + column;
-      const T* const first = weight + tap->first;
-      const auto run = [&](auto second) CONVPOOL_INLINE_LAMBDA {
-        constexpr bool Second = second;
+      const auto run = [&](auto taken) CONVPOOL_INLINE_LAMBDA {
+        constexpr Taken taken_ = static_cast<Taken>(decltype(taken)::value);
+        const InsideRow<T, N> inside(column, d.in_columns), inside_next(column + N, d.in_columns);
+        const ptrdiff_t third = taken_ == Taken::two_after_one ? column - 1 : column + 2 * N;
+        const bool third_inside = third >= 0 && third < d.in_columns;
+        const T* const tap_weight[3] = {weight + tap->first, weight + tap->second, weight + tap->third};
         ptrdiff_t i = 0;
         for (; i < whole; i += Chunk) {
-          plane_tap_rows<T, N, R, Chunk, Stride, ColumnStride, Second>(d, in, t.row, i, first, weight + tap->second,
-                                                                       inside, inside_b, acc);
+          plane_tap_rows<T, N, R, Chunk, Stride, ColumnStride, taken_>(d, in, t.row, i, tap_weight, inside, inside_next,
+                                                                       third_inside, acc);
         }
         if constexpr (Chunk > 1) {
           for (; i < d.kernel_rows; i += Chunk - 1) {
-            plane_tap_rows<T, N, R, Chunk - 1, Stride, ColumnStride, Second>(
-                d, in, t.row, i, first, weight + tap->second, inside, inside_b, acc);
+            plane_tap_rows<T, N, R, Chunk - 1, Stride, ColumnStride, taken_>(d, in, t.row, i, tap_weight, inside,
+                                                                             inside_next, third_inside, acc);
           }
         }
       };
-      if constexpr (strided) {
+      if constexpr (ColumnStride == 2) {
+        if (tap->third >= 0) {
+          tap->third < tap->first ? run(Constant<int(Taken::two_after_one)>{})
+                                  : run(Constant<int(Taken::two_before_one)>{});
+          continue;
+        }
         if (tap->second >= 0) {
-          run(Constant<1>{});
+          run(Constant<int(Taken::two)>{});
           continue;
         }
       }
-      run(Constant<0>{});
+      run(Constant<int(Taken::one)>{});
     }
   }
   if (bounded(d.low, d.high)) {
@@ -376,7 +403,8 @@ void plane_rows(const DepthwisePlaneArguments<T>& d, const T* in, const T* weigh
         continue;
       }
     } else {
-      if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32 && Chunk > 1) {
+      // The weights of a chunk, three columns of them with a column stride of 2, need registers too.
+      if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32 && (ColumnStride == 1 || Chunk < 5)) {
         if (d.rows >= 14 && left > 7) {
           run(Constant<14>{});
           continue;
@@ -583,6 +611,7 @@ void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
   const int column_stride = d.column_dilation == 1 && chunk > 1 && d.column_stride <= 2 ? int(d.column_stride) : 0;
   if (d.permutation != nullptr) {
     if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<1>{});
+    if (column_stride == 1) return run(Constant<5>{}, Constant<1>{}, Constant<1>{});
     return run(Constant<1>{}, Constant<0>{}, Constant<1>{});
   }
   if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<0>{});

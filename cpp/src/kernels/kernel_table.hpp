@@ -51,10 +51,11 @@ struct TileArguments {
 
 enum class Curve { sigmoid, hardswish, silu };
 
-/// A column of the kernel, or two at once: tap column `first` reads `in` columns behind where a result's window starts,
-/// tap column `second` one further. `second` is -1 where there is none, always so unless the column stride is 2.
+/// Columns of the kernel that are taken at once. Tap column `first` reads `in` columns behind where a result's window
+/// starts. Only where the column stride is 2: `second` is the one after it or -1, and beside both `third` is the one
+/// before the first or after the second, or -1.
 struct TapColumns {
-  ptrdiff_t in, first, second;
+  ptrdiff_t in, first, second, third;
 };
 
 /// Convolution of few channels, pixels in the vectors, the planes read in place:

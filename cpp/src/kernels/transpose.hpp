@@ -29,11 +29,49 @@ CONVPOOL_INLINE void transpose_square(Vec<T> (&rows)[lanes<T>]) {
   }
 }
 
+/// Vector Part of R vectors taken element by element in turn.
+template <class T, int R, int Part, int... I>
+CONVPOOL_INLINE Vec<T> taken_in_turn(const Vec<T> (&rows)[R], Indices<I...>) {
+  constexpr int L = lanes<T>;
+  Vec<T> result = rows[0];
+  unroll<R - 1>([&](auto i) {
+    constexpr int row = decltype(i)::value + 1;
+    // Elements of the rows before stand in place already, but for those of the first.
+    result = __builtin_shufflevector(result, rows[row],
+                                     ((Part * L + I) % R == row ? L + (Part * L + I) / R
+                                      : row == 1                ? (Part * L + I) / R
+                                                                : I)...);
+  });
+  return result;
+}
+
+/// A few rows to a run: to[c * R + r] = from[r][c].
+template <class T, int R>
+CONVPOOL_KERNEL void interleave_rows(const T* from, ptrdiff_t from_row, ptrdiff_t columns, T* to) {
+  constexpr int L = lanes<T>;
+  ptrdiff_t c = 0;
+  for (; c + L <= columns; c += L) {
+    Vec<T> rows[R];
+    unroll<R>([&](auto r) { rows[r] = load(from + r * from_row + c); });
+    unroll<R>([&](auto part) {
+      store(to + c * R + part * L, taken_in_turn<T, R, decltype(part)::value>(rows, typename MakeIndices<L>::type{}));
+    });
+  }
+  for (; c < columns; ++c) {
+    for (int r = 0; r < R; ++r) to[c * R + r] = from[r * from_row + c];
+  }
+}
+
 /// Not inlined: the registers it takes would push out its user's.
 template <class T>
 CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                ptrdiff_t to_row) {
   constexpr int L = lanes<T>;
+  if (to_row == row_count) {
+    if (row_count == 2) return interleave_rows<T, 2>(from, from_row, columns, to);
+    if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
+    if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
+  }
   for (ptrdiff_t r = 0; r < row_count; r += L) {
     const ptrdiff_t rows = row_count - r < L ? row_count - r : L;
     for (ptrdiff_t c = 0; c < columns; c += L) {
