@@ -72,7 +72,7 @@ template <class T>
 class ChannelVectors {
  public:
   explicit ChannelVectors(const Conv2dRun<T>& run)
-      : run_(run), g_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+      : run_(run), g_(run.geometry), epilogue_(run), lanes_(run.kernels.lanes) {
     vectors_ = ceil_div(g_.out_channels, lanes_);
     in_vector_ = lanes_ * g_.group_channels() / g_.group_out_channels();
     copies_ = pads_with_image(g_);
@@ -92,6 +92,10 @@ class ChannelVectors {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {0, 0, std::min(g_.h.out, 2 * rows_.largest()) * g_.w.out,
+                        std::min(g_.out_channels, block_ * lanes_), g_.reduction()};
+    }
     const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
     const int64_t copied_rows = copies_ ? (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
     const SlottedWorkspace<T> scratch(size_product(copied_rows, padded_width(), g_.channels), run_.threads);
@@ -123,12 +127,12 @@ class ChannelVectors {
       d.out_pixel = run_.output.stride(3);
       d.rows = rows;
       d.columns = g_.w.out;
-      d.low = epilogue_.low;
-      d.high = epilogue_.high;
+      d.low = epilogue_.low();
+      d.high = epilogue_.high();
       if (copies_) {
-        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v);
+        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v, n, oh);
       } else {
-        run_block(d, block * block_);
+        run_block(d, block * block_, n, oh);
       }
     });
   }
@@ -150,7 +154,7 @@ class ChannelVectors {
     }
   }
 
-  void run_block(DepthwiseChannelsArguments<T> d, int64_t v) const {
+  void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
     const int64_t first = v * lanes_, count = std::min(g_.out_channels - first, block_ * lanes_);
     d.in += v * in_vector_;
     d.in_channels = g_.channels - v * in_vector_;
@@ -159,9 +163,9 @@ class ChannelVectors {
     d.out += first;
     d.out_channels = count;
     run_rows(run_.kernels.depthwise->channels, d);
-    if (!epilogue_.has_curve) return;
+    if (!epilogue_.remains()) return;
     for (int64_t r = 0; r < d.rows; ++r) {
-      run_.kernels.apply_curve(epilogue_.curve, d.out + r * d.out_row, d.out_pixel, d.columns, count);
+      epilogue_.finish_pixels(d.out + r * d.out_row, d.out_pixel, d.columns, count, n, first, (oh + r) * g_.w.out);
     }
   }
 
@@ -198,7 +202,7 @@ class PlaneVectors {
   explicit PlaneVectors(const Conv2dRun<T>& run)
       : run_(run),
         g_(run.geometry),
-        epilogue_(run.activation),
+        epilogue_(run),
         apart_(g_.w, 0, g_.w.out, run.kernels.lanes),
         splits_columns_(g_.w.stride > 2),
         output_in_planes_(!channels_last(run.output)),
@@ -226,6 +230,10 @@ class PlaneVectors {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {0, 0, std::min(g_.h.out, row_unit_ * rows_.largest()) * g_.w.out,
+                        groups_.largest() * g_.group_out_channels(), g_.reduction()};
+    }
     const int64_t copy = in_place_ ? 0 : size_product(g_.group_channels(), rows_copied(), pitch_);
     const int64_t split = in_place_ || !splits_columns_ ? 0 : apart_.scratch_elements();
     const int64_t waiting =
@@ -281,21 +289,22 @@ class PlaneVectors {
     d.channels_per_group = g_.group_channels();
     d.rows = rows;
     d.columns = g_.w.out;
-    d.low = epilogue_.low;
-    d.high = epilogue_.high;
+    d.low = epilogue_.low();
+    d.high = epilogue_.high();
     return d;
   }
 
-  void run_planes(const DepthwisePlaneArguments<T>& d) const {
+  void run_planes(const DepthwisePlaneArguments<T>& d, int64_t n, int64_t group, int64_t oh) const {
     run_rows(run_.kernels.depthwise->plane, d);
-    if (!epilogue_.has_curve) return;
+    if (!epilogue_.remains()) return;
     for (int64_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
-      run_.kernels.apply_curve(epilogue_.curve, d.out + k * d.out_channel, d.out_row, d.rows, d.columns);
+      epilogue_.finish_rows(d.out + k * d.out_channel, d.out_row, d.rows, d.columns, n,
+                            group * g_.group_out_channels() + k, oh);
     }
   }
 
   void run_in_place(int64_t n, int64_t group, int64_t group_end, int64_t oh, int64_t rows) const {
-    const int64_t together = epilogue_.has_curve ? 1 : group_end - group;
+    const int64_t together = epilogue_.remains() ? 1 : group_end - group;
     for (; group < group_end; group += together) {
       DepthwisePlaneArguments<T> d = arguments(n, group, oh, rows);
       d.in_channel = run_.input.stride(1);
@@ -307,7 +316,7 @@ class PlaneVectors {
       d.first_row = g_.h.start(oh);
       d.first_column = g_.w.start(0);
       d.groups = together;
-      run_planes(d);
+      run_planes(d, n, group, oh);
     }
   }
 
@@ -329,7 +338,7 @@ class PlaneVectors {
         d.out_channel = rows * g_.w.out;
         d.out_row = g_.w.out;
       }
-      run_planes(d);
+      run_planes(d, n, group, oh);
     }
     if (output_in_planes_) return;
     T* const out = run_.output.data + n * run_.output.stride(0) + group_begin * kg;

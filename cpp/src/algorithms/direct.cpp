@@ -67,15 +67,10 @@ template <class T>
 class Direct {
  public:
   explicit Direct(const Conv2dRun<T>& run)
-      : run_(run),
-        g_(run.geometry),
-        input_(run.input),
-        output_(run.output),
-        epilogue_(run.activation),
-        lanes_(run.kernels.lanes) {
+      : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run), lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
     streams_ =
-        !epilogue_.has_curve && size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) >= streamed_bytes;
+        !epilogue_.remains() && size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) >= streamed_bytes;
   }
 
  protected:
@@ -203,6 +198,11 @@ class ChannelVectors : Direct<T> {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * g_.w.out,
+                        std::min(g_.group_out_channels(), channel_split_.largest() * lanes_),
+                        size_product(copy_channels_, g_.taps())};
+    }
     const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
@@ -331,8 +331,9 @@ class ChannelVectors : Direct<T> {
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
     T* const out = this->result(n, k, waiting.oh, waiting.ow);
     run_.kernels.transpose(waiting.sums, waiting.sums_row, waiting.pixels, channels, out, output_.stride(1));
-    if (epilogue_.has_curve) {
-      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, waiting.pixels);
+    if (epilogue_.remains()) {
+      epilogue_.finish_channels(out, output_.stride(1), channels, waiting.pixels, n, k,
+                                waiting.oh * g_.w.out + waiting.ow);
     }
   }
 
@@ -443,16 +444,15 @@ class ChannelVectors : Direct<T> {
     tile.column_bias = run_.weights.bias + packed * lanes_;
     tile.accumulate = !first;
     tile.stream = streams_ && output_channels_last_ && first && last;
-    const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
-    tile.low = clamp.low;
-    tile.high = clamp.high;
+    tile.low = epilogue_.low(last);
+    tile.high = epilogue_.high(last);
     if (last && !output_channels_last_) {
       // The lines that the transposition will write arrive while the sums run.
       for (int64_t c = 0; c < channels; ++c) __builtin_prefetch(out + c * output_.stride(1), 1);
     }
     run_.kernels.tile[width][count](tile);
-    if (last && output_channels_last_ && epilogue_.has_curve) {
-      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
+    if (last && output_channels_last_ && epilogue_.remains()) {
+      epilogue_.finish_pixels(out, output_.stride(3), count, channels, n, k, oh * g_.w.out + where.ow);
     }
   }
 
@@ -492,6 +492,10 @@ class PixelVectors : Direct<T> {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * std::min(g_.w.out, columns_.largest() * lanes_),
+                        channel_split_.largest(), size_product(copy_channels_, g_.taps())};
+    }
     const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
@@ -634,9 +638,8 @@ class PixelVectors : Direct<T> {
     tile.columns = columns;
     tile.accumulate = !first;
     tile.stream = streams_ && first && last;
-    const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
-    tile.low = clamp.low;
-    tile.high = clamp.high;
+    tile.low = epilogue_.low(last);
+    tile.high = epilogue_.high(last);
     const EvenSplit rows(k_end - k_begin, run_.kernels.tile_rows[vectors]);
     for (int64_t r = 0; r < rows.pieces; ++r) {
       const int64_t k = group * g_.group_out_channels() + k_begin + rows.begin(r);
@@ -645,8 +648,8 @@ class PixelVectors : Direct<T> {
       tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
       tile.c = this->result(n, k, oh, ow);
       run_.kernels.tile[vectors][count](tile);
-      if (last && epilogue_.has_curve) {
-        run_.kernels.apply_curve(epilogue_.curve, tile.c, tile.c_row, count, columns);
+      if (last && epilogue_.remains()) {
+        epilogue_.finish_channels(tile.c, tile.c_row, count, columns, n, k, oh * g_.w.out + ow);
       }
     }
   }
