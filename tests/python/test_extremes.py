@@ -10,6 +10,7 @@ import pytest
 import convpool
 from arrays import values
 from comparison import assert_same_bits, check_conv2d
+from convpool import nn
 
 f32 = np.float32
 
@@ -164,7 +165,9 @@ def test_depthwise_with_a_row_dilation_near_63_bits(channels: int, layout: str) 
     two_rows = values((channels, 1, 2, 3), seed=1)
     # The window is one row higher than the padded image's far end: of its two rows one lies in the image.
     padding = ((far, 0), (0, 0))
-    got = convpool.conv2d(image, two_rows, dilation=(far, 1), padding=padding, algorithm="depthwise", **options)
+    got = convpool.conv2d(
+        image, two_rows, dilation=(far, 1), padding=padding, algorithm="depthwise", **options
+    )
     check_conv2d(got, image, two_rows[:, :, 1:], algorithm="depthwise", **options)
 
 
@@ -179,3 +182,76 @@ def test_depthwise_channels_last_with_one_row_of_results(multiplier: int, paddin
         got = convpool.conv2d(image, weight, algorithm="depthwise", layout="NHWC", **options)
         assert got.shape[1] == 1
         check_conv2d(got, image, weight, algorithm="depthwise", layout="NHWC", **options)
+
+
+WIDE: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "padded rows": ((1, 3, 2, 20001), (5, 3, 3, 3), {"padding": 1}),
+    "padded rows, far taps": ((1, 40, 1, 9000), (20, 40, 1, 3), {"padding": (0, 300), "dilation": (1, 300)}),
+    "strided": ((2, 3, 4, 30011), (6, 3, 3, 3), {"padding": 1, "stride": (2, 3)}),
+    "reflected": ((1, 2, 3, 17003), (17, 2, 1, 5), {"padding": (0, 2), "padding_mode": "reflect"}),
+    "one row": ((1, 3, 300, 500), (18, 3, 1, 1), {}),
+    "one wide row": ((1, 3, 1, 150001), (18, 3, 1, 1), {}),
+    "no padding": ((1, 2, 2, 140007), (17, 2, 1, 3), {}),
+    "groups": ((1, 8, 2, 20001), (8, 4, 3, 3), {"padding": 1, "groups": 2}),
+    "depthwise": ((1, 3, 3, 40001), (3, 1, 3, 3), {"padding": 1, "groups": 3, "stride": (1, 4)}),
+    "depthwise, reflected": (
+        (1, 16, 3, 9001),
+        (16, 1, 3, 5),
+        {"padding": (1, 2), "groups": 16, "padding_mode": "reflect"},
+    ),
+    "depthwise, circular, strided": (
+        (1, 2, 3, 30001),
+        (4, 1, 3, 5),
+        {"padding": (1, 2), "groups": 2, "padding_mode": "circular", "stride": (1, 3)},
+    ),
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_images_are_taken_in_pieces(name: str, layout: str) -> None:
+    in_shape, weight_shape, options = WIDE[name]
+    input, weight = values(in_shape), values(weight_shape, seed=1)
+    bias = values(weight_shape[:1], seed=2)
+    if layout == "NHWC":
+        input = np.ascontiguousarray(input.transpose(0, 2, 3, 1))
+    options = {**options, "layout": layout}
+    shape = convpool.conv2d_output_shape(input.shape, weight.shape, **options)
+    add = values(shape, seed=3)
+    for algorithm in ("direct", "depthwise" if "depthwise" in name else "auto"):
+        first = None
+        for num_threads in (1, 2, 5):
+            layer = nn.Conv2d.from_weights(weight, bias, algorithm=algorithm, activation="relu", **options)
+            got = layer(input, add=add, num_threads=num_threads)
+            if first is None:
+                check_conv2d(
+                    got, input, weight, bias, algorithm=algorithm, activation="relu", add=add, **options
+                )
+                first = got
+            assert_same_bits(first, got)
+            assert layer.explain(input.shape, num_threads=num_threads).workspace_bytes < num_threads * 6e6
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_scratch_does_not_grow_with_the_image(layout: str) -> None:
+    for weight_shape, options in [
+        ((64, 64, 3, 3), {"padding": 1}),
+        ((64, 64, 3, 3), {"padding": 1, "stride": 2}),
+        ((64, 3, 7, 7), {"padding": 3, "stride": 2}),
+        ((3, 3, 5, 5), {"padding": 2}),
+        ((64, 64, 1, 1), {}),
+        ((3, 1, 15, 15), {"padding": "same", "groups": 3, "padding_mode": "reflect"}),
+        ((32, 1, 3, 3), {"padding": 1, "groups": 32, "stride": 4}),
+    ]:
+        layers = [
+            nn.Conv2d.from_weights(np.ones(weight_shape, f32), algorithm=algorithm, layout=layout, **options)
+            for algorithm in ("auto", "direct")
+        ]
+        channels = weight_shape[1] * int(options.get("groups", 1))  # type: ignore[call-overload]
+        for height, width in [(64, 64), (1080, 1920), (2, 10**6), (10**6, 2), (10**4, 10**4)]:
+            shape = (channels, height, width) if layout == "NCHW" else (height, width, channels)
+            for layer in layers:
+                if "reflect" in options.values() and min(height, width) < 8:
+                    continue
+                assert layer.explain(shape, num_threads=2).workspace_bytes < 12e6, (shape, layer)

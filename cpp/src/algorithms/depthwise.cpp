@@ -12,6 +12,7 @@
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
+#include "run_pieces.hpp"
 #include "tiling.hpp"
 #include "workspace.hpp"
 
@@ -25,6 +26,8 @@ using std::int64_t;
 
 /// A copied block should leave room for the results in the L2 cache.
 constexpr int64_t copied_bytes = 64 << 10;
+/// Where a tile's whole rows would take more than this, columns are taken in pieces.
+constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 /// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
 constexpr int64_t channel_block_bytes = 192 << 10;
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
@@ -199,6 +202,11 @@ class ChannelVectors {
 template <class T>
 class PlaneVectors {
  public:
+  static bool reads_in_place(const Conv2dRun<T>& run) {
+    const Conv2dGeometry& g = run.geometry;
+    return !channels_last(run.output) && pixels_contiguous(run.input) && g.w.stride <= 2 && !pads_with_image(g);
+  }
+
   explicit PlaneVectors(const Conv2dRun<T>& run)
       : run_(run),
         g_(run.geometry),
@@ -206,7 +214,7 @@ class PlaneVectors {
         apart_(g_.w, 0, g_.w.out, run.kernels.lanes),
         splits_columns_(g_.w.stride > 2),
         output_in_planes_(!channels_last(run.output)),
-        in_place_(output_in_planes_ && pixels_contiguous(run.input) && !splits_columns_ && !pads_with_image(g_)),
+        in_place_(reads_in_place(run)),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     list_taps();
     if (in_place_) {
@@ -385,10 +393,18 @@ class PlaneVectors {
 
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
+  const Conv2dGeometry& g = run.geometry;
+  // What a column of results takes: rows of the input, and of results that wait to be transposed.
+  const int64_t rows = size_product(tile_rows, g.h.stride) + g.h.effective_kernel();
+  const int64_t copied = channels_in_vectors ? g.channels : g.group_channels() + run.kernels.lanes;
+  const int64_t most = most_row_bytes / size_product(rows, copied, sizeof(T));
+  const int64_t columns = std::max(least_columns, (most - g.w.effective_kernel()) / g.w.stride);
   if (channels_in_vectors) {
-    ChannelVectors<T>{run}();
+    if (!pads_with_image(g)) return ChannelVectors<T>{run}();
+    for_each_piece_of_columns(run, columns, [](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece}(); });
   } else {
-    PlaneVectors<T>{run}();
+    if (PlaneVectors<T>::reads_in_place(run)) return PlaneVectors<T>{run}();
+    for_each_piece_of_columns(run, columns, [](const Conv2dRun<T>& piece) { PlaneVectors<T>{piece}(); });
   }
 }
 

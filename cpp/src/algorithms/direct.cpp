@@ -13,6 +13,7 @@
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
+#include "run_pieces.hpp"
 #include "tiling.hpp"
 #include "workspace.hpp"
 
@@ -34,6 +35,12 @@ constexpr int64_t streamed_bytes = 12 << 20;
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
 constexpr int64_t list_bytes = 64 << 10, most_list_bytes = 1 << 20;
+
+/// A copied row of results' inputs, or the sums of a row that wait, take no more than this.
+constexpr int64_t most_row_bytes = 2 << 20;
+constexpr int64_t least_columns = 256, most_copied_columns = 8192;
+/// Tiles of a row are listed.
+constexpr int64_t most_columns = 1 << 16;
 
 /// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
 template <class T>
@@ -66,11 +73,12 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
 template <class T>
 class Direct {
  public:
-  explicit Direct(const Conv2dRun<T>& run)
+  /// A run that may be a piece of `whole`.
+  Direct(const Conv2dRun<T>& run, const Conv2dGeometry& whole)
       : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run), lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
-    streams_ =
-        !epilogue_.remains() && size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) >= streamed_bytes;
+    streams_ = !epilogue_.remains() &&
+               size_product(g_.batch, g_.out_channels, whole.out_pixels(), sizeof(T)) >= streamed_bytes;
   }
 
  protected:
@@ -166,7 +174,7 @@ class ChannelVectors : Direct<T> {
   using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
-  explicit ChannelVectors(const Conv2dRun<T>& run) : Base(run) {
+  ChannelVectors(const Conv2dRun<T>& run, const Conv2dGeometry& whole) : Base(run, whole) {
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
     tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
     in_place_ = !g_.w.padded();
@@ -473,7 +481,7 @@ class PixelVectors : Direct<T> {
   using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
-  explicit PixelVectors(const Conv2dRun<T>& run) : Base(run) {
+  explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
     // Long rows are cut, so that the copied block stays small whatever the image.
@@ -664,11 +672,19 @@ class PixelVectors : Direct<T> {
 
 template <class T>
 void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors) {
-  if (channels_in_vectors) {
-    ChannelVectors<T>{run}();
-  } else {
-    PixelVectors<T>{run}();
+  const Conv2dGeometry& g = run.geometry;
+  if (!channels_in_vectors) return PixelVectors<T>{run}();
+  const auto whole_rows = [&](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece, g}(); };
+  int64_t columns = most_columns;
+  if (g.w.padded()) {
+    const int64_t copied =
+        size_product(g.h.effective_kernel(), std::min(reduction_block, g.group_channels()), sizeof(T));
+    columns =
+        std::clamp((most_row_bytes / copied - g.w.effective_kernel()) / g.w.stride, least_columns, most_copied_columns);
   }
+  const int64_t rows = reads_as_one_row(run) ? std::max<int64_t>(1, most_columns / g.w.out) : g.h.out;
+  for_each_piece_of_rows(run, rows,
+                         [&](const Conv2dRun<T>& piece) { for_each_piece_of_columns(piece, columns, whole_rows); });
 }
 
 template void run_direct(const Conv2dRun<float>&, bool);
