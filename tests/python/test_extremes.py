@@ -73,6 +73,15 @@ EXTREMES: dict[str, Any] = {
     "conv, a view of 2^60 columns": lambda: convpool.conv2d(
         np.broadcast_to(f32(1), (1, 1, 1, 2**60)), np.ones((1, 1, 1, 1), f32), stride=(1, 2**59)
     ),
+    "depthwise channels-last, row dilation 2^62": lambda: convpool.conv2d(
+        np.ones((1, 5, 18, 3), f32),
+        np.ones((3, 1, 2, 3), f32),
+        dilation=(2**62 + 1, 1),
+        padding=((2**62 + 1, 0), (0, 0)),
+        groups=3,
+        layout="NHWC",
+        algorithm="depthwise",
+    ),
     "depthwise, padding 2^40": lambda: convpool.conv2d(
         FEW, np.ones((1, 1, 3, 3), f32), padding=2**40, stride=2**40, algorithm="depthwise"
     ),

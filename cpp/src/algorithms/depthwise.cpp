@@ -230,7 +230,7 @@ class PlaneVectors {
     pitch_ = splits_columns_ ? apart_.row_pitch()
                              : round_up((g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(), 16) + 16;
     const int64_t row_bytes = size_product(pitch_, g_.group_channels(), sizeof(T));
-    const int64_t reach = g_.h.effective_kernel() - 1;
+    const int64_t reach = std::min(g_.h.effective_kernel() - 1, unaffordable);
     const int64_t fitting = (copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
     row_unit_ =
         std::clamp<int64_t>(std::max(fitting, 2 * reach / g_.h.stride), std::min(tile_rows, g_.h.out), g_.h.out);
@@ -394,18 +394,22 @@ class PlaneVectors {
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
   const Conv2dGeometry& g = run.geometry;
-  // What a column of results takes: rows of the input, and of results that wait to be transposed.
-  const int64_t rows = size_product(tile_rows, g.h.stride) + g.h.effective_kernel();
-  const int64_t copied = channels_in_vectors ? g.channels : g.group_channels() + run.kernels.lanes;
-  const int64_t most = most_row_bytes / size_product(rows, copied, sizeof(T));
-  const int64_t columns = std::max(least_columns, (most - g.w.effective_kernel()) / g.w.stride);
-  if (channels_in_vectors) {
-    if (!pads_with_image(g)) return ChannelVectors<T>{run}();
-    for_each_piece_of_columns(run, columns, [](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece}(); });
-  } else {
-    if (PlaneVectors<T>::reads_in_place(run)) return PlaneVectors<T>{run}();
-    for_each_piece_of_columns(run, columns, [](const Conv2dRun<T>& piece) { PlaneVectors<T>{piece}(); });
+  if (channels_in_vectors ? !pads_with_image(g) : PlaneVectors<T>::reads_in_place(run)) {
+    return channels_in_vectors ? ChannelVectors<T>{run}() : PlaneVectors<T>{run}();
   }
+  // What the fewest rows that are copied together take for a column of results.
+  const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
+  const int64_t rows = channels_in_vectors ? 4 : std::max(tile_rows, 2 * reach / g.h.stride);
+  const int64_t copied = size_product(size_product(rows, g.h.stride) + reach, g.w.stride,
+                                      channels_in_vectors ? g.channels : g.group_channels());
+  const int64_t together = std::min(g.groups, std::max<int64_t>(1, run.kernels.lanes / g.group_out_channels()));
+  const int64_t waiting = channels_in_vectors || !channels_last(run.output)
+                              ? 0
+                              : size_product(together, g.group_out_channels(), std::min(rows, g.h.out));
+  const int64_t most = most_row_bytes / size_product(copied + waiting, sizeof(T)) - g.w.effective_kernel() / g.w.stride;
+  for_each_piece_of_columns(run, std::max(least_columns, most), [&](const Conv2dRun<T>& piece) {
+    channels_in_vectors ? ChannelVectors<T>{piece}() : PlaneVectors<T>{piece}();
+  });
 }
 
 template void run_depthwise(const Conv2dRun<float>&, bool);
