@@ -591,8 +591,11 @@ Conv2dDescription Conv2dPlan<T>::describe(TensorView<const T> input, TensorView<
   if (s.params.algorithm == Algorithm::benchmark) {
     if (const Settled* known = s.settled_as(MeasuredCase(input, output, d.num_threads))) {
       for (std::size_t i = 0; i < known->candidates.count; ++i) {
+        // Nothing was measured where there was no choice, nor of what ran out of memory.
+        const double seconds = known->seconds[i];
+        if (seconds == 0 || seconds == std::numeric_limits<double>::infinity()) continue;
         const Conv2dChoice& one = known->candidates.choices[i];
-        d.timings.push_back({one.algorithm, vectors_hold(one), known->seconds[i]});
+        d.timings.push_back({one.algorithm, vectors_hold(one), seconds});
       }
     }
   }

@@ -25,10 +25,8 @@ std::string Conv2dDescription::text() const {
        << " flops a byte)\nworkspace: " << workspace_bytes << " bytes\npacked weights: " << packed_weight_bytes
        << " bytes\nresult: " << shape_text(output_shape);
   for (const Timing& t : timings) {
-    if (t.seconds > 0) {
-      text << "\nmeasured: " << algorithm_name(t.algorithm) << ", " << t.in_vectors
-           << " in the vectors: " << t.seconds * 1e6 << " us";
-    }
+    text << std::fixed << std::setprecision(1) << "\nmeasured: " << algorithm_name(t.algorithm) << ", " << t.in_vectors
+         << " in the vectors: " << t.seconds * 1e6 << " us";
   }
   return text.str();
 }

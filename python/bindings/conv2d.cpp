@@ -159,7 +159,7 @@ class Plan {
     fields["packed_weight_bytes"] = d.packed_weight_bytes;
     py::list timings;
     for (const auto& t : d.timings) {
-      if (t.seconds > 0) timings.append(py::make_tuple(algorithm_name(t.algorithm), t.in_vectors, t.seconds));
+      timings.append(py::make_tuple(algorithm_name(t.algorithm), t.in_vectors, t.seconds));
     }
     fields["timings"] = py::tuple(timings);
     return {d.text(), fields};
