@@ -58,6 +58,7 @@ add_library(convpool_core OBJECT
   cpp/src/algorithms/winograd.cpp
   cpp/src/call_scope.cpp
   cpp/src/conv2d_choice.cpp
+  cpp/src/conv2d_description.cpp
   cpp/src/conv2d_weights.cpp
   cpp/src/cpu_features.cpp
   cpp/src/geometry.cpp

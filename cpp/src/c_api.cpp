@@ -165,7 +165,7 @@ Conv2dParams read_params(const convpool_conv2d_params* given) {
   params.padding_mode =
       read_enum(p.padding_mode, convpool::PaddingMode::circular, "params.padding_mode", "CONVPOOL_PADDING_MODE_*");
   params.activation = read_enum(p.activation, convpool::Activation::silu, "params.activation", "CONVPOOL_ACTIVATION_*");
-  params.algorithm = read_enum(p.algorithm, convpool::Algorithm::depthwise, "params.algorithm", "CONVPOOL_ALGORITHM_*");
+  params.algorithm = read_enum(p.algorithm, convpool::Algorithm::benchmark, "params.algorithm", "CONVPOOL_ALGORITHM_*");
   return params;
 }
 
@@ -383,6 +383,20 @@ convpool_status convpool_conv2d(const convpool_tensor* input, const convpool_ten
   });
 }
 
+convpool_status convpool_conv2d_add(const convpool_tensor* input, const convpool_tensor* weight, const void* bias,
+                                    const convpool_tensor* add, const convpool_tensor* output,
+                                    const convpool_conv2d_params* params, const convpool_context* context) noexcept {
+  if (add == nullptr) return convpool_conv2d(input, weight, bias, output, params, context);
+  return guarded([&] {
+    const ConvArguments a(input, weight, output, params, context);
+    const convpool_tensor added = read_required(add, "add");
+    a.dispatch([&]<class T>(TensorView<const T> in, TensorView<const T> w, TensorView<T> out) {
+      require_dtype(added, "add", a.input.dtype, " as the input");
+      convpool::conv2d<T>(in, w, static_cast<const T*>(bias), view_of<const T>(added), out, a.params, a.context);
+    });
+  });
+}
+
 convpool_status convpool_conv2d_workspace_size(const convpool_tensor* input, const convpool_tensor* weight,
                                                const convpool_tensor* output, const convpool_conv2d_params* params,
                                                const convpool_context* context, size_t* bytes) noexcept {
@@ -424,6 +438,20 @@ convpool_status convpool_conv2d_plan_run(const convpool_conv2d_plan* plan, const
   return guarded([&] {
     const ExecutionContext c = read_context(context);
     with_plan(plan, input, output, [&](const auto& typed, const auto& in, const auto& out) { typed(in, out, c); });
+  });
+}
+
+convpool_status convpool_conv2d_plan_run_add(const convpool_conv2d_plan* plan, const convpool_tensor* input,
+                                             const convpool_tensor* add, const convpool_tensor* output,
+                                             const convpool_context* context) noexcept {
+  if (add == nullptr) return convpool_conv2d_plan_run(plan, input, output, context);
+  return guarded([&] {
+    const ExecutionContext c = read_context(context);
+    const convpool_tensor added = read_required(add, "add");
+    with_plan(plan, input, output, [&]<class T>(const Conv2dPlan<T>& typed, TensorView<const T> in, TensorView<T> out) {
+      require_dtype(added, "add", input->dtype, " as the plan's weight");
+      typed(in, view_of<const T>(added), out, c);
+    });
   });
 }
 

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <new>
-#include <sstream>
+#include <optional>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 #include "call_scope.hpp"
@@ -49,18 +52,28 @@ void execute(const Conv2dChoice& choice, const Conv2dRun<T>& run) {
     case Algorithm::depthwise:
       return run_depthwise(run, choice.channels_in_vectors);
     case Algorithm::automatic:  // never chosen
+    case Algorithm::benchmark:
     case Algorithm::naive:
       return run_naive(run);
   }
 }
 
+/// A call's arrays, checked; `add` without data where nothing is added.
+template <class T>
+struct Arrays {
+  TensorView<const T> input;
+  TensorView<const T> add;
+  TensorView<T> output;
+};
+
 /// Runs where the output lies if the algorithm can write there, else into a contiguous array that is copied.
 template <class T>
-void run_on(const Conv2dChoice& choice, const Conv2dGeometry& g, const TensorView<const T>& input,
-            const Weights<T>& weights, const TensorView<T>& output, Activation activation, int threads,
-            const IsaKernels& isa) {
+void run_on(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arrays<T>& arrays, const Weights<T>& weights,
+            Activation activation, int threads, const IsaKernels& isa, Conv2dBlocking* blocking = nullptr) {
+  const TensorView<T>& output = arrays.output;
   const auto into = [&](const TensorView<T>& target) {
-    execute(choice, Conv2dRun<T>{g, input, target, weights, activation, threads, table_of<T>(isa)});
+    execute(choice, Conv2dRun<T>{g, arrays.input, target, weights, arrays.add, activation, threads, table_of<T>(isa),
+                                 blocking});
   };
   if (writes_in_place(choice.algorithm, output)) {
     into(output);
@@ -94,10 +107,16 @@ Conv2dGeometry check(const TensorView<const T>& input, const Shape4& weight, con
 }
 
 template <class T>
-void check_data(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output) {
+void check_data(const Conv2dGeometry& g, const Arrays<T>& arrays) {
   if (g.empty()) return;
-  require_data("input", input);
-  require_data("output", output);
+  require_data("input", arrays.input);
+  require_data("output", arrays.output);
+}
+
+template <class T>
+void check_add(const Conv2dGeometry& g, const TensorView<const T>& add) {
+  require_shape("add", add.shape, g.output_shape());
+  if (!g.empty()) require_data("add", add);
 }
 
 template <class T>
@@ -119,9 +138,9 @@ namespace {
 
 /// The part of the functional form that takes memory: everything but the checks.
 template <class T>
-void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const TensorView<const T>& input,
-                  const TensorView<const T>& weight, const T* bias, const TensorView<T>& output, Activation activation,
-                  int threads, const IsaKernels& isa) {
+void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arrays<T>& arrays,
+                  const TensorView<const T>& weight, const T* bias, Activation activation, int threads,
+                  const IsaKernels& isa) {
   ContiguousCopy<T> plain;
   const T* weight_data = weight.data;
   if (!is_contiguous(weight)) {
@@ -132,7 +151,23 @@ void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Ten
   const auto& kernels = table_of<T>(isa);
   const Workspace packed(static_cast<std::size_t>(packed_elements<T>(choice.form, g, kernels)) * sizeof(T));
   const Weights<T> weights = pack_weights<T>(choice.form, g, kernels, weight_data, bias, packed.as<T>(), threads);
-  run_on(choice, g, input, weights, output, activation, threads, isa);
+  run_on(choice, g, arrays, weights, activation, threads, isa);
+}
+
+template <class T>
+void run_function(const Arrays<T>& arrays, bool adds, const TensorView<const T>& weight, const T* bias,
+                  const Conv2dParams& params, const ExecutionContext& context) {
+  const CallScope scope(context);
+  const Conv2dGeometry g = check(arrays.input, weight.shape, arrays.output, params);
+  check_data(g, arrays);
+  if (adds) check_add(g, arrays.add);
+  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const IsaKernels& isa = active_kernels();
+  const Conv2dChoice choice =
+      choose_conv2d(params.algorithm, g, arrays.input, arrays.output, table_of<T>(isa), WeightsAre::packed_each_call);
+  if (g.empty()) return;
+  require_data("weight", weight);
+  pack_and_run(choice, g, arrays, weight, bias, params.activation, threads, isa);
 }
 
 }  // namespace
@@ -140,16 +175,13 @@ void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Ten
 template <class T>
 void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output,
             const Conv2dParams& params, const ExecutionContext& context) {
-  const CallScope scope(context);
-  const Conv2dGeometry g = check(input, weight.shape, output, params);
-  check_data(g, input, output);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
-  const IsaKernels& isa = active_kernels();
-  const Conv2dChoice choice =
-      choose_conv2d(params.algorithm, g, input, output, table_of<T>(isa), WeightsAre::packed_each_call);
-  if (g.empty()) return;
-  require_data("weight", weight);
-  pack_and_run(choice, g, input, weight, bias, output, params.activation, threads, isa);
+  run_function<T>({input, {}, output}, false, weight, bias, params, context);
+}
+
+template <class T>
+void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<const T> add,
+            TensorView<T> output, const Conv2dParams& params, const ExecutionContext& context) {
+  run_function<T>({input, add, output}, true, weight, bias, params, context);
 }
 
 template <class T>
@@ -174,9 +206,47 @@ std::size_t conv2d_workspace_size(TensorView<const T> input, TensorView<const T>
   TensorView<const T> stand_in{any.view().data, weight.shape, weight.strides};
   if (!is_contiguous(weight)) stand_in.strides = {};
   const MeasuringScope measured;
-  pack_and_run<T>(choice, g, input, stand_in, nullptr, output, params.activation, threads, isa);
+  pack_and_run<T>(choice, g, {input, {}, output}, stand_in, nullptr, params.activation, threads, isa);
   return measured.bytes();
 }
+
+namespace {
+
+/// What Algorithm::benchmark tells apart: what its candidates, their times and their scratch depend on.
+struct MeasuredCase {
+  Shape4 input{};
+  int threads = 0;
+  unsigned layout = 0;
+
+  template <class In, class Out>
+  MeasuredCase(const TensorView<In>& in, const TensorView<Out>& out, int threads_)
+      : input(in.shape), threads(threads_) {
+    const bool bits[] = {channels_last(in),      channels_last(out),  pixels_contiguous(in),
+                         pixels_contiguous(out), rows_contiguous(in), rows_contiguous(out)};
+    for (const bool bit : bits) layout = 2 * layout + (bit ? 1 : 0);
+  }
+  MeasuredCase() = default;
+  bool operator==(const MeasuredCase&) const = default;
+};
+
+/// A case that was measured, and what was found: all zero where there was nothing to choose from.
+struct Settled {
+  MeasuredCase what;
+  Conv2dChoice choice;
+  Conv2dCandidates candidates;
+  std::array<double, std::tuple_size_v<decltype(Conv2dCandidates::choices)>> seconds{};
+};
+
+/// Cases that a plan remembers. What was settled stays, so that its results keep their bits.
+constexpr std::size_t most_settled = 16;
+/// Rounds of two runs of each candidate, one after the other as in a loop of calls: two, and more while they take no
+/// longer than this.
+constexpr std::chrono::milliseconds measuring_time{40};
+constexpr int most_rounds = 50;
+/// What is as good as auto's choice doesn't replace it.
+constexpr double gain = 0.97;
+
+}  // namespace
 
 template <class T>
 struct Conv2dPlan<T>::State {
@@ -195,8 +265,16 @@ struct Conv2dPlan<T>::State {
     std::mutex mutex;
     Workspace memory;
     Weights<T> weights;
+    // Of Algorithm::benchmark, which tries forms that it then doesn't keep.
+    int users = 0;
+    bool kept = false;
   };
   std::array<Packed, 4> packed;
+
+  // Written at the end alone, so that a call reads those before `settled_count` without a lock.
+  std::array<Settled, most_settled> settled;
+  std::atomic<std::size_t> settled_count{0};
+  std::mutex settling;
 
   /// What the plan keeps comes from its allocator, never from the workspace of the call that happens to run.
   ExecutionContext own_memory() const {
@@ -209,7 +287,13 @@ struct Conv2dPlan<T>::State {
     Packed& p = packed[static_cast<std::size_t>(form)];
     if (p.ready.load(std::memory_order_acquire)) return p.weights;
     const std::lock_guard lock(p.mutex);
-    if (p.ready.load(std::memory_order_relaxed)) return p.weights;
+    pack(p, form, g, threads, hook);
+    return p.weights;
+  }
+
+  /// With the form's lock held.
+  void pack(Packed& p, WeightForm form, const Conv2dGeometry& g, int threads, const ParallelFor& hook) {
+    if (p.ready.load(std::memory_order_relaxed)) return;
     const CallScope scope(own_memory());
     // Not on the caller's pool: while it waits it might run a task of its own on this thread, which may use this very
     // plan, and would wait for ever.
@@ -220,7 +304,145 @@ struct Conv2dPlan<T>::State {
                                 packers);
     p.memory = std::move(memory);
     p.ready.store(true, std::memory_order_release);
-    return p.weights;
+  }
+
+  /// A form that is there while this lives, and for good once it is kept.
+  class Held {
+   public:
+    Held() = default;
+    Held(State& state, WeightForm form, const Conv2dGeometry& g, int threads, const ParallelFor& hook)
+        : packed_(&state.packed[static_cast<std::size_t>(form)]) {
+      const std::lock_guard lock(packed_->mutex);
+      state.pack(*packed_, form, g, threads, hook);
+      ++packed_->users;
+    }
+    Held(Held&& other) noexcept
+        : packed_(std::exchange(other.packed_, nullptr)), releases_(std::exchange(other.releases_, false)) {}
+    Held& operator=(Held&& other) noexcept {
+      std::swap(packed_, other.packed_);
+      std::swap(releases_, other.releases_);
+      return *this;
+    }
+    ~Held() {
+      if (packed_ == nullptr) return;
+      Workspace released;
+      const std::lock_guard lock(packed_->mutex);
+      if (--packed_->users > 0 || packed_->kept || !releases_) return;
+      packed_->ready.store(false, std::memory_order_relaxed);
+      released = std::move(packed_->memory);
+    }
+    const Weights<T>& weights() const { return packed_->weights; }
+    void keep() const {
+      const std::lock_guard lock(packed_->mutex);
+      packed_->kept = true;
+    }
+    /// Its memory goes with its last user, unless it is kept.
+    void release() { releases_ = true; }
+
+   private:
+    Packed* packed_ = nullptr;
+    bool releases_ = false;
+  };
+
+  const Settled* settled_as(const MeasuredCase& what) const {
+    const std::size_t count = settled_count.load(std::memory_order_acquire);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (settled[i].what == what) return &settled[i];
+    }
+    return nullptr;
+  }
+
+  /// What runs without measuring; nothing where Algorithm::benchmark has to measure first.
+  std::optional<Conv2dChoice> choose(const Conv2dGeometry& g, const Arrays<T>& arrays, int threads) const {
+    const auto& kernels = table_of<T>(*isa);
+    const auto chosen = [&](Algorithm algorithm) {
+      return choose_conv2d(algorithm, g, arrays.input, arrays.output, kernels, WeightsAre::packed_once);
+    };
+    if (params.algorithm != Algorithm::benchmark) return chosen(params.algorithm);
+    if (const Settled* known = settled_as(MeasuredCase(arrays.input, arrays.output, threads))) return known->choice;
+    if (settled_count.load(std::memory_order_acquire) < most_settled) return std::nullopt;
+    Conv2dChoice choice = chosen(Algorithm::automatic);
+    choice.reason = "auto's choice: the plan has measured as many cases as it keeps";
+    return choice;
+  }
+
+  void run(const Conv2dGeometry& g, const Arrays<T>& arrays, const ExecutionContext& context) {
+    const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+    std::optional<Conv2dChoice> choice = choose(g, arrays, threads);
+    if (g.empty()) return;
+    if (!choice) choice = measure(g, arrays, threads, context.parallel_for);
+    // What a shape was settled on is kept, and what auto takes beyond them has to be.
+    const bool stays =
+        params.algorithm != Algorithm::benchmark || settled_as(MeasuredCase(arrays.input, arrays.output, threads));
+    if (!stays) Held(*this, choice->form, g, threads, context.parallel_for).keep();
+    const Weights<T>& weights = weights_in(choice->form, g, threads, context.parallel_for);
+    run_on(*choice, g, arrays, weights, params.activation, threads, *isa);
+  }
+
+  /// Times the candidates on the call's own arrays and memory, and settles the case; if another thread has done so
+  /// meanwhile, as that one found. A candidate that runs out of memory is left out.
+  Conv2dChoice measure(const Conv2dGeometry& g, const Arrays<T>& arrays, int threads, const ParallelFor& hook) {
+    using Clock = std::chrono::steady_clock;
+    Settled found;
+    found.what = MeasuredCase(arrays.input, arrays.output, threads);
+    found.candidates = conv2d_candidates(g, arrays.input, arrays.output, table_of<T>(*isa));
+    const std::size_t count = found.candidates.count;
+    const auto& choices = found.candidates.choices;
+    std::array<Held, std::tuple_size_v<decltype(Conv2dCandidates::choices)>> held;
+    constexpr double never = std::numeric_limits<double>::infinity();
+    double best = never;
+    const auto run_one = [&](std::size_t i) {
+      const auto start = Clock::now();
+      run_on(choices[i], g, arrays, held[i].weights(), params.activation, threads, *isa);
+      return std::chrono::duration<double>(Clock::now() - start).count();
+    };
+    const auto time = [&](std::size_t i) {
+      found.seconds[i] = std::min({found.seconds[i], run_one(i), run_one(i)});
+      best = std::min(best, found.seconds[i]);
+    };
+    found.seconds.fill(never);
+    for (std::size_t i = 0; i < count; ++i) {
+      try {
+        held[i] = Held(*this, choices[i].form, g, threads, hook);
+        held[i].release();
+        if (count == 1) break;
+        if (i == 0) run_one(i);  // fresh pages of the result and of scratch count for nobody
+        time(i);
+      } catch (const std::bad_alloc&) {
+        if (count == 1 || (i + 1 == count && best == never)) throw;
+      }
+    }
+    const auto end = Clock::now() + measuring_time;
+    for (int round = 1; count > 1 && round < most_rounds && (round == 1 || Clock::now() < end); ++round) {
+      // Something else may have taken the processor during all that has been measured so far.
+      const double hopeless = (round == 1 ? 8 : 2) * best;
+      for (std::size_t i = 0; i < count; ++i) {
+        if (found.seconds[i] <= hopeless) time(i);
+      }
+    }
+    std::size_t fastest = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (found.seconds[i] < (fastest == 0 ? gain : 1) * found.seconds[fastest]) fastest = i;
+    }
+    if (count == 1) found.seconds[0] = 0;
+    found.choice = choices[fastest];
+    found.choice.reason = count == 1 ? "nothing else would do" : "the fastest when it was measured";
+
+    const std::lock_guard lock(settling);
+    if (const Settled* known = settled_as(found.what)) return known->choice;
+    const std::size_t used = settled_count.load(std::memory_order_relaxed);
+    if (used == most_settled) return *choose(g, arrays, threads);
+    held[fastest].keep();
+    settled[used] = found;
+    settled_count.store(used + 1, std::memory_order_release);
+    return found.choice;
+  }
+
+  std::size_t workspace_of(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arrays<T>& arrays, int threads,
+                           const Weights<T>& weights, Conv2dBlocking* blocking = nullptr) const {
+    const MeasuringScope measured;
+    run_on(choice, g, arrays, weights, params.activation, threads, *isa, blocking);
+    return measured.bytes();
   }
 };
 
@@ -268,13 +490,21 @@ void Conv2dPlan<T>::operator()(TensorView<const T> input, TensorView<T> output, 
   const CallScope scope(context);
   State& s = *state_;
   const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
-  check_data(g, input, output);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
-  const Conv2dChoice choice =
-      choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
-  if (g.empty()) return;
-  run_on(choice, g, input, s.weights_in(choice.form, g, threads, context.parallel_for), output, s.params.activation,
-         threads, *s.isa);
+  const Arrays<T> arrays{input, {}, output};
+  check_data(g, arrays);
+  s.run(g, arrays, context);
+}
+
+template <class T>
+void Conv2dPlan<T>::operator()(TensorView<const T> input, TensorView<const T> add, TensorView<T> output,
+                               const ExecutionContext& context) const {
+  const CallScope scope(context);
+  State& s = *state_;
+  const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
+  const Arrays<T> arrays{input, add, output};
+  check_data(g, arrays);
+  check_add(g, add);
+  s.run(g, arrays, context);
 }
 
 template <class T>
@@ -290,13 +520,18 @@ std::size_t Conv2dPlan<T>::workspace_size(TensorView<const T> input, TensorView<
   State& s = *state_;
   const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
   const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
-  const Conv2dChoice choice =
-      choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
+  const Arrays<T> arrays{input, {}, output};
+  const std::optional<Conv2dChoice> choice = s.choose(g, arrays, threads);
   if (g.empty()) return 0;
-  const Weights<T>& weights = s.weights_in(choice.form, g, threads, context.parallel_for);
-  const MeasuringScope measured;
-  run_on(choice, g, input, weights, output, s.params.activation, threads, *s.isa);
-  return measured.bytes();
+  const auto bytes_of = [&](const Conv2dChoice& one) {
+    const typename State::Held held(s, one.form, g, threads, context.parallel_for);
+    return s.workspace_of(one, g, arrays, threads, held.weights());
+  };
+  if (choice) return bytes_of(*choice);
+  const Conv2dCandidates candidates = conv2d_candidates(g, input, output, table_of<T>(*s.isa));
+  std::size_t most = 0;
+  for (std::size_t i = 0; i < candidates.count; ++i) most = std::max(most, bytes_of(candidates.choices[i]));
+  return most;
 }
 
 template <class T>
@@ -310,16 +545,66 @@ Shape4 Conv2dPlan<T>::weight_shape() const noexcept {
 }
 
 template <class T>
-std::string Conv2dPlan<T>::explain(TensorView<const T> input, TensorView<T> output) const {
+Conv2dDescription Conv2dPlan<T>::describe(TensorView<const T> input, TensorView<T> output,
+                                          const ExecutionContext& context, double flops_per_byte) const {
+  if (!(flops_per_byte >= 0 && flops_per_byte < std::numeric_limits<double>::infinity())) {
+    throw std::invalid_argument("flops_per_byte must be a number above 0, or 0 for the default, got " +
+                                std::to_string(flops_per_byte));
+  }
   const State& s = *state_;
-  const Conv2dGeometry g = conv2d_geometry(input.shape, s.weight_shape, s.params);
-  const Conv2dChoice choice =
-      choose_conv2d(s.params.algorithm, g, input, output, table_of<T>(*s.isa), WeightsAre::packed_once);
-  std::ostringstream text;
-  text << "algorithm: " << algorithm_name(choice.algorithm) << "\nwhy: " << choice.reason << "\nisa: " << s.isa->name
-       << " (" << table_of<T>(*s.isa).lanes << " lanes)\nin the vectors: " << vectors_hold(choice)
-       << "\nflops: " << 2 * g.multiply_adds() << "\nresult: " << shape_text(g.output_shape());
-  return text.str();
+  const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
+  const auto& kernels = table_of<T>(*s.isa);
+  Conv2dDescription d;
+  d.num_threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const Arrays<T> arrays{input, {}, output};
+  std::optional<Conv2dChoice> choice = s.choose(g, arrays, d.num_threads);
+  if (!choice) {
+    choice = choose_conv2d(Algorithm::automatic, g, input, output, kernels, WeightsAre::packed_once);
+    choice->reason = "auto's choice until the first call has measured";
+  }
+  d.algorithm = choice->algorithm;
+  d.why = choice->reason;
+  d.isa = s.isa->name;
+  d.lanes = kernels.lanes;
+  d.in_vectors = vectors_hold(*choice);
+  d.output_shape = g.output_shape();
+  if (!g.empty()) {
+    Conv2dBlocking blocking;
+    d.workspace_bytes = s.workspace_of(*choice, g, arrays, d.num_threads, {}, &blocking);
+    d.tile_rows = blocking.tile_rows;
+    d.tile_vectors = blocking.tile_vectors;
+    d.block_pixels = blocking.block_pixels;
+    d.block_out_channels = blocking.block_out_channels;
+    d.block_terms = blocking.block_terms;
+    d.winograd_tile = {blocking.winograd_rows, blocking.winograd_columns};
+    d.packed_weight_bytes = static_cast<std::size_t>(packed_elements<T>(choice->form, g, kernels)) * sizeof(T);
+    const auto elements = [](const Shape4& shape) {
+      double product = 1;
+      for (const int64_t size : shape) product *= static_cast<double>(size);
+      return product;
+    };
+    d.flops = 2 * g.multiply_adds();
+    d.bytes = sizeof(T) * (elements(input.shape) + elements(s.weight_shape) + elements(output.shape) +
+                           (s.has_bias ? static_cast<double>(g.out_channels) : 0));
+  }
+  d.balance = flops_per_byte > 0 ? flops_per_byte : (sizeof(T) == sizeof(float) ? 4.0 : 2.0) * d.num_threads;
+  if (s.params.algorithm == Algorithm::benchmark) {
+    if (const Settled* known = s.settled_as(MeasuredCase(input, output, d.num_threads))) {
+      for (std::size_t i = 0; i < known->candidates.count; ++i) {
+        // Nothing was measured where there was no choice, nor of what ran out of memory.
+        const double seconds = known->seconds[i];
+        if (seconds == 0 || seconds == std::numeric_limits<double>::infinity()) continue;
+        const Conv2dChoice& one = known->candidates.choices[i];
+        d.timings.push_back({one.algorithm, vectors_hold(one), seconds});
+      }
+    }
+  }
+  return d;
+}
+
+template <class T>
+std::string Conv2dPlan<T>::explain(TensorView<const T> input, TensorView<T> output) const {
+  return describe(input, output).text();
 }
 
 #define CONVPOOL_INSTANTIATE(T)                                                                                   \
@@ -329,6 +614,8 @@ std::string Conv2dPlan<T>::explain(TensorView<const T> input, TensorView<T> outp
                           const ExecutionContext&);                                                               \
   template std::size_t conv2d_workspace_size<T>(TensorView<const T>, TensorView<const T>, TensorView<T>,          \
                                                 const Conv2dParams&, const ExecutionContext&);                    \
+  template void conv2d<T>(TensorView<const T>, TensorView<const T>, const T*, TensorView<const T>, TensorView<T>, \
+                          const Conv2dParams&, const ExecutionContext&);                                          \
   template class Conv2dPlan<T>;
 CONVPOOL_INSTANTIATE(float)
 CONVPOOL_INSTANTIATE(double)

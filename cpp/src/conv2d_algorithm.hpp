@@ -36,6 +36,14 @@ struct Conv2dChoice {
   const char* reason = "";  ///< a literal: a choice is made on every call, and takes no memory
 };
 
+/// How an algorithm cuts the work: register tiles, and the blocks that tasks take. Zero where it doesn't apply.
+struct Conv2dBlocking {
+  std::int64_t tile_rows = 0, tile_vectors = 0;
+  std::int64_t block_pixels = 0, block_out_channels = 0;
+  std::int64_t block_terms = 0;  ///< terms of each sum that are taken at a time
+  std::int64_t winograd_rows = 0, winograd_columns = 0;
+};
+
 /// One run: the algorithms read it and nothing else. Sizes were checked; the output doesn't overlap the inputs.
 template <class T>
 struct Conv2dRun {
@@ -43,9 +51,11 @@ struct Conv2dRun {
   TensorView<const T> input;
   TensorView<T> output;
   Weights<T> weights;
+  TensorView<const T> add;  ///< of the output's shape, to be added before the activation; without data: nothing is
   Activation activation;
   int threads;
   const kernels::Table<T>& kernels;
+  Conv2dBlocking* blocking = nullptr;  ///< where the algorithm tells how it cuts the work, for those who ask
 };
 
 /// The named algorithms. Each asks for the form that its choice says.

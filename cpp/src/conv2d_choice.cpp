@@ -237,7 +237,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
 
 }  // namespace
 
-const char* algorithm_name(Algorithm algorithm) {
+const char* algorithm_name(Algorithm algorithm) noexcept {
   switch (algorithm) {
     case Algorithm::automatic:
       return "auto";
@@ -253,6 +253,8 @@ const char* algorithm_name(Algorithm algorithm) {
       return "winograd";
     case Algorithm::depthwise:
       return "depthwise";
+    case Algorithm::benchmark:
+      return "benchmark";
   }
   return "";
 }
@@ -290,6 +292,11 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
   }
   const bool out_channels_last = channels_last(output);
   switch (algorithm) {
+    case Algorithm::benchmark:
+      throw std::invalid_argument(
+          "algorithm=\"benchmark\" can't do this call: it times the first call for each shape and keeps what was "
+          "fastest, which takes a prepared layer; use convpool.nn.Conv2d.from_weights(weight, ..., "
+          "algorithm=\"benchmark\"), a Conv2dPlan in C++, or algorithm=\"auto\"");
     case Algorithm::automatic:
       return choose_automatically(g, input, output, kernels, weights);
     case Algorithm::naive:
@@ -306,6 +313,37 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
   }
 }
 
+template <class T>
+Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<const T>& input,
+                                   const TensorView<T>& output, const kernels::Table<T>& kernels) {
+  Conv2dCandidates all;
+  const auto add = [&](const Conv2dChoice& choice) {
+    for (std::size_t i = 0; i < all.count; ++i) {
+      const Conv2dChoice& known = all.choices[i];
+      if (known.algorithm == choice.algorithm && known.channels_in_vectors == choice.channels_in_vectors) return;
+    }
+    all.choices[all.count++] = choice;
+  };
+  add(choose_automatically(g, input, output, kernels, WeightsAre::packed_once));
+  const char* const reason = "measured";
+  const bool out_channels_last = channels_last(output);
+  if (!mostly_padding(g.h) && !mostly_padding(g.w)) {
+    add(make(Algorithm::direct, true, reason));
+    if (!out_channels_last) add(make(Algorithm::direct, false, reason));
+    if (can_do(Algorithm::depthwise, g)) {
+      add(make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels), reason));
+    } else if (can_do(Algorithm::winograd, g)) {
+      add(make(Algorithm::winograd, false, reason));
+    }
+  }
+  add(make(Algorithm::implicit_gemm, out_channels_last, reason));
+  return all;
+}
+
+template Conv2dCandidates conv2d_candidates(const Conv2dGeometry&, const TensorView<const float>&,
+                                            const TensorView<float>&, const kernels::Table<float>&);
+template Conv2dCandidates conv2d_candidates(const Conv2dGeometry&, const TensorView<const double>&,
+                                            const TensorView<double>&, const kernels::Table<double>&);
 template Conv2dChoice choose_conv2d(Algorithm, const Conv2dGeometry&, const TensorView<const float>&,
                                     const TensorView<float>&, const kernels::Table<float>&, WeightsAre);
 template Conv2dChoice choose_conv2d(Algorithm, const Conv2dGeometry&, const TensorView<const double>&,

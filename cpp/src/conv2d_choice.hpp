@@ -1,5 +1,8 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
+
 #include "conv2d_algorithm.hpp"
 
 namespace convpool {
@@ -12,7 +15,16 @@ template <class T>
 Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& geometry, const TensorView<const T>& input,
                            const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights);
 
-const char* algorithm_name(Algorithm algorithm);
+/// What Algorithm::benchmark weighs against each other: auto's choice first, then those of its other algorithms and
+/// orientations that can do the case, are as accurate, and need no more memory.
+struct Conv2dCandidates {
+  std::array<Conv2dChoice, 5> choices;
+  std::size_t count = 0;
+};
+
+template <class T>
+Conv2dCandidates conv2d_candidates(const Conv2dGeometry& geometry, const TensorView<const T>& input,
+                                   const TensorView<T>& output, const kernels::Table<T>& kernels);
 
 /// Whether the algorithm can write to such strides.
 template <class T>

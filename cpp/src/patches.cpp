@@ -96,8 +96,7 @@ void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ra
   const Conv2dGeometry& g = run.geometry;
   const int64_t lanes = run.kernels.lanes;
   const bool last = reduction.end == g.reduction();
-  const Epilogue<T> epilogue(run.activation);
-  const Epilogue<T> clamp = last ? epilogue : Epilogue<T>(Activation::none);
+  const Epilogue<T> epilogue(run);
   const Segment segment{0, 0, reduction.end - reduction.begin};
   const int64_t all_vectors = ceil_div(pixels.end - pixels.begin, lanes);
   const TileShape shape = choose_tile(run.kernels, out_channels.end - out_channels.begin, all_vectors);
@@ -123,11 +122,13 @@ void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ra
       tile.c_row = run.output.stride(1);
       tile.columns = std::min(vectors * lanes, pixels.end - pixels.begin - offset);
       tile.row_bias = run.weights.bias == nullptr ? nullptr : run.weights.bias + k;
-      tile.low = clamp.low;
-      tile.high = clamp.high;
+      tile.low = epilogue.low(last);
+      tile.high = epilogue.high(last);
       tile.accumulate = reduction.begin > 0;
       run.kernels.tile[vectors][count](tile);
-      if (last && epilogue.has_curve) run.kernels.apply_curve(epilogue.curve, tile.c, tile.c_row, count, tile.columns);
+      if (last && epilogue.remains()) {
+        epilogue.finish_channels(tile.c, tile.c_row, count, tile.columns, n, k, pixels.begin + offset);
+      }
     }
   }
 }
@@ -138,8 +139,7 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
   const Conv2dGeometry& g = run.geometry;
   const int64_t lanes = run.kernels.lanes;
   const bool last = reduction.end == g.reduction();
-  const Epilogue<T> epilogue(run.activation);
-  const Epilogue<T> clamp = last ? epilogue : Epilogue<T>(Activation::none);
+  const Epilogue<T> epilogue(run);
   const Segment segment{0, 0, reduction.end - reduction.begin};
   const int64_t group_vectors = ceil_div(g.group_out_channels(), lanes);
   const TileShape shape = choose_tile(run.kernels, pixels.end - pixels.begin, out_vectors.end - out_vectors.begin);
@@ -164,11 +164,14 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
       tile.c_row = run.output.stride(3);
       tile.columns = channels;
       tile.column_bias = run.weights.bias + (group * group_vectors + v) * lanes;
-      tile.low = clamp.low;
-      tile.high = clamp.high;
+      tile.low = epilogue.low(last);
+      tile.high = epilogue.high(last);
       tile.accumulate = reduction.begin > 0;
       run.kernels.tile[width][count](tile);
-      if (last && epilogue.has_curve) run.kernels.apply_curve(epilogue.curve, tile.c, tile.c_row, count, channels);
+      if (last && epilogue.remains()) {
+        epilogue.finish_pixels(tile.c, tile.c_row, count, channels, n, group * g.group_out_channels() + v * lanes,
+                               pixels.begin + rows.begin(r));
+      }
     }
   }
 }

@@ -48,6 +48,7 @@ Algorithm parse_algorithm(const std::string& name) {
   if (name == "direct") return Algorithm::direct;
   if (name == "winograd") return Algorithm::winograd;
   if (name == "depthwise") return Algorithm::depthwise;
+  if (name == "benchmark") return Algorithm::benchmark;
   unknown("algorithm", name);
 }
 

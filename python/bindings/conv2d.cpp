@@ -41,10 +41,23 @@ TensorView<const T> weight_view(const py::array& weight) {
   return const_view<T>(weight, Layout::nchw);
 }
 
+/// The array to add, which must have the result's shape.
+template <class T>
+TensorView<const T> add_view(const py::array& add, const Shape4& result, Layout layout, bool batched) {
+  const py::tuple expected = layout_shape(result, layout, batched);
+  if (!expected.equal(add.attr("shape"))) {
+    throw std::invalid_argument("add has shape " + py::str(add.attr("shape")).cast<std::string>() +
+                                ", but the result has " + py::str(py::handle(expected)).cast<std::string>() +
+                                ": add must have that shape; np.broadcast_to(add, shape) repeats a smaller one");
+  }
+  return const_view<T>(add, layout);
+}
+
 py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias,
                        const Pair& stride, const py::object& padding, const Pair& dilation, std::int64_t groups,
                        const std::string& padding_mode, const std::string& layout_name, const std::string& activation,
-                       const std::string& algorithm, const std::optional<py::array>& out, int num_threads) {
+                       const std::string& algorithm, const std::optional<py::array>& add,
+                       const std::optional<py::array>& out, int num_threads) {
   const Layout layout = parse_layout(layout_name);
   const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
   require_input(input);
@@ -53,12 +66,20 @@ py::array conv2d_array(const py::array& input, const py::array& weight, const st
     std::vector<T> bias_storage;
     const T* b = bias_data<T>(bias, w.size(0), bias_storage);
     const TensorView<const T> in = const_view<T>(input, layout);
-    py::array result =
-        result_array(input.dtype(), conv2d_output_shape(in.shape, w.shape, params), layout, input.ndim() == 4, out);
+    const Shape4 shape = conv2d_output_shape(in.shape, w.shape, params);
+    std::optional<TensorView<const T>> added;
+    if (add) added = add_view<T>(*add, shape, layout, input.ndim() == 4);
+    py::array result = result_array(input.dtype(), shape, layout, input.ndim() == 4, out);
     const TensorView<T> to = mutable_view<T>(result, layout);
+    ExecutionContext context;
+    context.num_threads = num_threads;
     {
       py::gil_scoped_release release;
-      conv2d<T>(in, w, b, to, params, num_threads);
+      if (added) {
+        conv2d<T>(in, w, b, *added, to, params, context);
+      } else {
+        conv2d<T>(in, w, b, to, params, context);
+      }
     }
     return result;
   });
@@ -80,7 +101,8 @@ class Plan {
     });
   }
 
-  py::array operator()(const py::array& input, const std::optional<py::array>& out, int num_threads) {
+  py::array operator()(const py::array& input, const std::optional<py::array>& add, const std::optional<py::array>& out,
+                       int num_threads) {
     require_input(input);
     if (input.dtype().num() != dtype_.num()) {
       throw py::type_error("input has dtype " + py::str(input.dtype()).cast<std::string>() + ", but the weight has " +
@@ -89,19 +111,58 @@ class Plan {
     return with_element_type(input, [&]<class T>(T) {
       const Conv2dPlan<T>& plan = *slot<T>();
       const TensorView<const T> in = const_view<T>(input, layout_);
-      py::array result = result_array(dtype_, plan.output_shape(in.shape), layout_, input.ndim() == 4, out);
+      const Shape4 shape = plan.output_shape(in.shape);
+      std::optional<TensorView<const T>> added;
+      if (add) added = add_view<T>(*add, shape, layout_, input.ndim() == 4);
+      py::array result = result_array(dtype_, shape, layout_, input.ndim() == 4, out);
       const TensorView<T> to = mutable_view<T>(result, layout_);
+      ExecutionContext context;
+      context.num_threads = num_threads;
       {
         py::gil_scoped_release release;
-        plan(in, to, num_threads);
+        if (added) {
+          plan(in, *added, to, context);
+        } else {
+          plan(in, to, context);
+        }
       }
       return result;
     });
   }
 
-  std::string explain(const py::object& input_shape) const {
+  /// The description's text, and its fields by their names in Python.
+  std::pair<std::string, py::dict> explain(const py::object& input_shape, int num_threads,
+                                           double flops_per_byte) const {
     const Shape4 in = logical_shape(input_shape, layout_);
-    return f32_ ? explain_as(*f32_, in) : explain_as(*f64_, in);
+    const Conv2dDescription d = f32_ ? describe_as(*f32_, in, num_threads, flops_per_byte)
+                                     : describe_as(*f64_, in, num_threads, flops_per_byte);
+    py::dict fields;
+    fields["algorithm"] = algorithm_name(d.algorithm);
+    fields["why"] = d.why;
+    fields["isa"] = d.isa;
+    fields["lanes"] = d.lanes;
+    fields["in_vectors"] = d.in_vectors;
+    fields["num_threads"] = d.num_threads;
+    fields["output_shape"] = layout_shape(d.output_shape, layout_, py::len(input_shape) == 4);
+    fields["tile"] = d.tile_rows > 0 ? py::object(py::make_tuple(d.tile_rows, d.tile_vectors)) : py::none();
+    fields["winograd_tile"] =
+        d.winograd_tile[0] > 0 ? py::object(py::make_tuple(d.winograd_tile[0], d.winograd_tile[1])) : py::none();
+    fields["block"] = d.block_pixels > 0
+                          ? py::object(py::make_tuple(d.block_pixels, d.block_out_channels, d.block_terms))
+                          : py::none();
+    fields["flops"] = static_cast<std::uint64_t>(d.flops);
+    fields["bytes"] = static_cast<std::uint64_t>(d.bytes);
+    fields["intensity"] = d.intensity();
+    fields["balance"] = d.balance;
+    fields["bound"] = d.memory_bound() ? "memory" : "compute";
+    fields["workspace_bytes"] = d.workspace_bytes;
+    fields["packed_weight_bytes"] = d.packed_weight_bytes;
+    py::list timings;
+    for (const auto& t : d.timings) {
+      timings.append(py::make_tuple(algorithm_name(t.algorithm), t.in_vectors, t.seconds));
+    }
+    fields["timings"] = py::tuple(timings);
+    return {d.text(), fields};
   }
 
   py::dtype dtype() const { return dtype_; }
@@ -120,14 +181,17 @@ class Plan {
   }
 
   template <class T>
-  std::string explain_as(const Conv2dPlan<T>& plan, const Shape4& in) const {
+  Conv2dDescription describe_as(const Conv2dPlan<T>& plan, const Shape4& in, int num_threads,
+                                double flops_per_byte) const {
+    ExecutionContext context;
+    context.num_threads = num_threads;
     const auto view = [&](auto* data, const Shape4& s) {
       using View = TensorView<std::remove_pointer_t<decltype(data)>>;
       return layout_ == Layout::nchw ? View::nchw(data, s[0], s[1], s[2], s[3])
                                      : View::nhwc(data, s[0], s[1], s[2], s[3]);
     };
-    return plan.explain(view(static_cast<const T*>(nullptr), in),
-                        view(static_cast<T*>(nullptr), plan.output_shape(in)));
+    return plan.describe(view(static_cast<const T*>(nullptr), in),
+                         view(static_cast<T*>(nullptr), plan.output_shape(in)), context, flops_per_byte);
   }
 
   Layout layout_;

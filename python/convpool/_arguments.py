@@ -57,7 +57,8 @@ _PADDINGS = {name: name for name in ("valid", "same", "same_lower", "full")}
 _PADDING_MODES = {name: name for name in ("zeros", "reflect", "replicate", "circular")}
 _ACTIVATIONS = {name: name for name in ("none", "relu", "relu6", "sigmoid", "hardswish", "silu")}
 _ALGORITHMS = {
-    name: name for name in ("auto", "naive", "im2col", "implicit_gemm", "direct", "winograd", "depthwise")
+    name: name
+    for name in ("auto", "naive", "im2col", "implicit_gemm", "direct", "winograd", "depthwise", "benchmark")
 }
 
 
@@ -96,6 +97,15 @@ def integer(value: SupportsIndex, name: str) -> int:
     if type(value) is int and -_INT64_MAX <= value <= _INT64_MAX:
         return value
     return _index(value, name, "an int")
+
+
+def positive_number(value: object, name: str) -> float:
+    """A finite number above 0."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
+    return float(value)
 
 
 def optional_integer(value: SupportsIndex | None, name: str) -> int | None:
@@ -322,14 +332,19 @@ def _native(value: Array, name: str, dtypes: tuple[np.dtype[Any], ...], names: s
     return value.astype(swapped)
 
 
-def common_dtype(input: Array, weight: Array, bias: Array | None) -> None:
+def common_dtype(input: Array, weight: Array, bias: Array | None, add: Array | None = None) -> None:
     """Refuses arguments of differing dtypes."""
     dtype = input.dtype
-    if dtype != weight.dtype or (bias is not None and dtype != bias.dtype):
+    if (
+        dtype != weight.dtype
+        or (bias is not None and dtype != bias.dtype)
+        or (add is not None and dtype != add.dtype)
+    ):
         got = f"input {dtype}, weight {weight.dtype}" + ("" if bias is None else f", bias {bias.dtype}")
-        raise TypeError(
-            f"input, weight and bias must have the same dtype, got {got}; convert with .astype(...)"
-        )
+        names = "input, weight and bias"
+        if add is not None:
+            got, names = f"{got}, add {add.dtype}", "input, weight, bias and add"
+        raise TypeError(f"{names} must have the same dtype, got {got}; convert with .astype(...)")
 
 
 def float_dtype(value: object) -> np.dtype[Any]:
@@ -361,7 +376,7 @@ def check_output(out: object, dtype: np.dtype[Any], *inputs: Array | None) -> No
         raise ValueError(
             f"out must be aligned to its items, got strides {out.strides}; np.empty(shape) would do"
         )
-    for name, other in zip(("input", "weight", "bias"), inputs, strict=False):
+    for name, other in zip(("input", "weight", "bias", "add"), inputs, strict=False):
         if other is not None and _share_memory(out, other):
             raise ValueError(
                 f"out must not share memory with {name}; pass another array, or a copy of {name}"

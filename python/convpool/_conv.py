@@ -25,6 +25,7 @@ def conv2d(
     layout: str = "NCHW",
     activation: str | None = None,
     algorithm: str = "auto",
+    add: ArrayLike | None = None,
     out: Array | None = None,
     num_threads: SupportsIndex | None = None,
 ) -> Array:
@@ -69,10 +70,15 @@ def conv2d(
     algorithm
         ``"auto"``; or ``"naive"``, ``"im2col"``, ``"implicit_gemm"``, which do every case; or ``"direct"``,
         ``"winograd"``, ``"depthwise"``, which raise ValueError where they can't. No other one runs in its
-        place.
+        place. ``"benchmark"`` is for layers (:class:`convpool.nn.Conv2d`), which can keep what it measures.
+    add
+        An array of the result's shape and the input's dtype, with any strides, that is added before the
+        activation: activation(conv + bias + add), as at the end of a residual block. None: nothing is. It is
+        added while the result is in the cache, and so costs less than in a step of its own.
     out
         Where the result goes: an array of the result's shape and the input's dtype that shares no memory with
-        the arguments. It saves the time that fresh memory costs, which for large results is most of it.
+        the arguments, ``add`` included (sums stand there before ``add`` is read). It saves the time that
+        fresh memory costs, which for large results is most of it.
     num_threads
         How many threads may share the work; None: what ``get_num_threads`` says. The result is the same to
         the last bit.
@@ -111,9 +117,10 @@ def conv2d(
     image = args.array(input, "input")
     filters = args.array(weight, "weight")
     offsets = None if bias is None else args.array(bias, "bias")
-    args.common_dtype(image, filters, offsets)
+    residual = None if add is None else args.array(add, "add")
+    args.common_dtype(image, filters, offsets, residual)
     if out is not None:
-        args.check_output(out, image.dtype, image, filters, offsets)
+        args.check_output(out, image.dtype, image, filters, offsets, residual)
     return _core.conv2d(
         image,
         filters,
@@ -126,6 +133,7 @@ def conv2d(
         args.layout_name(layout),
         args.activation_name(activation),
         args.algorithm_name(algorithm),
+        residual,
         out,
         args.thread_count(num_threads),
     )

@@ -36,8 +36,10 @@ class Conv2dPlan:
         algorithm: str,
         /,
     ) -> None: ...
-    def __call__(self, input: Array, out: Array | None, num_threads: int, /) -> Array: ...
-    def explain(self, input_shape: tuple[int, ...], /) -> str: ...
+    def __call__(self, input: Array, add: Array | None, out: Array | None, num_threads: int, /) -> Array: ...
+    def explain(
+        self, input_shape: tuple[int, ...], num_threads: int, flops_per_byte: float, /
+    ) -> tuple[str, dict[str, Any]]: ...
     @property
     def dtype(self) -> np.dtype[Any]: ...
     @property
@@ -55,6 +57,7 @@ def conv2d(
     layout: str,
     activation: str,
     algorithm: str,
+    add: Array | None,
     out: Array | None,
     num_threads: int,
     /,

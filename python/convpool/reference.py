@@ -298,11 +298,13 @@ def conv2d(
     padding_mode: str = "zeros",
     layout: str = "NCHW",
     activation: str | None = None,
+    add: npt.ArrayLike | None = None,
 ) -> Float64Array:
     """2-D cross-correlation in float64, as :func:`convpool.conv2d`.
 
     ``input`` is (N, C, H, W) or (C, H, W), with ``layout="NHWC"`` (N, H, W, C) or (H, W, C); ``weight`` is
-    (K, C/groups, kH, kW), ``bias`` (K,). Raises ValueError where sizes don't fit together.
+    (K, C/groups, kH, kW), ``bias`` (K,); ``add``, of the result's shape, is added before the activation.
+    Raises ValueError where sizes don't fit together.
 
     >>> image = [[[1, 2, 3, 0, 1], [0, 1, 5, 1, 0], [1, 0, 2, 2, 1], [1, 1, 2, 0, 0], [1, 0, 1, 1, 1]]]
     >>> conv2d(image, [[[[1, 0, 1], [0, 1, 0], [1, 0, 1]]]])
@@ -320,7 +322,13 @@ def conv2d(
             if bias.shape != (len(weight),):
                 raise ValueError(f"bias must have shape ({len(weight)},), got {bias.shape}")
             result = result + bias[:, np.newaxis, np.newaxis]
-    return _from_nchw(activate(result, activation), layout, len(shape) == 4)
+        result = _from_nchw(result, layout, len(shape) == 4)
+        if add is not None:
+            add = np.asarray(add, dtype=np.float64)
+            if add.shape != result.shape:
+                raise ValueError(f"add must have the result's shape {result.shape}, got {add.shape}")
+            result = result + add
+    return activate(result, activation)
 
 
 def conv2d_magnitude(
@@ -334,6 +342,7 @@ def conv2d_magnitude(
     *,
     padding_mode: str = "zeros",
     layout: str = "NCHW",
+    add: npt.ArrayLike | None = None,
 ) -> Float64Array:
     """The sum of the absolute values of all terms of each result of ``conv2d``, before any activation.
 
@@ -352,6 +361,7 @@ def conv2d_magnitude(
         groups,
         padding_mode=padding_mode,
         layout=layout,
+        add=None if add is None else np.abs(add),
     )
 
 

@@ -101,17 +101,19 @@ static void convolutions(void) {
 }
 
 static void plans(void) {
-  float result[36];
-  char text[400], start[8];
+  float result[36], residual[36];
+  int i;
+  char text[2000], start[8];
   size_t length = 0, bytes = 0;
   int64_t shape[4];
   const int64_t input_shape[4] = {1, 2, 4, 5};
-  convpool_conv2d_plan* plan = NULL;
+  convpool_conv2d_plan *plan = NULL, *measuring = NULL;
   convpool_conv2d_params params = CONVPOOL_CONV2D_PARAMS_INIT;
   convpool_context context = CONVPOOL_CONTEXT_INIT;
   convpool_tensor input = convpool_nchw(CONVPOOL_FLOAT32, image, 1, 2, 4, 5);
   convpool_tensor weight = convpool_nchw(CONVPOOL_FLOAT32, filters, 3, 2, 2, 2);
   convpool_tensor output = convpool_nchw(CONVPOOL_FLOAT32, result, 1, 3, 3, 4);
+  convpool_tensor add = convpool_nchw(CONVPOOL_FLOAT32, residual, 1, 3, 3, 4);
   params.activation = CONVPOOL_ACTIVATION_RELU;
 
   CHECK(convpool_conv2d_plan_create(&weight, biases, &params, NULL, &plan) == CONVPOOL_OK);
@@ -132,6 +134,39 @@ static void plans(void) {
   CHECK(length == strlen(text) && strncmp(text, "algorithm: ", 11) == 0);
   CHECK(convpool_conv2d_plan_explain(plan, &input, &output, start, sizeof start, NULL) == CONVPOOL_OK);
   CHECK(strcmp(start, "algorit") == 0);
+
+  /* What is added counts before the activation: here it undoes the last channel's bias. */
+  for (i = 0; i < 36; ++i) residual[i] = i < 24 ? 0 : 1000;
+  CHECK(convpool_conv2d_plan_run_add(plan, &input, &add, &output, NULL) == CONVPOOL_OK);
+  CHECK(fabsf(result[0] - expected(0, 0, 0)) < 1e-3F && fabsf(result[24] - 3 * (expected(0, 0, 0) - 10)) < 1e-2F);
+  memset(result, 0, sizeof result);
+  CHECK(convpool_conv2d_add(&input, &weight, biases, &add, &output, &params, NULL) == CONVPOOL_OK);
+  CHECK(fabsf(result[0] - expected(0, 0, 0)) < 1e-3F && fabsf(result[24] - 3 * (expected(0, 0, 0) - 10)) < 1e-2F);
+  CHECK(convpool_conv2d_plan_run_add(plan, &input, NULL, &output, NULL) == CONVPOOL_OK);
+  CHECK(all_as_expected(result, 0));
+  CHECK(convpool_conv2d_add(&input, &weight, biases, NULL, &output, &params, NULL) == CONVPOOL_OK);
+  CHECK(all_as_expected(result, 0));
+  add.shape[3] = 3;
+  CHECK_ERROR(convpool_conv2d_plan_run_add(plan, &input, &add, &output, NULL), CONVPOOL_INVALID_ARGUMENT, "add");
+  add.dtype = CONVPOOL_FLOAT64;
+  CHECK_ERROR(convpool_conv2d_plan_run_add(plan, &input, &add, &output, NULL), CONVPOOL_INVALID_TYPE, "add.dtype");
+  CHECK_ERROR(convpool_conv2d_add(&input, &weight, biases, &add, &output, &params, NULL), CONVPOOL_INVALID_TYPE,
+              "add.dtype");
+
+  params.algorithm = CONVPOOL_ALGORITHM_BENCHMARK;
+  CHECK_ERROR(convpool_conv2d(&input, &weight, biases, &output, &params, NULL), CONVPOOL_INVALID_ARGUMENT, "benchmark");
+  CHECK(convpool_conv2d_plan_create(&weight, biases, &params, NULL, &measuring) == CONVPOOL_OK);
+  for (i = 0; i < 2; ++i) {
+    memset(result, 0, sizeof result);
+    CHECK(convpool_conv2d_plan_run(measuring, &input, &output, NULL) == CONVPOOL_OK);
+    CHECK(all_as_expected(result, 0));
+  }
+  CHECK(convpool_conv2d_plan_explain(measuring, &input, &output, text, sizeof text, NULL) == CONVPOOL_OK);
+  CHECK(strstr(text, "measured: ") != NULL);
+  convpool_conv2d_plan_destroy(measuring);
+  params.algorithm = CONVPOOL_ALGORITHM_BENCHMARK + 1;
+  CHECK_ERROR(convpool_conv2d_plan_create(&weight, biases, &params, NULL, &measuring), CONVPOOL_INVALID_ARGUMENT,
+              "params.algorithm");
 
   input.dtype = CONVPOOL_FLOAT64;
   CHECK_ERROR(convpool_conv2d_plan_run(plan, &input, &output, NULL), CONVPOOL_INVALID_TYPE, "input.dtype");
@@ -211,7 +246,7 @@ static void errors(void) {
   CHECK_FIELD(padding_kind, 17, "params.padding_kind");
   CHECK_FIELD(padding_mode, -1, "params.padding_mode");
   CHECK_FIELD(activation, 6, "params.activation");
-  CHECK_FIELD(algorithm, 7, "params.algorithm");
+  CHECK_FIELD(algorithm, 8, "params.algorithm");
   CHECK_FIELD(algorithm, CONVPOOL_ALGORITHM_DEPTHWISE, "depthwise");
   CHECK_FIELD(reserved, 1, "params.reserved");
 

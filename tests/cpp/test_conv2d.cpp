@@ -102,6 +102,17 @@ void check_random_case() {
       conv2d<T>(x.view, w.view, b, y2.view, p, 3);
       Conv2dPlan<T>(w.view, b, p)(x.view, planned.view, 2);
       CHECK(std::memcmp(y.values.data(), y2.values.data(), y.values.size() * sizeof(T)) == 0);
+      // An array in the other layout is added to the finished sum.
+      Array<T> added(y_shape, !channels_last, true), sums(y_shape, channels_last, false);
+      conv2d<T>(x.view, w.view, b, added.view, sums.view, p);
+      bool exact = true;
+      for (int64_t i = 0; i < y_shape[0] * y_shape[1] * y_shape[2] * y_shape[3]; ++i) {
+        const int64_t ow = i % y_shape[3], oh = i / y_shape[3] % y_shape[2],
+                      k = i / y_shape[3] / y_shape[2] % y_shape[1];
+        const int64_t n = i / y_shape[3] / y_shape[2] / y_shape[1];
+        exact = exact && sums.view(n, k, oh, ow) == y.view(n, k, oh, ow) + added.view(n, k, oh, ow);
+      }
+      CHECK(exact);
       double worst = 0;
       for (int64_t n = 0; n < y_shape[0]; ++n) {
         for (int64_t k = 0; k < y_shape[1]; ++k) {
@@ -175,6 +186,49 @@ TEST_CASE("conv2d: an empty batch, a wrong output, no data, shared memory") {
   TensorView<float> good = TensorView<float>::nchw(y1.values.data(), 1, 4, 6, 6);
   CHECK_THROWS_AS(conv2d<float>(x1.view, w.view, nullptr, good, depthwise), std::invalid_argument);
   CHECK_THROWS_AS(conv2d<float>(x1.view, w.view, nullptr, good, {}, -1), std::invalid_argument);
+}
+
+TEST_CASE("conv2d: what is added has the result's shape, and measuring takes a plan") {
+  Array<float> x({1, 3, 8, 8}, false, true), w({4, 3, 3, 3}, false, true), y({1, 4, 6, 6}, false, false);
+  Array<float> wrong({1, 4, 6, 7}, false, true), right({1, 4, 6, 6}, false, true);
+  const Conv2dPlan<float> plan(w.view, nullptr);
+  CHECK_THROWS_WITH_AS(conv2d<float>(x.view, w.view, nullptr, wrong.view, y.view), doctest::Contains("add"),
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(plan(x.view, wrong.view, y.view), doctest::Contains("(1, 4, 6, 7)"), std::invalid_argument);
+  const TensorView<const float> null{nullptr, right.view.shape, right.view.strides};
+  CHECK_THROWS_WITH_AS(plan(x.view, null, y.view), doctest::Contains("add has no data"), std::invalid_argument);
+  plan(x.view, right.view, y.view);
+  Conv2dParams p;
+  p.algorithm = Algorithm::benchmark;
+  CHECK_THROWS_WITH_AS(conv2d<float>(x.view, w.view, nullptr, y.view, p), doctest::Contains("prepared layer"),
+                       std::invalid_argument);
+  CHECK_THROWS_AS(plan.describe(x.view, y.view, {}, -1), std::invalid_argument);
+}
+
+TEST_CASE("conv2d: threads that make the first calls of a plan that measures") {
+  Array<float> w({24, 12, 3, 3}, false, true), x({1, 12, 21, 22}, false, true), other({1, 12, 15, 30}, false, true);
+  Conv2dParams p;
+  p.algorithm = Algorithm::benchmark;
+  const Conv2dPlan<float> plan(w.view, nullptr, p);
+  std::vector<Array<float>> results, others;
+  for (int t = 0; t < 4; ++t) {
+    results.emplace_back(Shape4{1, 24, 19, 20}, false, false);
+    others.emplace_back(Shape4{1, 24, 13, 28}, false, false);
+  }
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < results.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 5; ++i) {
+        plan(x.view, results[t].view, 1);
+        plan(other.view, others[t].view, 1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t t = 1; t < results.size(); ++t) {
+    CHECK(results[t].values == results[0].values);
+    CHECK(others[t].values == others[0].values);
+  }
 }
 
 TEST_CASE("conv2d: a plan outlives its weights and is shared by threads") {

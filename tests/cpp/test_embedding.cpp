@@ -178,7 +178,7 @@ struct Case {
 
 template <class T>
 struct Held {
-  Array<T> input, weight, output;
+  Array<T> input, weight, output, added;
   Array<std::int64_t> indices;
   std::vector<T> bias;
 };
@@ -226,7 +226,8 @@ void add_convolutions(std::vector<Case>& cases, bool prepared, const Allocator& 
           auto held = std::make_shared<Held<T>>(
               Held<T>{Array<T>(layer.input, channels_last, true), Array<T>(layer.weight, false, true),
                       Array<T>({shape[0], shape[1], shape[2], shape[3] * (odd_output ? 4 : 1)}, channels_last, false),
-                      Array<std::int64_t>({1, 1, 1, 1}, false, false), random_values<T>(layer.weight[0])});
+                      Array<T>(shape, channels_last, true), Array<std::int64_t>({1, 1, 1, 1}, false, false),
+                      random_values<T>(layer.weight[0])});
           TensorView<T> output = held->output.view;
           output.shape = shape;
           if (odd_output) output.strides[3] *= 4;
@@ -239,9 +240,15 @@ void add_convolutions(std::vector<Case>& cases, bool prepared, const Allocator& 
           c.name += prepared ? " plan" : "";
           c.name += " algorithm " + std::to_string(static_cast<int>(algorithm)) + " kernel " +
                     std::to_string(layer.weight[2]) + (channels_last ? " nhwc" : " nchw") + (odd_output ? " odd" : "");
+          const bool adds = channels_last != odd_output;
           c.run = [=](const ExecutionContext& context) {
-            if (plan) {
+            if (plan && adds) {
+              (*plan)(held->input.view, held->added.view, output, context);
+            } else if (plan) {
               (*plan)(held->input.view, output, context);
+            } else if (adds) {
+              conv2d<T>(held->input.view, held->weight.view, held->bias.data(), held->added.view, output, params,
+                        context);
             } else {
               conv2d<T>(held->input.view, held->weight.view, held->bias.data(), output, params, context);
             }
@@ -275,6 +282,7 @@ void add_poolings(std::vector<Case>& cases) {
         auto held = std::make_shared<Held<T>>(Held<T>{Array<T>(input, channels_last, true),
                                                       Array<T>({1, 1, 1, 1}, false, false),
                                                       Array<T>(shape, channels_last != other_output, false),
+                                                      Array<T>({1, 1, 1, 1}, false, false),
                                                       Array<std::int64_t>(shape, channels_last, false),
                                                       {}});
         Case c;
@@ -536,4 +544,86 @@ TEST_CASE("what is promised not to throw says so") {
   static_assert(std::is_nothrow_move_constructible_v<Conv2dPlan<float>>);
   static_assert(std::is_nothrow_destructible_v<Conv2dPlan<double>>);
   CHECK(get_num_threads() >= 1);
+}
+
+TEST_CASE("a plan that measures does so in the caller's memory, and keeps what won alone") {
+  const Array<float> input({1, 32, 28, 28}, false, true), weight({48, 32, 3, 3}, false, true);
+  const std::vector<float> bias = random_values<float>(48);
+  Array<float> output({1, 48, 28, 28}, false, false), expected({1, 48, 28, 28}, false, false);
+  Conv2dParams params;
+  params.padding = Padding::same();
+  conv2d<float>(input.view, weight.view, bias.data(), expected.view, params);
+  params.algorithm = Algorithm::benchmark;
+  CountingAllocator memory;
+  const Conv2dPlan<float> plan(weight.view, bias.data(), params, memory.handle());
+  const std::int64_t bare = memory.live_bytes;
+
+  ExecutionContext context;
+  context.num_threads = 2;
+  const auto in = nowhere(input.view);
+  const auto out = nowhere_to_write(output.view);
+  CHECK(plan.describe(in, out, context).timings.empty());
+  const std::size_t bytes = plan.workspace_size(in, out, context);
+  CHECK(bytes >= plan.describe(in, out, context).workspace_bytes);
+  const std::int64_t all_forms = memory.live_bytes;
+  std::vector<char> workspace(bytes);
+  context.workspace = workspace.data();
+  context.workspace_bytes = bytes;
+  CountingAllocator scratch;
+  context.allocator = scratch.handle();
+  BackwardPool pool;
+  context.parallel_for = ParallelFor::through(pool);
+
+  std::int64_t before = allocations.load();
+  const std::int64_t plan_calls = memory.calls;
+  plan(input.view, output.view, context);
+  CHECK(allocations.load() == before);
+  CHECK(memory.calls == plan_calls);
+  CHECK(scratch.calls == 0);
+  CHECK(pool.calls > 1);
+  CHECK(memory.live_bytes <= all_forms);
+  for (std::size_t i = 0; i < output.values.size(); ++i) {
+    CHECK(std::abs(output.values[i] - expected.values[i]) < 1e-3F);
+  }
+
+  const Conv2dDescription description = plan.describe(in, out, context);
+  CHECK(description.timings.size() >= 3);
+  CHECK(description.text().find("measured: ") != std::string::npos);
+  CHECK(memory.live_bytes <= bare + static_cast<std::int64_t>(description.packed_weight_bytes) + 64);
+  const std::vector<float> first = output.values;
+  before = allocations.load();
+  plan(input.view, output.view, context);
+  CHECK(allocations.load() == before);
+  CHECK(first == output.values);
+  CHECK(plan.workspace_size(in, out, context) <= bytes);
+}
+
+TEST_CASE("a plan that measures gets along with memory that runs out") {
+  const Array<float> input({1, 24, 20, 20}, false, true), weight({40, 24, 3, 3}, false, true);
+  Array<float> output({1, 40, 18, 18}, false, false), expected({1, 40, 18, 18}, false, false);
+  conv2d<float>(input.view, weight.view, nullptr, expected.view);
+  Conv2dParams params;
+  params.algorithm = Algorithm::benchmark;
+  for (std::int64_t left = 0; left < 12; ++left) {
+    CountingAllocator memory, scratch;
+    {
+      const Conv2dPlan<float> plan(weight.view, nullptr, params, memory.handle());
+      memory.left = left;
+      ExecutionContext context;
+      context.num_threads = 1;
+      scratch.left = left;
+      context.allocator = scratch.handle();
+      try {
+        plan(input.view, output.view, context);
+      } catch (const std::bad_alloc&) {
+      }
+      CHECK(scratch.live == 0);
+      memory.left = scratch.left = std::int64_t{1} << 60;
+      plan(input.view, output.view, context);
+      for (std::size_t i = 0; i < output.values.size(); ++i) {
+        CHECK(std::abs(output.values[i] - expected.values[i]) < 1e-3F);
+      }
+    }
+    CHECK(memory.live == 0);
+  }
 }

@@ -90,7 +90,7 @@ def check_conv2d(
     expected = reference.conv2d(input, weight, bias, activation=activation, **options)
     magnitude = reference.conv2d_magnitude(input, weight, bias, **options)
     assert got.dtype == input.dtype
-    terms = int(np.prod(weight.shape[1:]))
+    terms = int(np.prod(weight.shape[1:])) + (options.get("add") is not None)
     if may_be_winograd(algorithm, weight) and got.size:
         # The sum over the channels and parts, and up to 6 + 6 + 3 additions and products in each direction.
         terms += 30

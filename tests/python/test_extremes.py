@@ -9,7 +9,8 @@ import pytest
 
 import convpool
 from arrays import values
-from comparison import check_conv2d
+from comparison import assert_same_bits, check_conv2d
+from convpool import nn
 
 f32 = np.float32
 
@@ -72,6 +73,15 @@ EXTREMES: dict[str, Any] = {
     "conv, a view of 2^60 columns": lambda: convpool.conv2d(
         np.broadcast_to(f32(1), (1, 1, 1, 2**60)), np.ones((1, 1, 1, 1), f32), stride=(1, 2**59)
     ),
+    "depthwise channels-last, row dilation 2^62": lambda: convpool.conv2d(
+        np.ones((1, 5, 18, 3), f32),
+        np.ones((3, 1, 2, 3), f32),
+        dilation=(2**62 + 1, 1),
+        padding=((2**62 + 1, 0), (0, 0)),
+        groups=3,
+        layout="NHWC",
+        algorithm="depthwise",
+    ),
     "depthwise, padding 2^40": lambda: convpool.conv2d(
         FEW, np.ones((1, 1, 3, 3), f32), padding=2**40, stride=2**40, algorithm="depthwise"
     ),
@@ -102,3 +112,155 @@ def test_taps_far_apart() -> None:
     far = 2**62 + 5
     got = convpool.max_pool2d(FEW, (2, 1), stride=1, dilation=(far, 1), padding=((far - 1, 0), (0, 0)))
     np.testing.assert_array_equal(got, FEW[:, :, 1:])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_long_row_of_taps_channels_last(num_threads: int) -> None:
+    """Lists of segments that don't fit what a task keeps of them."""
+    input = np.ascontiguousarray(values((1, 2, 1, 4000)).transpose(0, 2, 3, 1))
+    weight, bias = values((16, 2, 1, 2001), seed=1), values((16,), seed=2)
+    options = {"layout": "NHWC", "padding": ((0, 0), (700, 3))}
+    got = convpool.conv2d(input, weight, bias, algorithm="direct", num_threads=num_threads, **options)
+    check_conv2d(got, input, weight, bias, algorithm="direct", **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("huge", [1e30, 1e34, 1e36, 1e37])
+def test_winograd_gives_the_same_bits_beside_huge_values(huge: float, layout: str) -> None:
+    """Which results are done again goes by a tile alone, not by what a thread computes with it."""
+    input, weight = values((2, 24, 30, 41)), values((40, 24, 3, 3), seed=1)
+    generator = np.random.default_rng(7)
+    for value in (np.nan, huge, -huge, np.inf):
+        where = tuple(generator.integers(0, size, 12) for size in input.shape)
+        input[where] = value
+    if layout == "NHWC":
+        input = np.ascontiguousarray(input.transpose(0, 2, 3, 1))
+    for activation in (None, "relu", "silu"):
+        options = {"padding": 1, "algorithm": "winograd", "activation": activation, "layout": layout}
+        first = convpool.conv2d(input, weight, num_threads=1, **options)
+        for num_threads in (2, 3, 5, 8):
+            again = convpool.conv2d(input, weight, num_threads=num_threads, **options)
+            assert_same_bits(first, again)
+        alone = convpool.conv2d(input[1:], weight, num_threads=2, **options)
+        assert_same_bits(first[1:], alone)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", [1, 32])
+def test_depthwise_with_a_column_stride_beyond_32_bits(channels: int, layout: str) -> None:
+    input = values((1, channels, 3, 6))
+    weight = values((channels, 1, 3, 3), seed=1)
+    far = 2**32 + 1
+    options = {"stride": (1, far), "padding": ((1, 1), (1, 1)), "groups": channels, "layout": layout}
+    image = input if layout == "NCHW" else np.ascontiguousarray(input.transpose(0, 2, 3, 1))
+    got = convpool.conv2d(image, weight, algorithm="depthwise", **options)
+    check_conv2d(got, image, weight, algorithm="depthwise", **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", [1, 32])
+def test_depthwise_with_a_row_dilation_near_63_bits(channels: int, layout: str) -> None:
+    far = 2**62 + 1
+    input = values((1, channels, 5, 18))
+    image = input if layout == "NCHW" else np.ascontiguousarray(input.transpose(0, 2, 3, 1))
+    one_row = values((channels, 1, 1, 3), seed=1)
+    options = {"groups": channels, "layout": layout}
+    got = convpool.conv2d(image, one_row, dilation=(far, 1), algorithm="depthwise", **options)
+    check_conv2d(got, image, one_row, algorithm="depthwise", dilation=(far, 1), **options)
+    two_rows = values((channels, 1, 2, 3), seed=1)
+    # The window is one row higher than the padded image's far end: of its two rows one lies in the image.
+    padding = ((far, 0), (0, 0))
+    got = convpool.conv2d(
+        image, two_rows, dilation=(far, 1), padding=padding, algorithm="depthwise", **options
+    )
+    check_conv2d(got, image, two_rows[:, :, 1:], algorithm="depthwise", **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_channels_last_with_one_row_of_results(multiplier: int, padding_mode: str) -> None:
+    for channels in (16, 24, 48):
+        image = np.ascontiguousarray(values((2, channels, 3, 11)).transpose(0, 2, 3, 1))
+        weight = values((multiplier * channels, 1, 5, 5), seed=1)
+        options = {"padding": ((1, 1), (2, 2)), "padding_mode": padding_mode, "groups": channels}
+        got = convpool.conv2d(image, weight, algorithm="depthwise", layout="NHWC", **options)
+        assert got.shape[1] == 1
+        check_conv2d(got, image, weight, algorithm="depthwise", layout="NHWC", **options)
+
+
+WIDE: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "padded rows": ((1, 3, 2, 20001), (5, 3, 3, 3), {"padding": 1}),
+    "padded rows, far taps": ((1, 40, 1, 9000), (20, 40, 1, 3), {"padding": (0, 300), "dilation": (1, 300)}),
+    "strided": ((2, 3, 4, 30011), (6, 3, 3, 3), {"padding": 1, "stride": (2, 3)}),
+    "reflected": ((1, 2, 3, 17003), (17, 2, 1, 5), {"padding": (0, 2), "padding_mode": "reflect"}),
+    "one row": ((1, 3, 300, 500), (18, 3, 1, 1), {}),
+    "one wide row": ((1, 3, 1, 150001), (18, 3, 1, 1), {}),
+    "no padding": ((1, 2, 2, 140007), (17, 2, 1, 3), {}),
+    "groups": ((1, 8, 2, 20001), (8, 4, 3, 3), {"padding": 1, "groups": 2}),
+    "depthwise": ((1, 3, 3, 40001), (3, 1, 3, 3), {"padding": 1, "groups": 3, "stride": (1, 4)}),
+    "depthwise, reflected": (
+        (1, 16, 3, 9001),
+        (16, 1, 3, 5),
+        {"padding": (1, 2), "groups": 16, "padding_mode": "reflect"},
+    ),
+    "depthwise, circular, strided": (
+        (1, 2, 3, 30001),
+        (4, 1, 3, 5),
+        {"padding": (1, 2), "groups": 2, "padding_mode": "circular", "stride": (1, 3)},
+    ),
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_images_are_taken_in_pieces(name: str, layout: str) -> None:
+    in_shape, weight_shape, options = WIDE[name]
+    input, weight = values(in_shape), values(weight_shape, seed=1)
+    bias = values(weight_shape[:1], seed=2)
+    if layout == "NHWC":
+        input = np.ascontiguousarray(input.transpose(0, 2, 3, 1))
+    options = {**options, "layout": layout}
+    shape = convpool.conv2d_output_shape(input.shape, weight.shape, **options)
+    add = values(shape, seed=3)
+    for algorithm in ("direct", "depthwise" if "depthwise" in name else "auto"):
+        first = None
+        for num_threads in (1, 2, 5):
+            layer = nn.Conv2d.from_weights(weight, bias, algorithm=algorithm, activation="relu", **options)
+            got = layer(input, add=add, num_threads=num_threads)
+            if first is None:
+                check_conv2d(
+                    got, input, weight, bias, algorithm=algorithm, activation="relu", add=add, **options
+                )
+                first = got
+            assert_same_bits(first, got)
+            assert layer.explain(input.shape, num_threads=num_threads).workspace_bytes < num_threads * 6e6
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_scratch_does_not_grow_with_the_image(layout: str) -> None:
+    for weight_shape, options in [
+        ((64, 64, 3, 3), {"padding": 1}),
+        ((64, 64, 3, 3), {"padding": 1, "stride": 2}),
+        ((64, 3, 7, 7), {"padding": 3, "stride": 2}),
+        ((3, 3, 5, 5), {"padding": 2}),
+        ((64, 64, 1, 1), {}),
+        ((3, 1, 15, 15), {"padding": "same", "groups": 3, "padding_mode": "reflect"}),
+        ((32, 1, 3, 3), {"padding": 1, "groups": 32, "stride": 4}),
+    ]:
+        layers = [
+            nn.Conv2d.from_weights(np.ones(weight_shape, f32), algorithm=algorithm, layout=layout, **options)
+            for algorithm in ("auto", "direct")
+        ]
+        channels = weight_shape[1] * int(options.get("groups", 1))  # type: ignore[call-overload]
+        for height, width in [(64, 64), (1080, 1920), (2, 10**6), (10**6, 2), (10**4, 10**4)]:
+            shape = (channels, height, width) if layout == "NCHW" else (height, width, channels)
+            for layer in layers:
+                if "reflect" in options.values() and min(height, width) < 8:
+                    continue
+                assert layer.explain(shape, num_threads=2).workspace_bytes < 12e6, (shape, layer)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "convpool/execution.hpp"
 #include "convpool/export.h"
@@ -40,7 +41,15 @@ enum class Activation { none, relu, relu6, sigmoid, hardswish, silu };
 
 /// The algorithm by its textbook name. `naive`, `im2col` and `implicit_gemm` do every case; the others throw
 /// std::invalid_argument with the reason where they can't, and no other runs in their place.
-enum class Algorithm { automatic, naive, im2col, implicit_gemm, direct, winograd, depthwise };
+///
+/// `benchmark` is for a Conv2dPlan alone: the first call for a shape of input, layout and number of threads times
+/// auto's choice and the others that would do (four runs of each, and more within 40 ms), and the plan goes on with the
+/// fastest. Which one that is may differ from run to run of a program, and the last bits of the results with
+/// it; within a plan it stays. A plan keeps 16 such choices; shapes beyond them get what `automatic` would take.
+enum class Algorithm { automatic, naive, im2col, implicit_gemm, direct, winograd, depthwise, benchmark };
+
+/// "auto", "naive", "im2col" and so on.
+CONVPOOL_API const char* algorithm_name(Algorithm algorithm) noexcept;
 
 struct Conv2dParams {
   std::array<std::int64_t, 2> stride{1, 1};  ///< (height, width), at least 1
@@ -76,12 +85,55 @@ template <class T>
 CONVPOOL_API void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<T> output,
                          const Conv2dParams& params, const ExecutionContext& context);
 
-/// The bytes of workspace with which such a call takes no other memory. Only shapes and strides of the views are looked
-/// at; of the context, the number of threads. The same errors.
+/// output = activation(cross-correlation of input and weight + bias + add), as at the end of a residual block: the sum
+/// is rounded before `add`, which has the output's shape and any strides. The output must not overlap `add` either:
+/// parts of the result are written before the array is read.
+template <class T>
+CONVPOOL_API void conv2d(TensorView<const T> input, TensorView<const T> weight, const T* bias, TensorView<const T> add,
+                         TensorView<T> output, const Conv2dParams& params = {}, const ExecutionContext& context = {});
+
+/// The bytes of workspace with which such a call takes no other memory, with or without an array to add. Only shapes
+/// and strides of the views are looked at; of the context, the number of threads. The same errors.
 template <class T>
 CONVPOOL_API std::size_t conv2d_workspace_size(TensorView<const T> input, TensorView<const T> weight,
                                                TensorView<T> output, const Conv2dParams& params = {},
                                                const ExecutionContext& context = {});
+
+/// What a Conv2dPlan does with one input, and what that costs.
+struct Conv2dDescription {
+  Algorithm algorithm = Algorithm::automatic;  ///< the one that runs; never `automatic` or `benchmark`
+  std::string why;
+  std::string isa;
+  int lanes = 0;
+  const char* in_vectors = "";  ///< "channels", "pixels" or "nothing"
+  int num_threads = 1;
+  std::array<std::int64_t, 4> output_shape{};
+
+  /// A register tile has so many rows, each of so many vectors; 0 where the kernel itself decides. A task takes blocks
+  /// of so many result pixels and output channels, and so many terms of their sums at a time.
+  std::int64_t tile_rows = 0, tile_vectors = 0;
+  std::int64_t block_pixels = 0, block_out_channels = 0, block_terms = 0;
+  std::array<std::int64_t, 2> winograd_tile{};  ///< results of a tile of Winograd's (height, width); else 0
+
+  double flops = 0;  ///< by the definition: 2 for each product, whatever the algorithm saves
+  double bytes = 0;  ///< of input, weights, bias and result, each touched once
+  std::size_t workspace_bytes = 0, packed_weight_bytes = 0;
+  /// The FLOPs for each byte at which arithmetic takes as long as memory: below it memory is the bound.
+  double balance = 0;
+  double intensity() const noexcept { return bytes > 0 ? flops / bytes : 0; }
+  bool memory_bound() const noexcept { return intensity() < balance; }
+
+  /// Of a plan with Algorithm::benchmark that has measured this case: the least time of each.
+  struct Timing {
+    Algorithm algorithm = Algorithm::automatic;
+    const char* in_vectors = "";
+    double seconds = 0;
+  };
+  std::vector<Timing> timings;
+
+  /// All of that in lines of "name: value".
+  CONVPOOL_API std::string text() const;
+};
 
 /// A convolution whose weights were copied and packed once, for many calls on inputs of any size.
 ///
@@ -107,17 +159,25 @@ class CONVPOOL_API Conv2dPlan {
   /// As the function `conv2d`, with its errors.
   void operator()(TensorView<const T> input, TensorView<T> output, int num_threads = 0) const;
   void operator()(TensorView<const T> input, TensorView<T> output, const ExecutionContext& context) const;
+  /// With an array that is added before the activation, as the function's.
+  void operator()(TensorView<const T> input, TensorView<const T> add, TensorView<T> output,
+                  const ExecutionContext& context = {}) const;
 
   /// The bytes of workspace with which such a call takes no other memory, as conv2d_workspace_size. It packs the
-  /// weights in the form that the call needs, so that the call finds them there.
+  /// weights in the form that the call needs, so that the call finds them there. With Algorithm::benchmark that is the
+  /// largest of what it weighs, and all of their forms, until a call has decided; what lost is released then.
   std::size_t workspace_size(TensorView<const T> input, TensorView<T> output,
                              const ExecutionContext& context = {}) const;
 
   std::array<std::int64_t, 4> output_shape(const std::array<std::int64_t, 4>& input) const;
   std::array<std::int64_t, 4> weight_shape() const noexcept;
 
-  /// Which algorithm runs for such an input and output, why, and what it costs, in a few lines of text. Only shapes and
-  /// strides of the views are looked at.
+  /// Which algorithm runs for such an input and output, why, and what it costs. Only shapes and strides of the views
+  /// are looked at; of the context, the number of threads. A flops_per_byte of 0 stands for a typical core's: 4 for
+  /// each thread with float, 2 with double.
+  Conv2dDescription describe(TensorView<const T> input, TensorView<T> output, const ExecutionContext& context = {},
+                             double flops_per_byte = 0) const;
+  /// The same in a few lines of text.
   std::string explain(TensorView<const T> input, TensorView<T> output) const;
 
  private:

@@ -162,7 +162,9 @@ enum {
   CONVPOOL_ALGORITHM_IMPLICIT_GEMM = 3,
   CONVPOOL_ALGORITHM_DIRECT = 4,
   CONVPOOL_ALGORITHM_WINOGRAD = 5,
-  CONVPOOL_ALGORITHM_DEPTHWISE = 6
+  CONVPOOL_ALGORITHM_DEPTHWISE = 6,
+  /* For a plan alone: the first run for a shape times those that would do, and the plan goes on with the fastest. */
+  CONVPOOL_ALGORITHM_BENCHMARK = 7
 };
 
 /* Pairs are (height, width). A null pointer to it stands for CONVPOOL_CONV2D_PARAMS_INIT. */
@@ -194,7 +196,15 @@ CONVPOOL_API convpool_status convpool_conv2d(const convpool_tensor* input, const
                                              const convpool_conv2d_params* params,
                                              const convpool_context* context) CONVPOOL_NOEXCEPT;
 
-/* The bytes of workspace with which such a call takes no other memory. Data pointers are not looked at. */
+/* output = activation(cross-correlation of input and weight + bias + add), as at the end of a residual block. add has
+ * the output's shape and type, and any strides; null: nothing is added. The output must not overlap it either. */
+CONVPOOL_API convpool_status convpool_conv2d_add(const convpool_tensor* input, const convpool_tensor* weight,
+                                                 const void* bias, const convpool_tensor* add,
+                                                 const convpool_tensor* output, const convpool_conv2d_params* params,
+                                                 const convpool_context* context) CONVPOOL_NOEXCEPT;
+
+/* The bytes of workspace with which such a call takes no other memory, with or without an array to add. Data pointers
+ * are not looked at. */
 CONVPOOL_API convpool_status convpool_conv2d_workspace_size(const convpool_tensor* input, const convpool_tensor* weight,
                                                             const convpool_tensor* output,
                                                             const convpool_conv2d_params* params,
@@ -218,6 +228,12 @@ CONVPOOL_API convpool_status convpool_conv2d_plan_run(const convpool_conv2d_plan
                                                       const convpool_tensor* output,
                                                       const convpool_context* context) CONVPOOL_NOEXCEPT;
 
+/* With an array that is added before the activation, as convpool_conv2d_add; null: nothing is added. */
+CONVPOOL_API convpool_status convpool_conv2d_plan_run_add(const convpool_conv2d_plan* plan,
+                                                          const convpool_tensor* input, const convpool_tensor* add,
+                                                          const convpool_tensor* output,
+                                                          const convpool_context* context) CONVPOOL_NOEXCEPT;
+
 CONVPOOL_API convpool_status convpool_conv2d_plan_output_shape(const convpool_conv2d_plan* plan, const int64_t input[4],
                                                                int64_t output[4]) CONVPOOL_NOEXCEPT;
 
@@ -229,8 +245,8 @@ CONVPOOL_API convpool_status convpool_conv2d_plan_workspace_size(const convpool_
                                                                  const convpool_context* context,
                                                                  size_t* bytes) CONVPOOL_NOEXCEPT;
 
-/* Which algorithm runs, and why, in a few lines of text, cut at capacity and ended by a zero. length, where not null,
- * receives the whole text's length; text may be null with a capacity of 0. */
+/* Which algorithm runs, why, and what it costs, in a few lines of text, cut at capacity and ended by a zero. length,
+ * where not null, receives the whole text's length; text may be null with a capacity of 0. */
 CONVPOOL_API convpool_status convpool_conv2d_plan_explain(const convpool_conv2d_plan* plan,
                                                           const convpool_tensor* input, const convpool_tensor* output,
                                                           char* text, size_t capacity,

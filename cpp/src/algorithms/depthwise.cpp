@@ -12,6 +12,7 @@
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
+#include "run_pieces.hpp"
 #include "tiling.hpp"
 #include "transposed_planes.hpp"
 #include "workspace.hpp"
@@ -26,6 +27,8 @@ using std::int64_t;
 
 /// A copied block should leave room for the results in the L2 cache.
 constexpr int64_t copied_bytes = 64 << 10;
+/// Where a tile's whole rows would take more than this, columns are taken in pieces.
+constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 /// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
 constexpr int64_t channel_block_bytes = 192 << 10;
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
@@ -73,7 +76,7 @@ template <class T>
 class ChannelVectors {
  public:
   explicit ChannelVectors(const Conv2dRun<T>& run)
-      : run_(run), g_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+      : run_(run), g_(run.geometry), epilogue_(run), lanes_(run.kernels.lanes) {
     vectors_ = ceil_div(g_.out_channels, lanes_);
     in_vector_ = lanes_ * g_.group_channels() / g_.group_out_channels();
     if (g_.group_out_channels() > 1) list_permutation();
@@ -96,6 +99,10 @@ class ChannelVectors {
 
   void operator()() const {
     if (transposes_) return run_transposed();
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {0, 0, std::min(g_.h.out, 2 * rows_.largest()) * g_.w.out,
+                        std::min(g_.out_channels, block_ * lanes_), g_.reduction()};
+    }
     const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
     const int64_t copied_rows = copies_ ? (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
     const SlottedWorkspace<T> scratch(size_product(copied_rows, padded_width(), g_.channels), run_.threads);
@@ -113,9 +120,9 @@ class ChannelVectors {
       d.out_row = run_.output.stride(2);
       d.out_pixel = run_.output.stride(3);
       if (copies_) {
-        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v);
+        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v, n, oh);
       } else {
-        run_block(d, block * block_);
+        run_block(d, block * block_, n, oh);
       }
     });
   }
@@ -140,13 +147,16 @@ class ChannelVectors {
     d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
     d.rows = rows;
     d.columns = g_.w.out;
-    d.low = epilogue_.low;
-    d.high = epilogue_.high;
+    d.low = epilogue_.low();
+    d.high = epilogue_.high();
     return d;
   }
 
   void run_transposed() const {
     const EvenSplit rows(g_.h.out, rows_of_transposed_piece(g_, in_vector_, lanes_, int64_t{sizeof(T)}));
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {0, 0, rows.largest() * g_.w.out, std::min(g_.out_channels, lanes_), g_.reduction()};
+    }
     const int64_t transposed = size_product(transposed_rows(g_, rows.largest()), g_.w.in, in_vector_);
     const SlottedWorkspace<T> scratch(transposed + size_product(rows.largest(), g_.w.out, lanes_), run_.threads);
     parallel_for(g_.batch * vectors_ * rows.pieces, run_.threads, [&](int64_t task, int thread) {
@@ -179,8 +189,9 @@ class ChannelVectors {
                         rows.begin(piece) * run_.output.stride(2);
       const int64_t pixels = d.rows * g_.w.out;
       run_.kernels.transpose(out, lanes_, pixels, out_channels, result, run_.output.stride(1));
-      if (epilogue_.has_curve) {
-        run_.kernels.apply_curve(epilogue_.curve, result, run_.output.stride(1), out_channels, pixels);
+      if (epilogue_.remains()) {
+        epilogue_.finish_channels(result, run_.output.stride(1), out_channels, pixels, n, v * lanes_,
+                                  rows.begin(piece) * g_.w.out);
       }
     });
   }
@@ -199,7 +210,7 @@ class ChannelVectors {
     }
   }
 
-  void run_block(DepthwiseChannelsArguments<T> d, int64_t v) const {
+  void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
     const int64_t first = v * lanes_, count = std::min(g_.out_channels - first, block_ * lanes_);
     d.in += v * in_vector_;
     d.in_channels = g_.channels - v * in_vector_;
@@ -208,9 +219,9 @@ class ChannelVectors {
     d.out += first;
     d.out_channels = count;
     run_rows(run_.kernels.depthwise->channels, d);
-    if (!epilogue_.has_curve) return;
+    if (!epilogue_.remains()) return;
     for (int64_t r = 0; r < d.rows; ++r) {
-      run_.kernels.apply_curve(epilogue_.curve, d.out + r * d.out_row, d.out_pixel, d.columns, count);
+      epilogue_.finish_pixels(d.out + r * d.out_row, d.out_pixel, d.columns, count, n, first, (oh + r) * g_.w.out);
     }
   }
 
@@ -244,14 +255,19 @@ class ChannelVectors {
 template <class T>
 class PlaneVectors {
  public:
+  static bool reads_in_place(const Conv2dRun<T>& run) {
+    const Conv2dGeometry& g = run.geometry;
+    return !channels_last(run.output) && pixels_contiguous(run.input) && g.w.stride <= 2 && !pads_with_image(g);
+  }
+
   explicit PlaneVectors(const Conv2dRun<T>& run)
       : run_(run),
         g_(run.geometry),
-        epilogue_(run.activation),
+        epilogue_(run),
         apart_(g_.w, 0, g_.w.out, run.kernels.lanes),
         splits_columns_(g_.w.stride > 2),
         output_in_planes_(!channels_last(run.output)),
-        in_place_(output_in_planes_ && pixels_contiguous(run.input) && !splits_columns_ && !pads_with_image(g_)),
+        in_place_(reads_in_place(run)),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     list_taps();
     if (in_place_) {
@@ -267,7 +283,7 @@ class PlaneVectors {
     pitch_ = splits_columns_ ? apart_.row_pitch()
                              : round_up((g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(), 16) + 16;
     const int64_t row_bytes = size_product(pitch_, g_.group_channels(), sizeof(T));
-    const int64_t reach = g_.h.effective_kernel() - 1;
+    const int64_t reach = std::min(g_.h.effective_kernel() - 1, unaffordable);
     const int64_t fitting = (copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
     row_unit_ =
         std::clamp<int64_t>(std::max(fitting, 2 * reach / g_.h.stride), std::min(tile_rows, g_.h.out), g_.h.out);
@@ -275,6 +291,10 @@ class PlaneVectors {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {0, 0, std::min(g_.h.out, row_unit_ * rows_.largest()) * g_.w.out,
+                        groups_.largest() * g_.group_out_channels(), g_.reduction()};
+    }
     const int64_t copy = in_place_ ? 0 : size_product(g_.group_channels(), rows_copied(), pitch_);
     const int64_t split = in_place_ || !splits_columns_ ? 0 : apart_.scratch_elements();
     const int64_t waiting =
@@ -340,21 +360,22 @@ class PlaneVectors {
     d.channels_per_group = g_.group_channels();
     d.rows = rows;
     d.columns = g_.w.out;
-    d.low = epilogue_.low;
-    d.high = epilogue_.high;
+    d.low = epilogue_.low();
+    d.high = epilogue_.high();
     return d;
   }
 
-  void run_planes(const DepthwisePlaneArguments<T>& d) const {
+  void run_planes(const DepthwisePlaneArguments<T>& d, int64_t n, int64_t group, int64_t oh) const {
     run_rows(run_.kernels.depthwise->plane, d);
-    if (!epilogue_.has_curve) return;
+    if (!epilogue_.remains()) return;
     for (int64_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
-      run_.kernels.apply_curve(epilogue_.curve, d.out + k * d.out_channel, d.out_row, d.rows, d.columns);
+      epilogue_.finish_rows(d.out + k * d.out_channel, d.out_row, d.rows, d.columns, n,
+                            group * g_.group_out_channels() + k, oh);
     }
   }
 
   void run_in_place(int64_t n, int64_t group, int64_t group_end, int64_t oh, int64_t rows) const {
-    const int64_t together = epilogue_.has_curve ? 1 : group_end - group;
+    const int64_t together = epilogue_.remains() ? 1 : group_end - group;
     for (; group < group_end; group += together) {
       DepthwisePlaneArguments<T> d = arguments(n, group, oh, rows);
       d.in_channel = run_.input.stride(1);
@@ -366,7 +387,7 @@ class PlaneVectors {
       d.first_row = g_.h.start(oh);
       d.first_column = g_.w.start(0);
       d.groups = together;
-      run_planes(d);
+      run_planes(d, n, group, oh);
     }
   }
 
@@ -388,7 +409,7 @@ class PlaneVectors {
         d.out_channel = rows * g_.w.out;
         d.out_row = g_.w.out;
       }
-      run_planes(d);
+      run_planes(d, n, group, oh);
     }
     if (output_in_planes_) return;
     T* const out = run_.output.data + n * run_.output.stride(0) + group_begin * kg;
@@ -435,11 +456,23 @@ class PlaneVectors {
 
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
-  if (channels_in_vectors) {
-    ChannelVectors<T>{run}();
-  } else {
-    PlaneVectors<T>{run}();
+  const Conv2dGeometry& g = run.geometry;
+  if (channels_in_vectors ? !pads_with_image(g) : PlaneVectors<T>::reads_in_place(run)) {
+    return channels_in_vectors ? ChannelVectors<T>{run}() : PlaneVectors<T>{run}();
   }
+  // What the fewest rows that are copied together take for a column of results.
+  const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
+  const int64_t rows = channels_in_vectors ? 4 : std::max(tile_rows, 2 * reach / g.h.stride);
+  const int64_t copied = size_product(size_product(rows, g.h.stride) + reach, g.w.stride,
+                                      channels_in_vectors ? g.channels : g.group_channels());
+  const int64_t together = std::min(g.groups, std::max<int64_t>(1, run.kernels.lanes / g.group_out_channels()));
+  const int64_t waiting = channels_in_vectors || !channels_last(run.output)
+                              ? 0
+                              : size_product(together, g.group_out_channels(), std::min(rows, g.h.out));
+  const int64_t most = most_row_bytes / size_product(copied + waiting, sizeof(T)) - g.w.effective_kernel() / g.w.stride;
+  for_each_piece_of_columns(run, std::max(least_columns, most), [&](const Conv2dRun<T>& piece) {
+    channels_in_vectors ? ChannelVectors<T>{piece}() : PlaneVectors<T>{piece}();
+  });
 }
 
 template void run_depthwise(const Conv2dRun<float>&, bool);

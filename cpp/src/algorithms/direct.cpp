@@ -13,6 +13,7 @@
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
+#include "run_pieces.hpp"
 #include "tiling.hpp"
 #include "workspace.hpp"
 
@@ -37,6 +38,12 @@ constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
 constexpr int64_t list_bytes = 64 << 10, most_list_bytes = 1 << 20;
 
+/// A copied row of results' inputs, or the sums of a row that wait, take no more than this.
+constexpr int64_t most_row_bytes = 2 << 20;
+constexpr int64_t least_columns = 256, most_copied_columns = 8192;
+/// Tiles of a row are listed.
+constexpr int64_t most_columns = 1 << 16;
+
 /// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
 template <class T>
 struct InputWindow {
@@ -46,6 +53,13 @@ struct InputWindow {
 
   int64_t channel_offset(int64_t c) const { return (c - first_channel) * channel; }
 };
+
+/// Whether output channels in the vectors go without a copy of the input.
+template <class T>
+bool reads_in_place(const Conv2dGeometry& g, const TensorView<const T>& input) {
+  return !g.w.padded() && (channels_last(input) || !interleaves_channels(g)) &&
+         (g.taps() == 1 || size_product(g.h.kernel, g.w.in, g.group_channels(), sizeof(T)) <= most_bytes_in_place);
+}
 
 /// A 1x1 convolution that moves by single pixels sees one long row.
 template <class T>
@@ -68,16 +82,12 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
 template <class T>
 class Direct {
  public:
-  explicit Direct(const Conv2dRun<T>& run)
-      : run_(run),
-        g_(run.geometry),
-        input_(run.input),
-        output_(run.output),
-        epilogue_(run.activation),
-        lanes_(run.kernels.lanes) {
+  /// A run that may be a piece of `whole`.
+  Direct(const Conv2dRun<T>& run, const Conv2dGeometry& whole)
+      : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run), lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
-    streams_ =
-        !epilogue_.has_curve && size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) >= streamed_bytes;
+    streams_ = !epilogue_.remains() &&
+               size_product(g_.batch, g_.out_channels, whole.out_pixels(), sizeof(T)) >= streamed_bytes;
   }
 
  protected:
@@ -183,13 +193,12 @@ class ChannelVectors : Direct<T> {
   using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
-  explicit ChannelVectors(const Conv2dRun<T>& run) : Base(run) {
+  ChannelVectors(const Conv2dRun<T>& run, const Conv2dGeometry& whole) : Base(run, whole) {
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
     tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
     input_channels_last_ = channels_last(input_);
     interleaves_ = !input_channels_last_ && interleaves_channels(g_);
-    in_place_ = !g_.w.padded() && !interleaves_ &&
-                size_product(g_.h.kernel, g_.w.in, g_.group_channels(), sizeof(T)) <= most_bytes_in_place;
+    in_place_ = reads_in_place(g_, input_);
     output_channels_last_ = channels_last(output_);
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
@@ -217,6 +226,11 @@ class ChannelVectors : Direct<T> {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * g_.w.out,
+                        std::min(g_.group_out_channels(), channel_split_.largest() * lanes_),
+                        size_product(copy_channels_, g_.taps())};
+    }
     const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
@@ -345,8 +359,9 @@ class ChannelVectors : Direct<T> {
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
     T* const out = this->result(n, k, waiting.oh, waiting.ow);
     run_.kernels.transpose(waiting.sums, waiting.sums_row, waiting.pixels, channels, out, output_.stride(1));
-    if (epilogue_.has_curve) {
-      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(1), channels, waiting.pixels);
+    if (epilogue_.remains()) {
+      epilogue_.finish_channels(out, output_.stride(1), channels, waiting.pixels, n, k,
+                                waiting.oh * g_.w.out + waiting.ow);
     }
   }
 
@@ -487,16 +502,15 @@ class ChannelVectors : Direct<T> {
     tile.column_bias = run_.weights.bias + packed * lanes_;
     tile.accumulate = !first;
     tile.stream = streams_ && output_channels_last_ && first && last;
-    const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
-    tile.low = clamp.low;
-    tile.high = clamp.high;
+    tile.low = epilogue_.low(last);
+    tile.high = epilogue_.high(last);
     if (last && !output_channels_last_) {
       // The lines that the transposition will write arrive while the sums run.
       for (int64_t c = 0; c < channels; ++c) __builtin_prefetch(out + c * output_.stride(1), 1);
     }
     run_.kernels.tile[width][count](tile);
-    if (last && output_channels_last_ && epilogue_.has_curve) {
-      run_.kernels.apply_curve(epilogue_.curve, out, output_.stride(3), count, channels);
+    if (last && output_channels_last_ && epilogue_.remains()) {
+      epilogue_.finish_pixels(out, output_.stride(3), count, channels, n, k, oh * g_.w.out + where.ow);
     }
   }
 
@@ -518,7 +532,7 @@ class PixelVectors : Direct<T> {
   using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
 
  public:
-  explicit PixelVectors(const Conv2dRun<T>& run) : Base(run) {
+  explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
     // Long rows are cut, so that the copied block stays small whatever the image.
@@ -537,6 +551,10 @@ class PixelVectors : Direct<T> {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * std::min(g_.w.out, columns_.largest() * lanes_),
+                        channel_split_.largest(), size_product(copy_channels_, g_.taps())};
+    }
     const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
@@ -682,9 +700,8 @@ class PixelVectors : Direct<T> {
     tile.columns = columns;
     tile.accumulate = !first;
     tile.stream = streams_ && first && last;
-    const Epilogue<T> clamp = last ? epilogue_ : Epilogue<T>(Activation::none);
-    tile.low = clamp.low;
-    tile.high = clamp.high;
+    tile.low = epilogue_.low(last);
+    tile.high = epilogue_.high(last);
     const EvenSplit rows(k_end - k_begin, run_.kernels.tile_rows[vectors]);
     for (int64_t r = 0; r < rows.pieces; ++r) {
       const int64_t k = group * g_.group_out_channels() + k_begin + rows.begin(r);
@@ -693,8 +710,8 @@ class PixelVectors : Direct<T> {
       tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
       tile.c = this->result(n, k, oh, ow);
       run_.kernels.tile[vectors][count](tile);
-      if (last && epilogue_.has_curve) {
-        run_.kernels.apply_curve(epilogue_.curve, tile.c, tile.c_row, count, columns);
+      if (last && epilogue_.remains()) {
+        epilogue_.finish_channels(tile.c, tile.c_row, count, columns, n, k, oh * g_.w.out + ow);
       }
     }
   }
@@ -709,11 +726,19 @@ class PixelVectors : Direct<T> {
 
 template <class T>
 void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors) {
-  if (channels_in_vectors) {
-    ChannelVectors<T>{run}();
-  } else {
-    PixelVectors<T>{run}();
+  const Conv2dGeometry& g = run.geometry;
+  if (!channels_in_vectors) return PixelVectors<T>{run}();
+  const auto whole_rows = [&](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece, g}(); };
+  int64_t columns = most_columns;
+  if (!reads_in_place(g, run.input)) {
+    const int64_t copied =
+        size_product(g.h.effective_kernel(), std::min(reduction_block, g.group_channels()), sizeof(T));
+    columns =
+        std::clamp((most_row_bytes / copied - g.w.effective_kernel()) / g.w.stride, least_columns, most_copied_columns);
   }
+  const int64_t rows = reads_as_one_row(run) ? std::max<int64_t>(1, most_columns / g.w.out) : g.h.out;
+  for_each_piece_of_rows(run, rows,
+                         [&](const Conv2dRun<T>& piece) { for_each_piece_of_columns(piece, columns, whole_rows); });
 }
 
 template void run_direct(const Conv2dRun<float>&, bool);

@@ -30,6 +30,12 @@ void run_im2col(const Conv2dRun<T>& run, bool channels_in_vectors) {
   const Range all_pixels{0, g.out_pixels()}, all_reduction{0, g.reduction()};
   const EvenSplit reduction(g.reduction(), task_reduction);
   const EvenSplit pixels(ceil_div(g.out_pixels(), lanes), task_pixels / lanes);
+  if (run.blocking != nullptr) {
+    const int64_t block = std::min(g.out_pixels(), pixels.largest() * lanes);
+    const TileShape tile = choose_tile(run.kernels, channels_in_vectors ? block : g.group_out_channels(),
+                                       channels_in_vectors ? all_channels.end : ceil_div(block, lanes));
+    *run.blocking = {tile.rows, tile.vectors, block, g.group_out_channels(), g.reduction()};
+  }
   const auto pixel_range = [&](int64_t task) {
     return Range{pixels.begin(task) * lanes, std::min(g.out_pixels(), pixels.end(task) * lanes)};
   };

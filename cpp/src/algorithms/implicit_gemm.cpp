@@ -30,6 +30,14 @@ void run_implicit_gemm(const Conv2dRun<T>& run, bool channels_in_vectors) {
   const EvenSplit channels(columns, ceil_div(columns, pieces));
   const int64_t depth = std::min(panel_reduction, g.reduction());
   const int64_t widest = round_up(pixels.largest(), lanes);
+  if (run.blocking != nullptr) {
+    const int64_t vectors = channels_in_vectors ? channels.largest() : ceil_div(pixels.largest(), lanes);
+    const TileShape tile =
+        choose_tile(run.kernels, channels_in_vectors ? pixels.largest() : channels.largest(), vectors);
+    *run.blocking = {
+        tile.rows, tile.vectors, pixels.largest(),
+        channels_in_vectors ? std::min(g.group_out_channels(), channels.largest() * lanes) : channels.largest(), depth};
+  }
   const SlottedWorkspace<T> panels(widest * depth, run.threads);
   parallel_for(tasks * channels.pieces, run.threads, [&](int64_t task, int thread) {
     T* const panel = panels.slot(thread);

@@ -9,7 +9,7 @@ namespace convpool {
 template <class T>
 void run_naive(const Conv2dRun<T>& run) {
   const Conv2dGeometry& g = run.geometry;
-  const Epilogue<T> epilogue(run.activation);
+  const Epilogue<T> epilogue(run);
   parallel_for(g.batch * g.out_channels, run.threads, [&](std::int64_t task, int) {
     const std::int64_t n = task / g.out_channels, k = task % g.out_channels;
     const std::int64_t first_channel = k / g.group_out_channels() * g.group_channels();
@@ -28,10 +28,7 @@ void run_naive(const Conv2dRun<T>& run) {
             }
           }
         }
-        sum = sum < epilogue.low ? epilogue.low : sum;
-        sum = sum > epilogue.high ? epilogue.high : sum;
-        if (epilogue.has_curve) run.kernels.apply_curve(epilogue.curve, &sum, 1, 1, 1);
-        run.output(n, k, oh, ow) = sum;
+        run.output(n, k, oh, ow) = epilogue.finished(sum, n, k, oh, ow);
       }
     }
   });

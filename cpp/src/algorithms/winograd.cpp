@@ -38,7 +38,7 @@ template <class T>
 class Winograd {
  public:
   explicit Winograd(const Conv2dRun<T>& run)
-      : run_(run), g_(run.geometry), axes_(run.geometry), epilogue_(run.activation), lanes_(run.kernels.lanes) {
+      : run_(run), g_(run.geometry), axes_(run.geometry), epilogue_(run), lanes_(run.kernels.lanes) {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     elements_ = axes_.elements();
     tile_rows_ = h.tiles(g_.h.out);
@@ -76,6 +76,15 @@ class Winograd {
   }
 
   void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {shape_.rows,
+                        shape_.vectors,
+                        block_tiles_ * axes_.h.results * axes_.w.results,
+                        std::min(g_.group_out_channels(), shape_.vectors * lanes_),
+                        g_.reduction(),
+                        axes_.h.results,
+                        axes_.w.results};
+    }
     const int64_t transformed = size_product(elements_, block_tiles_, channel_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
     const int64_t products = elements_ * block_tiles_ * columns;
@@ -328,8 +337,8 @@ class Winograd {
       arguments.out_pixel = w.tile_phases * columns;
       arguments.out_tile = w.unit_results() * columns;
       arguments.vectors = width;
-      arguments.low = epilogue_.low;
-      arguments.high = epilogue_.high;
+      arguments.low = epilogue_.low();
+      arguments.high = epilogue_.high();
       bool finite = true;
       for (int64_t phase = 0; phase < std::min(w.tile_phases, run.tiles); ++phase) {
         arguments.in = t.products + (run.first + phase) * columns;
@@ -345,10 +354,14 @@ class Winograd {
         const T* const stage = t.strip + r * stage_row;
         if (out.stride(1) == 1) {
           run_.kernels.pad_rows({stage, columns, to, out.stride(3), pixels, 0, channels, channels, T(0)});
-          if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, to, out.stride(3), pixels, channels);
+          if (epilogue_.remains()) {
+            epilogue_.finish_pixels(to, out.stride(3), pixels, channels, run.n, first_channel, oh * g_.w.out + ow);
+          }
         } else {
           run_.kernels.transpose(stage, columns, pixels, channels, to, out.stride(1));
-          if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, to, out.stride(1), channels, pixels);
+          if (epilogue_.remains()) {
+            epilogue_.finish_channels(to, out.stride(1), channels, pixels, run.n, first_channel, oh * g_.w.out + ow);
+          }
         }
       }
       if (!finite) redo(t, run, arguments, first_channel, channels, ow, pixels);
@@ -385,12 +398,9 @@ class Winograd {
       const int64_t oh = h.first_result(run.row) + r * h.tile_phases;
       if (oh >= g_.h.out) break;
       for (int64_t x = first; x < std::min(pixels, first + w.unit_results()); x += w.tile_phases) {
-        T value = direct_sum(run.n, group, k, oh, ow + x);
-        value = value < epilogue_.low ? epilogue_.low : value;
-        value = value > epilogue_.high ? epilogue_.high : value;
-        if (epilogue_.has_curve) run_.kernels.apply_curve(epilogue_.curve, &value, 1, 1, 1);
+        const T sum = direct_sum(run.n, group, k, oh, ow + x);
         run_.output.data[run.n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2) +
-                         (ow + x) * run_.output.stride(3)] = value;
+                         (ow + x) * run_.output.stride(3)] = epilogue_.finished(sum, run.n, k, oh, ow + x);
       }
     }
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-// The activations that are more than a clamp.
+// What is done to results that were stored: a second array added, and the activations that are more than a clamp.
 
 #include "vector.hpp"
 
@@ -74,6 +74,32 @@ CONVPOOL_KERNEL void apply_curve(Curve curve, T* data, ptrdiff_t row, ptrdiff_t 
     ptrdiff_t x = 0;
     for (; x + L <= columns; x += L) store(p + x, apply<T>(curve, load(p + x)));
     if (x < columns) store_first<T>(p + x, apply<T>(curve, load_first(p + x, columns - x)), columns - x);
+  }
+}
+
+template <class T>
+CONVPOOL_KERNEL void add_rows(const AddArguments<T>& a) {
+  constexpr int L = lanes<T>;
+  const Vec<T> low = broadcast(a.low), high = broadcast(a.high);
+  for (ptrdiff_t r = 0; r < a.rows; ++r) {
+    T* const p = a.data + r * a.data_row;
+    const T* const q = a.add + r * a.add_row;
+    for (ptrdiff_t x = 0; x < a.columns; x += L) {
+      const ptrdiff_t left = a.columns - x;
+      Vec<T> v;
+      if (a.add_column == 1) {
+        v = left >= L ? load(q + x) : load_first(q + x, left);
+      } else {
+        T gathered[L] = {};
+        for (ptrdiff_t l = 0; l < L && l < left; ++l) gathered[l] = q[(x + l) * a.add_column];
+        v = load(gathered);
+      }
+      if (left >= L) {
+        store(p + x, clamp<T>(load(p + x) + v, low, high));
+      } else {
+        store_first<T>(p + x, clamp<T>(load_first(p + x, left) + v, low, high), left);
+      }
+    }
   }
 }
 

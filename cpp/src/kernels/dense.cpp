@@ -20,6 +20,7 @@ constexpr Table<T> make_table(const DepthwiseTable<T>& depthwise) {
   table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
   table.apply_curve = apply_curve<T>;
+  table.add_rows = add_rows<T>;
   table.depthwise = &depthwise;
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;

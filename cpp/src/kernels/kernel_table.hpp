@@ -51,6 +51,18 @@ struct TileArguments {
 
 enum class Curve { sigmoid, hardswish, silu };
 
+/// data[r][x] = clamp(data[r][x] + add[r][x]); columns of data are neighbours, those of add lie add_column apart.
+/// Neither is touched beyond its rows and columns, and no pointer needs more than its element's alignment.
+template <class T>
+struct AddArguments {
+  T* data;
+  ptrdiff_t data_row;
+  const T* add;
+  ptrdiff_t add_row, add_column;
+  ptrdiff_t rows, columns;
+  T low, high;
+};
+
 /// Columns of the kernel that are taken at once. Tap column `first` reads `in` columns behind where a result's window
 /// starts. Only where the column stride is 2: `second` is the one after it or -1, and beside both `third` is the one
 /// before the first or after the second, or -1.
@@ -161,6 +173,7 @@ struct Table {
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
+  void (*add_rows)(const AddArguments<T>&);
   const DepthwiseTable<T>* depthwise;
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);

@@ -19,6 +19,7 @@ call.
 from convpool.nn.activation import ReLU, Sigmoid
 from convpool.nn.container import Sequential
 from convpool.nn.conv import Conv2d
+from convpool.nn.explanation import Explanation
 from convpool.nn.initialization import manual_seed
 from convpool.nn.linear import Flatten, Linear
 from convpool.nn.module import IncompatibleKeys, Module
@@ -27,6 +28,7 @@ from convpool.nn.pooling import AvgPool2d, MaxPool2d
 __all__ = [
     "AvgPool2d",
     "Conv2d",
+    "Explanation",
     "Flatten",
     "IncompatibleKeys",
     "Linear",

@@ -10,6 +10,7 @@ import numpy as np
 from convpool import _arguments as args
 from convpool import _core
 from convpool._arguments import Array, ArrayLike, IntPair, Padding
+from convpool.nn.explanation import Explanation
 from convpool.nn.initialization import fan_in_uniform
 from convpool.nn.module import Module
 
@@ -71,7 +72,9 @@ class Conv2d(Module):
     kernel_size
         Size in pixels: an int, or a pair (height, width).
     stride, padding, dilation, groups, padding_mode, layout, activation, algorithm
-        As for :func:`convpool.conv2d`. They are attributes, and may be assigned too.
+        As for :func:`convpool.conv2d`. They are attributes, and may be assigned too. ``algorithm`` may be
+        ``"benchmark"``, too: the first call for a shape of input and a number of threads times auto's choice
+        and the others that would do, and the layer goes on with the fastest. See the notes.
     bias
         Whether there is a bias; without, ``bias`` is None.
     dtype
@@ -85,6 +88,15 @@ class Conv2d(Module):
         An argument of the wrong kind, or another dtype.
     ValueError
         A value out of range, or groups that don't divide the channels.
+
+    Notes
+    -----
+    With ``algorithm="benchmark"``, measuring takes four runs of each algorithm, or as many as fit into 40 ms,
+    on the arrays of that call. Those measured are as exact as auto's choice: Winograd only where auto might
+    take it, ``naive`` and ``im2col`` never. What won stays with the layer for that shape, and with it the
+    bits of its results; another process may find another winner. A layer keeps 16 such choices, and takes
+    auto's for shapes beyond them. Packed weights of what lost are released. Weights that change are packed
+    anew, and measured anew.
 
     Examples
     --------
@@ -300,26 +312,58 @@ class Conv2d(Module):
         return _Prepared(version, plan, blocks, bias_content)
 
     def forward(
-        self, input: ArrayLike, *, out: Array | None = None, num_threads: SupportsIndex | None = None
+        self,
+        input: ArrayLike,
+        *,
+        add: ArrayLike | None = None,
+        out: Array | None = None,
+        num_threads: SupportsIndex | None = None,
     ) -> Array:
-        """The convolution of the input; arguments, result and errors as of :func:`convpool.conv2d`."""
+        """The convolution of the input; arguments, result and errors as of :func:`convpool.conv2d`.
+
+        >>> import numpy as np
+        >>> from convpool import nn
+        >>> layer = nn.Conv2d.from_weights(np.ones((1, 1, 1, 1)), activation="relu")
+        >>> layer(np.array([[[1.0, 2.0]]]), add=np.array([[[-3.0, 4.0]]]))
+        array([[[0., 6.]]])
+        """
         plan = self._plan()
         image = args.array(input, "input")
-        if image.dtype != self.weight.dtype:
-            args.common_dtype(image, self.weight, self.bias)
+        residual = None if add is None else args.array(add, "add")
+        if image.dtype != self.weight.dtype or (residual is not None and residual.dtype != image.dtype):
+            args.common_dtype(image, self.weight, self.bias, residual)
         if out is not None:
-            args.check_output(out, image.dtype, image, self.weight, self.bias)
-        return plan(image, out, args.thread_count(num_threads))
+            args.check_output(out, image.dtype, image, self.weight, self.bias, residual)
+        return plan(image, residual, out, args.thread_count(num_threads))
 
-    def explain(self, input_shape: Sequence[SupportsIndex]) -> str:
-        """Which algorithm runs for inputs of that shape, and why, in a few lines.
+    def explain(
+        self,
+        input_shape: Sequence[SupportsIndex],
+        *,
+        num_threads: SupportsIndex | None = None,
+        flops_per_byte: float | None = None,
+    ) -> Explanation:
+        """What runs for contiguous inputs of that shape, why, and what it costs: a text, and its values.
 
-        Raises ValueError for a shape that doesn't fit.
+        ``flops_per_byte`` is the machine's arithmetic for each byte of memory traffic, by which the bound is
+        expected; None stands for a typical core's, 4 in float32 and 2 in float64 for each thread (100 GFLOP/s
+        and 25 GB/s, say). ``python -m convpool bench`` measures it.
+
+        Raises ValueError for a shape that doesn't fit, and MemoryError where a call would.
 
         >>> from convpool import nn
-        >>> text = nn.Conv2d(3, 8, 3).explain((1, 3, 32, 32))
+        >>> explanation = nn.Conv2d(3, 8, 3).explain((1, 3, 32, 32))
+        >>> explanation.output_shape, explanation.flops
+        ((1, 8, 30, 30), 388800)
+        >>> print(explanation.splitlines()[-1])
+        result: (1, 8, 30, 30)
         """
-        return self._plan().explain(args.input_shape(input_shape))
+        ratio = 0.0
+        if flops_per_byte is not None:
+            ratio = args.positive_number(flops_per_byte, "flops_per_byte")
+        return Explanation._of(
+            *self._plan().explain(args.input_shape(input_shape), args.thread_count(num_threads), ratio)
+        )
 
     def extra_repr(self) -> str:
         """As PyTorch's, and then what PyTorch doesn't have."""
