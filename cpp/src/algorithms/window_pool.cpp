@@ -16,6 +16,11 @@ using std::int64_t;
 /// Elements read for a task: some microseconds.
 constexpr int64_t task_elements = 32 << 10;
 
+/// Results are streamed from this size on where they and the input together have the second: they would push each other
+/// out of the last cache. Measured with 32 MB of it: 3x3 windows with stride 1 gain a third at 25 MB and a factor of
+/// two beyond.
+constexpr int64_t streamed_result = 4 << 20, streamed_total = 24 << 20;
+
 kernels::WindowAxis window_axis(const Axis& axis) {
   return {axis.in, axis.out, axis.kernel, axis.stride, axis.dilation, axis.pad_begin};
 }
@@ -28,6 +33,14 @@ EvenSplit row_split(const Pool2dGeometry& g, int64_t elements_per_row) {
   return {g.h.out, std::max(rows, g.h.effective_kernel() / g.h.stride * 2)};
 }
 
+/// Whether input and results together exceed the last cache by far, and whole lines of results are worth it.
+template <class T>
+bool streams(const Pool2dGeometry& g) {
+  const int64_t planes = size_product(g.batch, g.channels, int64_t{sizeof(T)});
+  const int64_t result = size_product(planes, g.h.out, g.w.out);
+  return result >= streamed_result && result + size_product(planes, g.h.in, g.w.in) >= streamed_total;
+}
+
 template <class T>
 bool run_rows(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
@@ -37,6 +50,7 @@ bool run_rows(const Pool2dRun<T>& run) {
   const auto kernel = run.reduction_kernels().window_rows(usual.h, usual.w);
   if (kernel == nullptr) return false;
   const PoolDivisors<T> divisors(run, 1);
+  usual.stream = streams<T>(g);
   usual.divisor = divisors.of({0, g.w.out});
   usual.row_count = divisors.rows();
   usual.in_plane = run.input.stride(1);
@@ -77,6 +91,7 @@ bool run_pixels(const Pool2dRun<T>& run) {
   const auto kernel = run.reduction_kernels().window_pixels(usual.h, usual.w);
   if (kernel == nullptr) return false;
   const PoolDivisors<T> divisors(run, 1);
+  usual.stream = streams<T>(g);
   usual.divisor = divisors.of({0, g.w.out});
   usual.row_count = divisors.rows();
   usual.in_row = run.input.stride(2);

@@ -91,7 +91,8 @@ struct WindowAxis {
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
 /// row_count is for each row of results. scratch: for a horizontal stride above 2, a row of the columns that windows
-/// cover, up to a whole vector. out_at: for positions, which lie as the results do.
+/// cover, up to a whole vector. out_at: for positions, which lie as the results do. stream: whole cache lines of
+/// results go past the caches, and what is read is fetched ahead; seen by other threads once the kernel returns.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -104,9 +105,10 @@ struct WindowRowsArguments {
   const T* row_count;
   T* scratch;
   std::int64_t* out_at;
+  bool stream;
 };
 
-/// Whole windows over an image whose channels are neighbours, at least a vector of them.
+/// Whole windows over an image whose channels are neighbours, at least a vector of them. stream: as above.
 template <class T>
 struct WindowPixelsArguments {
   const T* in;
@@ -118,6 +120,7 @@ struct WindowPixelsArguments {
   DivisorArguments<T> divisor;
   const T* row_count;
   std::int64_t* out_at;
+  bool stream;
 };
 
 /// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.

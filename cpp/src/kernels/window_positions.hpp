@@ -22,7 +22,7 @@ CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_r
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
-  const auto along = [&](ptrdiff_t row) {
+  const auto along = [&](ptrdiff_t row) CONVPOOL_INLINED {
     const T* const in = rows.first + row * in_row;
     Item item = load_tap(in, Constant<0>{});
     unroll<KW - 1>([&](auto j) { item = Op::combine(item, load_tap(in, Constant<decltype(j)::value + 1>{})); });
@@ -30,18 +30,11 @@ CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_r
     return item;
   };
   if constexpr (KH > 0) {
-    unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
-      constexpr int I = decltype(i)::value;
-      if constexpr (row_is_used<KH, S, D, R>(I)) {
-        const Item item = along(I);
-        unroll<R>([&](auto r) {
-          constexpr int tap = I - decltype(r)::value * S;
-          if constexpr (tap == 0) {
-            acc[r] = item;
-          } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
-            acc[r] = Op::combine(acc[r], item);
-          }
-        });
+    share_rows<KH, S, D, R>(along, [&](const Item& item, auto r, auto first) {
+      if constexpr (decltype(first)::value) {
+        acc[r] = item;
+      } else {
+        acc[r] = Op::combine(acc[r], item);
       }
     });
   } else {
@@ -49,16 +42,6 @@ CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_r
     acc[0] = along(0);
     for (ptrdiff_t t = 1; t < rows.count; ++t) acc[0] = Op::combine(acc[0], along(t * h.dilation));
   }
-}
-
-/// How many rows of results are taken at once from `output` on: `most` where their windows lie inside the plane,
-/// else 1.
-template <class T, int KH, int D>
-CONVPOOL_INLINE ptrdiff_t rows_at_once(const CoveredRows<T>& rows, const WindowAxis& h, ptrdiff_t output, ptrdiff_t end,
-                                       ptrdiff_t most) {
-  if (KH == 0 || rows.count != KH) return 1;
-  const ptrdiff_t last = output + most - 1;
-  return last < end && last * h.stride - h.pad + (KH - 1) * D < h.in ? most : 1;
 }
 
 template <class T>
@@ -162,7 +145,7 @@ CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
         ++o;
         continue;
       }
-      if (rows_at_once<T, KH, D>(rows, a.h, o, a.row_end, at_once) > 1) {
+      if (fit_at_once<KH, D>(rows, a.h, o, a.row_end, at_once)) {
         if constexpr (KH > 0) reduce_row_positions<T, KH, KW, S, D, at_once>(rows, a, out, out_at);
         o += at_once;
       } else {
@@ -215,7 +198,7 @@ CONVPOOL_KERNEL void window_pixel_positions(const WindowPixelsArguments<T>& a) {
     T* const out = a.out + o * a.out_row;
     std::int64_t* const out_at = a.out_at + o * a.out_row;
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
-    const bool several = rows_at_once<T, KH, D>(rows, a.h, o, a.row_end, at_once) > 1;
+    const bool several = fit_at_once<KH, D>(rows, a.h, o, a.row_end, at_once);
     for (ptrdiff_t x = 0; x < a.w.out; ++x) {
       T* const pixel = out + x * a.out_pixel;
       std::int64_t* const pixel_at = out_at + x * a.out_pixel;
