@@ -20,8 +20,8 @@ constexpr ReductionKernels<T> make_reduction() {
     kernels.window_pixels = choose_window_pixels<Op>;
     kernels.reduce_run = reduce_run<Op>;
   } else if constexpr (is_floating<T>) {
-    kernels.window_rows = PositionKernels<T>::choose_rows;
-    kernels.window_pixels = PositionKernels<T>::choose_pixels;
+    kernels.window_rows = choose_window_row_positions<T>;
+    kernels.window_pixels = choose_window_pixel_positions<T>;
   }
   return kernels;
 }

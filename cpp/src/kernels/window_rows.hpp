@@ -24,6 +24,25 @@ CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t 
   return stream && reinterpret_cast<std::uintptr_t>(row) % cache_line == 0 ? count / line * line : 0;
 }
 
+/// Fetches the rows that come after a group of new ones, in the order of memory: the hardware follows one long stream
+/// better than a few short ones.
+template <class T>
+class FetchAhead {
+ public:
+  CONVPOOL_INLINE FetchAhead(const T* first_row, ptrdiff_t group) {
+    constexpr ptrdiff_t nearest = prefetch_bytes / ptrdiff_t{sizeof(T)};
+    ahead_ = first_row + (group > nearest ? group : nearest);
+  }
+  template <int Vectors>
+  CONVPOOL_INLINE void fetch() {
+    unroll<Vectors>([&](auto v) { __builtin_prefetch(ahead_ + v * lanes<T>); });
+    ahead_ += Vectors * lanes<T>;
+  }
+
+ private:
+  const T* ahead_;
+};
+
 /// Lane i is element i + Distance of a followed by b.
 template <class T, int Distance, int... I>
 CONVPOOL_INLINE Vec<T> shifted(Vec<T> a, Vec<T> b, Indices<I...>) {
@@ -92,6 +111,20 @@ CONVPOOL_INLINE bool fit_at_once(const CoveredRows<T>& rows, const WindowAxis& h
   return KH > 0 && rows.count == KH && last < end && last * h.stride - h.pad + (KH - 1) * D < h.in;
 }
 
+/// Where a group of `count` rows of results, S apart, starts for `output` to be done next: further up, over rows that
+/// are done already, where it would leave the plane or pass `end`, and at least half of it is still to be done.
+/// `output` where the group fits nowhere from `begin` on.
+template <int KH, int S, int D>
+CONVPOOL_INLINE ptrdiff_t group_start(const WindowAxis& h, ptrdiff_t output, ptrdiff_t begin, ptrdiff_t end,
+                                      ptrdiff_t count) {
+  if (end - output >= count && (output + count - 1) * S - h.pad + (KH - 1) * D < h.in) [[likely]]
+    return output;
+  const ptrdiff_t room = h.in + h.pad - (KH - 1) * D;  // windows that start there or below end outside
+  const ptrdiff_t inside_end = room <= 0 ? 0 : (room - 1) / S + 1;
+  const ptrdiff_t start = (inside_end < end ? inside_end : end) - count;
+  return start + count - output >= count / 2 && start >= begin && start * S >= h.pad ? start : output;
+}
+
 /// R vectors of columns, one for each of R rows of results.
 template <class T, int R>
 struct Columns {
@@ -146,13 +179,9 @@ CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>&
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
   ptrdiff_t x = -w.pad;
-  // The next rows are fetched in the order of memory: the hardware follows one long stream better than a few short
-  // ones.
-  constexpr ptrdiff_t nearest = prefetch_bytes / ptrdiff_t{sizeof(T)};
-  const T* ahead = rows.first + (S * R * in_row > nearest ? S * R * in_row : nearest);
+  FetchAhead<T> next_rows(rows.first, S * R * in_row);
   const auto load_columns = [&]() CONVPOOL_INLINED {
-    unroll<S * R>([&](auto r) { __builtin_prefetch(ahead + r * L); });
-    ahead += S * R * L;
+    next_rows.template fetch<S * R>();
     return reduce_columns<Op, KH, S, D, R>(rows, in_row, x);
   };
   ptrdiff_t streamed[R];
@@ -262,6 +291,7 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
     for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
+      if constexpr (KH > 0 && at_once > 1) o = group_start<KH, S, D>(a.h, o, a.row_begin, a.row_end, at_once);
       T* const out = a.out + p * a.out_plane + o * a.out_row;
       const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
       if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
