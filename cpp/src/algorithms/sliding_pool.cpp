@@ -27,6 +27,10 @@ namespace {
 using std::int64_t;
 using std::ptrdiff_t;
 
+/// Planes up to this size, as many as a vector has lanes and with their results, are transposed: short rows waste
+/// vectors and time between them. Measured on Zen 4 with 1 MB of L2 cache: three times as fast on 20x20, still a third
+/// faster on 80x80.
+constexpr int64_t transposed_bytes = 1 << 20;
 /// Rows of a thread should stay in the L2 cache.
 constexpr int64_t scratch_bytes = 256 << 10;
 /// Up to this many taps, one by one is faster.
@@ -47,7 +51,14 @@ class SlidingPool {
         g_(run.geometry),
         kernels_(run.reduction_kernels()),
         positions_(run.positions),
-        inner_(run.channels_last ? g_.channels : 1),
+        transposed_(transposes(run)),
+        channels_last_(run.channels_last || transposed_),
+        inner_(transposed_         ? run.kernels.lanes
+               : run.channels_last ? g_.channels
+                                   : 1),
+        in_row_(transposed_ ? g_.w.in * inner_ : run.input.stride(2)),
+        in_pixel_(transposed_ ? inner_ : run.input.stride(3)),
+        out_row_(transposed_ ? g_.w.out * inner_ : run.output.stride(2)),
         identity_(run.averages() ? T(0) : max_identity<T>()),
         divisors_(run, inner_) {
     // Rows whose distance is the dilation, and windows as many such rows apart.
@@ -57,14 +68,14 @@ class SlidingPool {
     in_blocks_ = g_.h.kernel > few_taps && g_.h.kernel / 3 > apart;
     const int64_t kept_rows = in_blocks_ ? size_product(2, g_.h.kernel) : g_.h.kernel;
 
-    splits_ = !run.channels_last && g_.w.stride > 1 && (g_.w.kernel - 1) / few_taps < g_.w.stride;
+    splits_ = !channels_last_ && g_.w.stride > 1 && (g_.w.kernel - 1) / few_taps < g_.w.stride;
     in_levels_ = !splits_ && g_.w.kernel > few_taps;
     for (int64_t rest = g_.w.kernel / 4; in_levels_ && rest > 0; rest /= 4) ++levels_;
 
     const int64_t element = static_cast<int64_t>(sizeof(T)) + (positions_ ? static_cast<int64_t>(sizeof(Index)) : 0);
     const int64_t fitting = scratch_bytes / size_product(element, kept_rows + levels_ + 2, inner_);
     const int64_t reach = std::min(g_.w.effective_kernel() / g_.w.stride, unaffordable);
-    columns_ = EvenSplit(g_.w.out, std::max<int64_t>({fitting, 2 * reach, 64}));
+    columns_ = EvenSplit(g_.w.out, transposed_ ? g_.w.out : std::max<int64_t>({fitting, 2 * reach, 64}));
     const int64_t most = columns_.largest(), lanes = run.kernels.lanes;
     // An odd number of cache lines: rows that are read together don't compete for the same places in the cache.
     constexpr int64_t cache_line = 64 / int64_t{sizeof(T)};
@@ -78,9 +89,12 @@ class SlidingPool {
   }
 
   void operator()() const {
-    const int64_t planes = run_.channels_last ? g_.batch : g_.batch * g_.channels;
-    const EvenSplit rows(g_.h.out, rows_per_task(planes));
+    const EvenSplit blocks(g_.channels, transposed_ ? inner_ : 1);
+    const int64_t planes = g_.batch * (run_.channels_last ? 1 : blocks.pieces);
+    const EvenSplit rows(g_.h.out, transposed_ ? g_.h.out : rows_per_task(planes));
     const int64_t lines = size_product(line_pitch_, levels_ + 2), kept = size_product(kept_rows_, row_pitch_);
+    const int64_t in_plane = g_.h.in * g_.w.in, out_plane = g_.h.out * g_.w.out;
+    const SlottedWorkspace<T> images(transposed_ ? (in_plane + out_plane) * inner_ : 0, run_.threads);
     const SlottedWorkspace<T> values(lines + kept, run_.threads);
     const SlottedWorkspace<Index> positions(positions_ ? lines + kept : 0, run_.threads);
     const SlottedWorkspace<int64_t> counters(size_product(4, g_.h.kernel), run_.threads);
@@ -90,14 +104,27 @@ class SlidingPool {
       task /= rows.pieces;
       t.columns = {columns_.begin(task % columns_.pieces), columns_.end(task % columns_.pieces)};
       task /= columns_.pieces;
-      const int64_t n = run_.channels_last ? task : task / g_.channels, c = run_.channels_last ? 0 : task % g_.channels;
-      t.in = run_.input.data + n * run_.input.stride(0) + c * run_.input.stride(1);
-      const int64_t first = t.columns.begin * (run_.channels_last ? run_.output.stride(3) : 1);
-      t.out = run_.output.data + n * run_.output.stride(0) + c * run_.output.stride(1) + first;
-      if (positions_) t.at = run_.indices.data + n * run_.indices.stride(0) + c * run_.indices.stride(1) + first;
       t.lines = {values.slot(thread), positions_ ? positions.slot(thread) : nullptr};
       t.kept = t.lines + lines;
       t.counters = counters.slot(thread);
+      const int64_t n = run_.channels_last ? task : task / blocks.pieces;
+      const int64_t c = run_.channels_last ? 0 : blocks.begin(task % blocks.pieces);
+      const T* const in = run_.input.data + n * run_.input.stride(0) + c * run_.input.stride(1);
+      T* const out = run_.output.data + n * run_.output.stride(0) + c * run_.output.stride(1);
+      if (transposed_) {
+        const int64_t channels = blocks.end(task % blocks.pieces) - c;
+        T* const image = images.slot(thread);
+        run_.kernels.transpose(in, run_.input.stride(1), channels, in_plane, image, inner_);
+        t.in = image;
+        t.out = image + in_plane * inner_;
+        run_task(t);
+        run_.kernels.transpose(t.out, inner_, out_plane, channels, out, run_.output.stride(1));
+        return;
+      }
+      const int64_t first = t.columns.begin * (run_.channels_last ? run_.output.stride(3) : 1);
+      t.in = in;
+      t.out = out + first;
+      if (positions_) t.at = run_.indices.data + n * run_.indices.stride(0) + c * run_.indices.stride(1) + first;
       run_task(t);
     });
   }
@@ -124,6 +151,15 @@ class SlidingPool {
     Range inside{0, 0};
     bool in_place = false;
   };
+
+  static bool transposes(const Pool2dRun<T>& run) {
+    const Pool2dGeometry& g = run.geometry;
+    const int64_t lanes = run.kernels.lanes;
+    return run.kernels.transpose != nullptr && !run.channels_last && !run.positions && 2 * g.channels > lanes &&
+           (run.input.stride(2) == g.w.in || g.h.in == 1) && (run.output.stride(2) == g.w.out || g.h.out == 1) &&
+           size_product(size_product(g.h.in, g.w.in) + size_product(g.h.out, g.w.out), lanes, int64_t{sizeof(T)}) <=
+               transposed_bytes;
+  }
 
   int64_t rows_per_task(int64_t planes) const {
     if (run_.threads == 1) return g_.h.out;
@@ -165,8 +201,8 @@ class SlidingPool {
     t.first = g_.w.start(t.columns.begin);
     t.count = (t.columns.end - t.columns.begin - 1) * g_.w.stride + g_.w.effective_kernel();
     t.inside = {std::clamp<int64_t>(t.first, 0, g_.w.in), std::clamp<int64_t>(t.first + t.count, 0, g_.w.in)};
-    const bool dense = run_.channels_last ? run_.input.stride(3) == inner_ : true;
-    t.in_place = dense && !splits_ && !in_levels_ && (run_.channels_last || g_.w.stride == 1) &&
+    const bool dense = channels_last_ ? in_pixel_ == inner_ : true;
+    t.in_place = dense && !splits_ && !in_levels_ && (channels_last_ || g_.w.stride == 1) &&
                  t.inside.end - t.inside.begin == t.count;
     if (positions_) number_columns(t);
     for (int64_t phase = 0; phase < std::min(phases_, t.rows.end - t.rows.begin); ++phase) {
@@ -195,21 +231,21 @@ class SlidingPool {
 
   /// Row y of the input with its padding, taken apart by the stride where the taps expect that.
   void fill_line(const Task& t, int64_t y) const {
-    const T* const row = t.in + y * run_.input.stride(2);
+    const T* const row = t.in + y * in_row_;
     const int64_t lead = t.inside.begin - t.first, columns = t.inside.end - t.inside.begin;
     if (splits_) {
       run_.kernels.split_phases({row + t.inside.begin, 0, t.lines.values, 0, phase_pitch_, 1, lead, columns,
                                  round_up(t.count, 2 * int64_t{run_.kernels.lanes}), g_.w.stride, identity_});
       return;
     }
-    if (!run_.channels_last || run_.input.stride(3) == inner_) {
+    if (!channels_last_ || in_pixel_ == inner_) {
       run_.kernels.pad_rows({row + t.inside.begin * inner_, 0, t.lines.values, 0, 1, lead * inner_, columns * inner_,
                              t.count * inner_, identity_});
       return;
     }
     std::fill_n(t.lines.values, lead * inner_, identity_);
     for (int64_t x = 0; x < columns; ++x) {
-      std::copy_n(row + (t.inside.begin + x) * run_.input.stride(3), inner_, t.lines.values + (lead + x) * inner_);
+      std::copy_n(row + (t.inside.begin + x) * in_pixel_, inner_, t.lines.values + (lead + x) * inner_);
     }
     std::fill(t.lines.values + (lead + columns) * inner_, t.lines.values + t.count * inner_, identity_);
   }
@@ -219,7 +255,7 @@ class SlidingPool {
     kernels::ReduceArguments<T> a{};
     a.in = t.lines.values;
     if (t.in_place) {
-      a.in = t.in + y * run_.input.stride(2) + t.first * inner_;
+      a.in = t.in + y * in_row_ + t.first * inner_;
     } else {
       fill_line(t, y);
     }
@@ -247,7 +283,7 @@ class SlidingPool {
     a.out = to.values;
     a.out_at = to.at;
     a.columns = results * inner_;
-    if (g_.w.stride > 1 && run_.channels_last) {
+    if (g_.w.stride > 1 && channels_last_) {
       a.rows = results;
       a.columns = inner_;
       a.in_row = g_.w.stride * inner_;
@@ -273,7 +309,7 @@ class SlidingPool {
     for (int64_t oh = first_output; oh < t.rows.end; oh += phases_) {
       const Range taps = g_.h.taps_inside(oh);
       if (taps.empty()) {
-        std::fill_n(t.out + oh * run_.output.stride(2), (t.columns.end - t.columns.begin) * inner_, identity_);
+        std::fill_n(t.out + oh * out_row_, (t.columns.end - t.columns.begin) * inner_, identity_);
         if (positions_) {
           std::fill_n(t.at + oh * run_.indices.stride(2), (t.columns.end - t.columns.begin) * inner_, no_position);
         }
@@ -292,7 +328,7 @@ class SlidingPool {
       a.in_at = t.kept.at;
       a.offset = offsets;
       a.taps = taps.end - taps.begin;
-      a.out = t.out + oh * run_.output.stride(2);
+      a.out = t.out + oh * out_row_;
       if (positions_) a.out_wide = t.at + oh * run_.indices.stride(2);
       a.rows = 1;
       a.columns = (t.columns.end - t.columns.begin) * inner_;
@@ -335,7 +371,7 @@ class SlidingPool {
         const int64_t start = begin + i - kernel + 1 - first_row;
         const bool wanted = start >= 0 && start % apart == 0 && start <= last_row - first_row;
         const int64_t oh = first_output + (wanted ? start / apart * phases_ : 0);
-        out[i] = wanted ? t.out + oh * run_.output.stride(2) : nullptr;
+        out[i] = wanted ? t.out + oh * out_row_ : nullptr;
         if (positions_) at[i] = wanted ? t.at + oh * run_.indices.stride(2) : nullptr;
         if (divisors_.rows() != nullptr) row_counts[i] = divisors_.rows()[oh];
         any = any || wanted;
@@ -371,7 +407,10 @@ class SlidingPool {
   const Pool2dGeometry& g_;
   const kernels::ReductionKernels<T>& kernels_;
   bool positions_;
+  bool transposed_;  ///< planes to pixels that hold an element of each, in scratch
+  bool channels_last_;
   int64_t inner_;  ///< elements to a pixel of a row
+  int64_t in_row_, in_pixel_, out_row_;
   T identity_;
   PoolDivisors<T> divisors_;
   int64_t phases_ = 1;

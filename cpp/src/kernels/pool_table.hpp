@@ -161,6 +161,8 @@ struct PoolTable {
   ReductionKernels<T> max_at;  ///< with positions
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  /// to[c * to_row + r] = from[r * from_row + c]. Null for integers.
+  void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
 };
 
 /// One for each element type that can be pooled.

@@ -2,6 +2,7 @@
 #include "reduce_runs.hpp"
 #include "row_layout.hpp"
 #include "sliding_rows.hpp"
+#include "transpose.hpp"
 #include "window_pixels.hpp"
 #include "window_positions.hpp"
 #include "window_rows.hpp"
@@ -35,6 +36,7 @@ constexpr PoolTable<T> make_pool_table() {
   if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
+  if constexpr (is_floating<T>) table.transpose = transpose<T>;
   return table;
 }
 
