@@ -70,10 +70,15 @@ class SlidingPool {
 
     splits_ = !channels_last_ && g_.w.stride > 1 && (g_.w.kernel - 1) / few_taps < g_.w.stride;
     in_levels_ = !splits_ && g_.w.kernel > few_taps;
-    for (int64_t rest = g_.w.kernel / 4; in_levels_ && rest > 0; rest /= 4) ++levels_;
+    slides_ = in_levels_ && !channels_last_ && g_.w.dilation == 1 && kernels_.slide != nullptr;
+    // A window of at most a vector needs no level above the input.
+    const int64_t lowest = slides_ ? run.kernels.lanes : 4;
+    if (in_levels_ && !(slides_ && g_.w.kernel <= lowest)) {
+      for (int64_t rest = g_.w.kernel / lowest; rest > 0; rest /= 4) ++levels_;
+    }
 
     const int64_t element = static_cast<int64_t>(sizeof(T)) + (positions_ ? static_cast<int64_t>(sizeof(Index)) : 0);
-    const int64_t fitting = scratch_bytes / size_product(element, kept_rows + levels_ + 2, inner_);
+    const int64_t fitting = scratch_bytes / size_product(element, kept_rows + lines_of_a_row(), inner_);
     const int64_t reach = std::min(g_.w.effective_kernel() / g_.w.stride, unaffordable);
     columns_ = EvenSplit(g_.w.out, transposed_ ? g_.w.out : std::max<int64_t>({fitting, 2 * reach, 64}));
     const int64_t most = columns_.largest(), lanes = run.kernels.lanes;
@@ -82,9 +87,10 @@ class SlidingPool {
     row_pitch_ = (round_up(size_product(most, inner_), cache_line) / cache_line | 1) * cache_line;
     line_pitch_ = round_up(size_product(g_.w.covered_span(most), inner_), 2 * lanes) + 2 * lanes;
     phase_pitch_ = round_up(ceil_div(line_pitch_, g_.w.stride), lanes) + lanes;
+    if (slides_) line_pitch_ += (kernels::max_slide_levels + 1) * lanes;
     if (splits_) line_pitch_ = size_product(phase_pitch_, g_.w.stride);
     kept_rows_ = kept_rows;
-    if (size_product(line_pitch_, levels_ + 2) >= unaffordable) throw std::bad_alloc();
+    if (size_product(line_pitch_, lines_of_a_row()) >= unaffordable) throw std::bad_alloc();
     make_along_taps();
   }
 
@@ -92,7 +98,7 @@ class SlidingPool {
     const EvenSplit blocks(g_.channels, transposed_ ? inner_ : 1);
     const int64_t planes = g_.batch * (run_.channels_last ? 1 : blocks.pieces);
     const EvenSplit rows(g_.h.out, transposed_ ? g_.h.out : rows_per_task(planes));
-    const int64_t lines = size_product(line_pitch_, levels_ + 2), kept = size_product(kept_rows_, row_pitch_);
+    const int64_t lines = size_product(line_pitch_, lines_of_a_row()), kept = size_product(kept_rows_, row_pitch_);
     const int64_t in_plane = g_.h.in * g_.w.in, out_plane = g_.h.out * g_.w.out;
     const SlottedWorkspace<T> images(transposed_ ? (in_plane + out_plane) * inner_ : 0, run_.threads);
     const SlottedWorkspace<T> values(lines + kept, run_.threads);
@@ -169,12 +175,19 @@ class SlidingPool {
     return std::max({ceil_div(g_.h.out, tasks), g_.h.effective_kernel() / g_.h.stride * 2, int64_t{4}});
   }
 
+  /// A row of the input with its padding, its levels, a spare one, and one for what a sum takes beyond its levels.
+  int64_t lines_of_a_row() const { return levels_ + 3; }
+  int64_t level_taps(int64_t level) const {
+    return level == 0 ? 1 : (slides_ ? int64_t{run_.kernels.lanes} : int64_t{4}) << (2 * (level - 1));
+  }
+
   /// Where the taps of a window, or the levels that stand for them, lie from the first of its line on.
   void make_along_taps() {
-    const int64_t taps = in_levels_ ? 4 * (levels_ + 1) : g_.w.kernel;
+    const int64_t taps = in_levels_ ? 4 * (levels_ + 1) + 1 : g_.w.kernel;
     along_memory_ = Workspace(static_cast<std::size_t>(size_product(taps, int64_t{sizeof(ptrdiff_t)})));
     along_ = along_memory_.as<ptrdiff_t>();
     const int64_t tap = size_product(g_.w.dilation, inner_);
+    if (slides_ && levels_ == 0) return;
     if (!in_levels_) {
       for (int64_t j = 0; j < g_.w.kernel; ++j) {
         const int64_t x = j * g_.w.dilation;
@@ -182,19 +195,22 @@ class SlidingPool {
       }
       return;
     }
-    int64_t covered = 0, level_taps = int64_t{1} << (2 * levels_);
+    int64_t covered = 0;
     if (!run_.averages()) {
       // Pieces of a maximum may overlap.
-      for (; covered < g_.w.kernel; covered += level_taps) {
-        along_[along_taps_++] = levels_ * line_pitch_ + std::min(covered, g_.w.kernel - level_taps) * tap;
+      const int64_t piece = level_taps(levels_);
+      for (; covered < g_.w.kernel; covered += piece) {
+        along_[along_taps_++] = levels_ * line_pitch_ + std::min(covered, g_.w.kernel - piece) * tap;
       }
       return;
     }
-    for (int64_t level = levels_; level >= 0; --level, level_taps /= 4) {
-      for (; g_.w.kernel - covered >= level_taps; covered += level_taps) {
+    for (int64_t level = levels_; level >= (slides_ ? 1 : 0); --level) {
+      for (; g_.w.kernel - covered >= level_taps(level); covered += level_taps(level)) {
         along_[along_taps_++] = level * line_pitch_ + covered * tap;
       }
     }
+    rest_ = g_.w.kernel - covered;
+    if (rest_ > 0) along_[along_taps_++] = (levels_ + 2) * line_pitch_ + covered * tap;
   }
 
   void run_task(Task& t) const {
@@ -262,11 +278,18 @@ class SlidingPool {
     a.in_at = t.lines.at;
     a.rows = 1;
     const Rows spare = t.lines + (levels_ + 1) * line_pitch_;
-    for (int64_t level = 1, taps = 1; level <= levels_; ++level, taps *= 4) {
-      const int64_t tap = taps * g_.w.dilation * inner_;
+    const auto slide = [&](int64_t taps, const Rows& into, int64_t columns, int64_t at_add) {
+      kernels_.slide({t.lines.values, t.lines.at, taps, into.values, into.at, columns, at_add});
+    };
+    for (int64_t level = 1; level <= levels_; ++level) {
+      const Rows from = t.lines + (level - 1) * line_pitch_, into = from + line_pitch_;
+      if (slides_ && level == 1) {
+        slide(level_taps(1), into, t.count - level_taps(1) + 1, 0);
+        continue;
+      }
+      const int64_t taps = level_taps(level - 1), tap = taps * g_.w.dilation * inner_;
       const ptrdiff_t offsets[4] = {0, tap, 2 * tap, 3 * tap};
       kernels::ReduceArguments<T> next = a;
-      const Rows from = t.lines + (level - 1) * line_pitch_, into = from + line_pitch_;
       next.in = from.values;
       next.in_at = from.at;
       next.offset = offsets;
@@ -276,6 +299,7 @@ class SlidingPool {
       next.columns = (t.count - (4 * taps - 1) * g_.w.dilation) * inner_;
       kernels_.reduce(next);
     }
+    if (slides_ && levels_ > 0 && rest_ > 0) slide(rest_, spare + line_pitch_, t.count - rest_ + 1, 0);
     const int64_t results = t.columns.end - t.columns.begin;
     a.offset = along_;
     a.taps = along_taps_;
@@ -293,12 +317,20 @@ class SlidingPool {
       a.out = spare.values;
       a.out_at = spare.at;
       a.columns = (results - 1) * g_.w.stride + 1;
-      kernels_.reduce(a);
+      if (slides_ && levels_ == 0) {
+        slide(g_.w.kernel, spare, a.columns, a.at_add);
+      } else {
+        kernels_.reduce(a);
+      }
       for (int64_t o = 0; o < results; ++o) to.values[o] = spare.values[o * g_.w.stride];
       for (int64_t o = 0; positions_ && o < results; ++o) to.at[o] = spare.at[o * g_.w.stride];
       return;
     }
-    kernels_.reduce(a);
+    if (slides_ && levels_ == 0) {
+      slide(g_.w.kernel, to, a.columns, a.at_add);
+    } else {
+      kernels_.reduce(a);
+    }
   }
 
   void reduce_down_by_taps(const Task& t, int64_t first_output) const {
@@ -416,7 +448,9 @@ class SlidingPool {
   int64_t phases_ = 1;
   bool in_blocks_ = false;
   bool splits_ = false, in_levels_ = false;
+  bool slides_ = false;   ///< windows of up to a vector in registers
   int64_t levels_ = 0;
+  int64_t rest_ = 0;
   EvenSplit columns_{1, 1};
   int64_t row_pitch_ = 0, line_pitch_ = 0, phase_pitch_ = 0, kept_rows_ = 0;
   Workspace along_memory_;

@@ -55,6 +55,22 @@ struct ReduceArguments {
   DivisorArguments<T> divisor;
 };
 
+/// out[x] = reduction of in[x] to in[x + taps - 1], for 1 <= taps <= lanes, positions as in ReduceArguments. Stores whole
+/// vectors; reads up to max_slide_levels vectors after the last one that it stores.
+template <class T>
+struct SlideArguments {
+  using Index = typename IndexOf<T>::type;
+  const T* in;
+  const Index* in_at;
+  ptrdiff_t taps;
+  T* out;
+  Index* out_at;
+  ptrdiff_t columns;
+  std::int64_t at_add;
+};
+
+inline constexpr int max_slide_levels = 4;
+
 /// rows[i] = reduction of rows[i] to rows[count - 1], in place. Touches whole vectors.
 template <class T>
 struct SuffixArguments {
@@ -146,6 +162,8 @@ using WindowPixelsKernel = void (*)(const WindowPixelsArguments<T>&);
 template <class T>
 struct ReductionKernels {
   void (*reduce)(const ReduceArguments<T>&);
+  /// Null where shifting vectors by a number known at run time is slow.
+  void (*slide)(const SlideArguments<T>&);
   void (*suffix_rows)(const SuffixArguments<T>&);
   void (*prefix_rows)(const PrefixArguments<T>&);
   /// Null unless the window is one of those that have a kernel of their own.

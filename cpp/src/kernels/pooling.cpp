@@ -14,6 +14,9 @@ template <class Op, class T>
 constexpr ReductionKernels<T> make_reduction() {
   ReductionKernels<T> kernels{};
   kernels.reduce = reduce<Op>;
+#if defined(CONVPOOL_ISA_AVX512)
+  if constexpr (is_floating<T>) kernels.slide = slide<Op>;
+#endif
   kernels.suffix_rows = suffix_rows<Op>;
   kernels.prefix_rows = prefix_rows<Op>;
   if constexpr (!Op::indexed) {
