@@ -448,7 +448,7 @@ class SlidingPool {
   int64_t phases_ = 1;
   bool in_blocks_ = false;
   bool splits_ = false, in_levels_ = false;
-  bool slides_ = false;   ///< windows of up to a vector in registers
+  bool slides_ = false;  ///< windows of up to a vector in registers
   int64_t levels_ = 0;
   int64_t rest_ = 0;
   EvenSplit columns_{1, 1};

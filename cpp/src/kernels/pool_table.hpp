@@ -55,8 +55,8 @@ struct ReduceArguments {
   DivisorArguments<T> divisor;
 };
 
-/// out[x] = reduction of in[x] to in[x + taps - 1], for 1 <= taps <= lanes, positions as in ReduceArguments. Stores whole
-/// vectors; reads up to max_slide_levels vectors after the last one that it stores.
+/// out[x] = reduction of in[x] to in[x + taps - 1], for 1 <= taps <= lanes, positions as in ReduceArguments. Stores
+/// whole vectors; reads up to max_slide_levels vectors after the last one that it stores.
 template <class T>
 struct SlideArguments {
   using Index = typename IndexOf<T>::type;

@@ -167,11 +167,15 @@ CONVPOOL_KERNEL void prefix_rows(const PrefixArguments<typename Op::Element>& a)
   using T = typename Op::Element;
   using Index = typename IndexOf<T>::type;
   constexpr int L = lanes<T>;
+  constexpr ptrdiff_t ahead = 6;  // rows: a strip stores down the columns, which nothing else foresees
   over_strips<T>(a.columns, [&](ptrdiff_t strip, auto vectors) {
     constexpr int V = decltype(vectors)::value;
     typename Op::Item acc[V];
     for (ptrdiff_t i = 0; i < a.count; ++i) {
       const ptrdiff_t x = strip + i * a.pitch;
+      if (i + ahead < a.count && a.out[i + ahead] != nullptr) {
+        unroll<V>([&](auto v) { __builtin_prefetch(a.out[i + ahead] + strip + v * L, 1); });
+      }
       unroll<V>([&](auto v) {
         const auto item = load_item<Op>(a.rows, a.at, x + v * L);
         acc[v] = i == 0 ? item : Op::combine(acc[v], item);
