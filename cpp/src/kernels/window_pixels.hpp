@@ -31,14 +31,8 @@ CONVPOOL_INLINE void reduce_pixel_rows(const CoveredRows<typename Op::Element>& 
     const T* const in = rows.first + x * a.in_pixel;
     if constexpr (KH > 0) {
       unroll<U>([&](auto u) {
-        share_rows<KH, S, 1, R>([&](auto i) { return load(in + i * a.in_row + u * L); },
-                                [&](Vec<T> loaded, auto r, auto first) {
-                                  if constexpr (decltype(first)::value) {
-                                    acc[r][u] = loaded;
-                                  } else {
-                                    acc[r][u] = Op::combine(acc[r][u], loaded);
-                                  }
-                                });
+        reduce_rows<Op, KH, S, 1, R>([&](auto i) CONVPOOL_INLINED { return load(in + i * a.in_row + u * L); },
+                                     [&](int r) CONVPOOL_INLINED -> Vec<T>& { return acc[r][u]; });
       });
     } else {
       static_assert(R == 1);

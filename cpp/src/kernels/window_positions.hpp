@@ -27,13 +27,7 @@ CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_r
     return item;
   };
   if constexpr (KH > 0) {
-    share_rows<KH, S, 1, R>(along, [&](const Item& item, auto r, auto first) {
-      if constexpr (decltype(first)::value) {
-        acc[r] = item;
-      } else {
-        acc[r] = Op::combine(acc[r], item);
-      }
-    });
+    reduce_rows<Op, KH, S, 1, R>(along, [&](int r) CONVPOOL_INLINED -> Item& { return acc[r]; });
   } else {
     static_assert(R == 1);
     acc[0] = along(0);
@@ -65,13 +59,11 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
       }
     }
   };
-  FetchAhead<T> next_rows(rows.first, S * R * a.in_row);
-  ptrdiff_t streamed[R];
-  unroll<R>([&](auto r) {
-    const ptrdiff_t values = streamed_results(a.stream, out + r * a.out_row, a.w.out);
-    const ptrdiff_t positions = streamed_results(a.stream, out_at + r * a.out_row, a.w.out);
-    streamed[r] = values < positions ? values : positions;
-  });
+  FetchAhead<T> next_rows(rows.first, S * R * a.in_row, a.stream);
+  const ptrdiff_t pitch = R > 1 ? a.out_row : 0;
+  const ptrdiff_t streamed_values = streamed_results(a.stream, out, pitch, a.w.out);
+  const ptrdiff_t streamed =
+      streamed_results(a.stream, out_at, pitch, a.w.out) < streamed_values ? 0 : streamed_values;
   for (ptrdiff_t o = 0; o < a.w.out; o += L) {
     const ptrdiff_t x = o * S - a.w.pad, left = a.w.out - o;
     next_rows.template fetch<S * S * R>();
@@ -108,7 +100,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
     const Index base = static_cast<Index>(rows.top * a.w.in + x);
     unroll<R>([&](auto r) {
       acc[r].at += lane;
-      if (o < streamed[r]) {
+      if (o < streamed) {
         store_streaming(out + r * a.out_row + o, acc[r].value);
         stream_wide(out_at + r * a.out_row + o, acc[r].at + base);
         return;

@@ -10,18 +10,20 @@
 namespace convpool::kernels {
 namespace {
 
-/// How far ahead of its use memory is fetched at least. Measured on Zen 4 with planes of 512x512 beyond the last cache:
-/// half of it and twice as much cost 5 to 15 %, a third for 3x3 windows with stride 1.
-inline constexpr ptrdiff_t prefetch_bytes = 12288;
+/// How far ahead of its use memory is fetched at least: from the caches, and from beyond them. Measured on Zen 4 with
+/// planes of 512x512 beyond the last cache: half of it and twice as much cost 5 to 15 %, a third for 3x3 windows with
+/// stride 1; where the caches hold the input, the longer distance costs 3 to 8 %.
+inline constexpr ptrdiff_t prefetch_bytes = 4096, far_prefetch_bytes = 12288;
 
 inline constexpr ptrdiff_t cache_line = 64;
 
-/// How many results of a row are to be streamed: those in whole lines of a row that starts with one. Parts of a line
-/// that are stored apart would cost more than they save.
+/// How many results of each of some rows are to be streamed: those in whole lines, of rows that start with one. Parts of
+/// a line that are stored apart would cost more than they save.
 template <class T>
-CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t count) {
+CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t pitch, ptrdiff_t count) {
   constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
-  return stream && reinterpret_cast<std::uintptr_t>(row) % cache_line == 0 ? count / line * line : 0;
+  if (!stream || reinterpret_cast<std::uintptr_t>(row) % cache_line != 0 || pitch % line != 0) return 0;
+  return count / line * line;
 }
 
 /// Fetches the rows that come after a group of new ones, in the order of memory: the hardware follows one long stream
@@ -29,8 +31,8 @@ CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t 
 template <class T>
 class FetchAhead {
  public:
-  CONVPOOL_INLINE FetchAhead(const T* first_row, ptrdiff_t group) {
-    constexpr ptrdiff_t nearest = prefetch_bytes / ptrdiff_t{sizeof(T)};
+  CONVPOOL_INLINE FetchAhead(const T* first_row, ptrdiff_t group, bool far) {
+    const ptrdiff_t nearest = (far ? far_prefetch_bytes : prefetch_bytes) / ptrdiff_t{sizeof(T)};
     ahead_ = first_row + (group > nearest ? group : nearest);
   }
   template <int Vectors>
@@ -86,20 +88,36 @@ constexpr bool row_is_used(int row) {
   return false;
 }
 
-/// Down R windows of KH rows, D apart, the windows S apart: each row that is in any of them is taken once, and
-/// put(row's item, window, whether it is the window's first) for all that it is in.
-template <int KH, int S, int D, int R, class Take, class Put>
-CONVPOOL_INLINE void share_rows(Take&& take, Put&& put) {
-  unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
-    constexpr int I = decltype(i)::value;
-    if constexpr (row_is_used<KH, S, D, R>(I)) {
-      const auto item = take(i);
-      unroll<R>([&](auto r) {
-        constexpr int tap = I - decltype(r)::value * S;
-        if constexpr (tap >= 0 && tap % D == 0 && tap / D < KH) put(item, r, Constant<tap == 0>{});
-      });
-    }
-  });
+/// acc(r) = reduction down the KH rows, D apart, of R windows that are S apart. take(row) is called once for each row
+/// that is in any of them.
+template <class Op, int KH, int S, int D, int R, class Take, class Acc>
+CONVPOOL_INLINE void reduce_rows(Take&& take, Acc&& acc) {
+  if constexpr (!Op::divided && KH == 3 && S == 1 && D == 1 && R % 2 == 0) {
+    // Two windows share the reduction of their two common rows. A sum would depend on which of the two it is.
+    typename Op::Item row[R + 2];
+    unroll<R + 2>([&](auto i) { row[i] = take(i); });
+    unroll<R / 2>([&](auto i) {
+      constexpr int first = 2 * decltype(i)::value;
+      const auto common = Op::combine(row[first + 1], row[first + 2]);
+      acc(first) = Op::combine(row[first], common);
+      acc(first + 1) = Op::combine(common, row[first + 3]);
+    });
+  } else {
+    unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
+      constexpr int I = decltype(i)::value;
+      if constexpr (row_is_used<KH, S, D, R>(I)) {
+        const auto item = take(i);
+        unroll<R>([&](auto r) {
+          constexpr int tap = I - decltype(r)::value * S;
+          if constexpr (tap == 0) {
+            acc(r) = item;
+          } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
+            acc(r) = Op::combine(acc(r), item);
+          }
+        });
+      }
+    });
+  }
 }
 
 /// Whether `count` rows of results from `output` on, below `end`, can be taken at once: their windows lie inside the
@@ -141,14 +159,8 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
   const auto down = [&](auto&& load_row) CONVPOOL_INLINED {
     Columns<T, R> acc;
     if constexpr (KH > 0) {
-      share_rows<KH, S, D, R>([&](auto i) { return load_row(rows.first + i * in_row); },
-                              [&](Vec<T> loaded, auto r, auto first) {
-                                if constexpr (decltype(first)::value) {
-                                  acc.row[r] = loaded;
-                                } else {
-                                  acc.row[r] = Op::combine(acc.row[r], loaded);
-                                }
-                              });
+      reduce_rows<Op, KH, S, D, R>([&](auto i) CONVPOOL_INLINED { return load_row(rows.first + i * in_row); },
+                                   [&](int r) CONVPOOL_INLINED -> Vec<T>& { return acc.row[r]; });
     } else {
       static_assert(R == 1);
       acc.row[0] = load_row(rows.first);
@@ -179,15 +191,14 @@ CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>&
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
   ptrdiff_t x = -w.pad;
-  FetchAhead<T> next_rows(rows.first, S * R * in_row);
+  FetchAhead<T> next_rows(rows.first, S * R * in_row, stream);
   const auto load_columns = [&]() CONVPOOL_INLINED {
     next_rows.template fetch<S * R>();
     return reduce_columns<Op, KH, S, D, R>(rows, in_row, x);
   };
-  ptrdiff_t streamed[R];
-  unroll<R>([&](auto r) { streamed[r] = streamed_results(stream, out + r * out_row, w.out); });
+  const ptrdiff_t streamed = streamed_results(stream, out, R > 1 ? out_row : 0, w.out);
   const auto finish = [&](Vec<T> result, int r, ptrdiff_t o) CONVPOOL_INLINED {
-    if (o < streamed[r]) {
+    if (o < streamed) {
       store_streaming(out + r * out_row + o, divisor.apply(result, o, L));
     } else {
       store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, w.out - o);
