@@ -13,12 +13,11 @@
 #include <new>
 #include <numeric>
 
+#include "first_position.hpp"
 #include "parallel.hpp"
 #include "pool2d_algorithm.hpp"
 #include "pool_divisors.hpp"
-#include "pool_identity.hpp"
 #include "tiling.hpp"
-#include "window_positions.hpp"
 #include "workspace.hpp"
 
 namespace convpool {
@@ -33,17 +32,14 @@ using std::ptrdiff_t;
 constexpr int64_t transposed_bytes = 1 << 20;
 /// Rows of a thread should stay in the L2 cache.
 constexpr int64_t scratch_bytes = 256 << 10;
-/// Up to this many taps, one by one is faster.
+/// Up to this many taps are taken one by one: as many steps as the ways for long windows have.
 constexpr int64_t few_taps = 7;
-
-int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
-int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
 
 template <class T>
 class SlidingPool {
   using Index = typename kernels::IndexOf<T>::type;
-  /// Stays negative when a position is added.
-  static constexpr Index no_index = std::numeric_limits<Index>::min();
+  /// Of what lies outside the plane: stays negative when a position is added.
+  static constexpr Index outside_position = std::numeric_limits<Index>::min();
 
  public:
   explicit SlidingPool(const Pool2dRun<T>& run)
@@ -59,7 +55,7 @@ class SlidingPool {
         in_row_(transposed_ ? g_.w.in * inner_ : run.input.stride(2)),
         in_pixel_(transposed_ ? inner_ : run.input.stride(3)),
         out_row_(transposed_ ? g_.w.out * inner_ : run.output.stride(2)),
-        identity_(run.averages() ? T(0) : max_identity<T>()),
+        identity_(run.averages() ? T(0) : kernels::lowest<T>),
         divisors_(run, inner_) {
     // Rows whose distance is the dilation, and windows as many such rows apart.
     const int64_t common = std::gcd(g_.h.stride, g_.h.dilation);
@@ -234,7 +230,7 @@ class SlidingPool {
   void number_columns(const Task& t) const {
     Index* const line = t.lines.at;
     const auto number = [&](int64_t x) {
-      return x >= t.inside.begin && x < t.inside.end ? static_cast<Index>(x) : no_index;
+      return x >= t.inside.begin && x < t.inside.end ? static_cast<Index>(x) : outside_position;
     };
     if (!splits_) {
       for (int64_t x = 0; x < t.count; ++x) std::fill_n(line + x * inner_, inner_, number(t.first + x));
@@ -376,7 +372,7 @@ class SlidingPool {
                   last_output = first_output + (t.rows.end - 1 - first_output) / phases_ * phases_;
     // Row number r of this phase is row r * dilation + phase of the input. Blocks start at multiples of the kernel,
     // wherever the task does, so that its size leaves no trace in the bits.
-    const int64_t phase = floor_mod(g_.h.start(first_output), g_.h.dilation);
+    const int64_t phase = g_.h.start(first_output) - floor_div(g_.h.start(first_output), g_.h.dilation) * g_.h.dilation;
     const auto row_number = [&](int64_t oh) { return (g_.h.start(oh) - phase) / g_.h.dilation; };
     const int64_t apart = g_.h.stride / std::gcd(g_.h.stride, g_.h.dilation);
     const int64_t first_row = row_number(first_output), last_row = row_number(last_output);
@@ -394,7 +390,7 @@ class SlidingPool {
           reduce_along(t, y, block + i * row_pitch_);
         } else {
           std::fill_n(block.values + i * row_pitch_, results, identity_);
-          if (positions_) std::fill_n(block.at + i * row_pitch_, results, no_index);
+          if (positions_) std::fill_n(block.at + i * row_pitch_, results, outside_position);
         }
       }
       // A window that ends with row i of this block starts with row i + 1 of the one before.

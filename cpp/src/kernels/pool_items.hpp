@@ -8,21 +8,6 @@
 namespace convpool::kernels {
 namespace {
 
-template <class T>
-inline constexpr bool is_floating = T(0.5) != T(0);
-
-/// What nothing is smaller than.
-template <class T>
-constexpr T lowest() {
-  if constexpr (is_floating<T>) {
-    return -T(__builtin_inf());
-  } else if constexpr (T(-1) > T(0)) {
-    return T(0);
-  } else {
-    return static_cast<T>(std::uint64_t{1} << (8 * sizeof(T) - 1));
-  }
-}
-
 /// The larger of the two; a NaN in either wins.
 template <class T>
 CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
@@ -88,7 +73,7 @@ struct MaxOf {
   using Item = Vec<T>;
   static constexpr bool indexed = false, divided = false;
   static CONVPOOL_INLINE Item combine(Item first, Item second) { return maximum<T>(first, second); }
-  static CONVPOOL_INLINE Item identity() { return broadcast(lowest<T>()); }
+  static CONVPOOL_INLINE Item identity() { return broadcast(lowest<T>); }
 };
 
 template <class T>

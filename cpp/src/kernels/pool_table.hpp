@@ -10,6 +10,21 @@ namespace convpool::kernels {
 template <class T>
 inline constexpr bool has_index = sizeof(T) >= 4;
 
+template <class T>
+inline constexpr bool is_floating = T(0.5) != T(0);
+
+/// What nothing is smaller than: padding counts as this in a maximum.
+template <class T>
+inline constexpr T lowest = [] {
+  if constexpr (is_floating<T>) {
+    return -T(__builtin_inf());
+  } else if constexpr (T(-1) > T(0)) {
+    return T(0);
+  } else {
+    return static_cast<T>(std::uint64_t{1} << (8 * sizeof(T) - 1));
+  }
+}();
+
 /// Positions in a plane, as many to a vector as there are elements of T.
 template <class T>
 struct IndexOf {
@@ -150,8 +165,6 @@ struct ReduceRunArguments {
   ptrdiff_t rows;
   T divisor;
 };
-
-enum class Reduction { max, sum };
 
 template <class T>
 using WindowRowsKernel = void (*)(const WindowRowsArguments<T>&);

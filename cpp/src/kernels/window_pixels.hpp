@@ -101,7 +101,7 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
     if (rows.count == 0) {
       for (ptrdiff_t x = 0; x < a.w.out; ++x) {
-        for (ptrdiff_t c = 0; c < a.channels; ++c) out[x * a.out_pixel + c] = Op::divided ? T(0) : lowest<T>();
+        for (ptrdiff_t c = 0; c < a.channels; ++c) out[x * a.out_pixel + c] = Op::divided ? T(0) : lowest<T>;
       }
       ++o;
       continue;

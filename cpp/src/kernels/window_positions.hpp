@@ -62,8 +62,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
   FetchAhead<T> next_rows(rows.first, S * R * a.in_row, a.stream);
   const ptrdiff_t pitch = R > 1 ? a.out_row : 0;
   const ptrdiff_t streamed_values = streamed_results(a.stream, out, pitch, a.w.out);
-  const ptrdiff_t streamed =
-      streamed_results(a.stream, out_at, pitch, a.w.out) < streamed_values ? 0 : streamed_values;
+  const ptrdiff_t streamed = streamed_results(a.stream, out_at, pitch, a.w.out) < streamed_values ? 0 : streamed_values;
   for (ptrdiff_t o = 0; o < a.w.out; o += L) {
     const ptrdiff_t x = o * S - a.w.pad, left = a.w.out - o;
     next_rows.template fetch<S * S * R>();
@@ -92,7 +91,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
                   const ptrdiff_t from = x + c;
                   const ptrdiff_t begin = from >= 0 ? 0 : -from < L ? -from : L;
                   const ptrdiff_t end = a.w.in - from < 0 ? 0 : a.w.in - from < L ? a.w.in - from : L;
-                  return load_between(row + from, begin, end, broadcast(lowest<T>()));
+                  return load_between(row + from, begin, end, broadcast(lowest<T>));
                 },
                 [&](auto j, Vec<T> values) { taps[j] = {values, at[j]}; });
           });
@@ -155,7 +154,7 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
         // that is the answer.
         const bool shown = inside || (x + j >= 0 && x + j < a.w.in);
         const ptrdiff_t at = shown ? x + j : first;
-        taps[j] = {shown ? load(row + at * a.in_pixel + from) : broadcast(lowest<T>()),
+        taps[j] = {shown ? load(row + at * a.in_pixel + from) : broadcast(lowest<T>),
                    broadcast(static_cast<Index>(at - x))};
       });
     });

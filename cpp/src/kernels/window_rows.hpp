@@ -17,8 +17,8 @@ inline constexpr ptrdiff_t prefetch_bytes = 4096, far_prefetch_bytes = 12288;
 
 inline constexpr ptrdiff_t cache_line = 64;
 
-/// How many results of each of some rows are to be streamed: those in whole lines, of rows that start with one. Parts of
-/// a line that are stored apart would cost more than they save.
+/// How many results of each of some rows are to be streamed: those in whole lines, of rows that start with one. Parts
+/// of a line that are stored apart would cost more than they save.
 template <class T>
 CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t pitch, ptrdiff_t count) {
   constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
@@ -307,7 +307,7 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
       const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
       if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
       if (rows.count == 0) {
-        fill_missing_row(Op::divided ? T(0) : lowest<T>(), a.w, out);
+        fill_missing_row(Op::divided ? T(0) : lowest<T>, a.w, out);
         ++o;
         continue;
       }
@@ -334,7 +334,7 @@ CONVPOOL_KERNEL void sparse_window_rows(const WindowRowsArguments<typename Op::E
       T* const out = a.out + p * a.out_plane + o * a.out_row;
       const CoveredRows<T> rows = covered_rows(a.in + p * a.in_plane, a.in_row, a.h, a.w.in, o);
       if (rows.count == 0) {
-        fill_missing_row(Op::divided ? T(0) : lowest<T>(), a.w, out);
+        fill_missing_row(Op::divided ? T(0) : lowest<T>, a.w, out);
       } else {
         reduce_sparse_row<Op>(rows, a.w, a.divisor, Op::divided ? a.row_count[o] : T(1), a.scratch, out);
       }
@@ -342,7 +342,7 @@ CONVPOOL_KERNEL void sparse_window_rows(const WindowRowsArguments<typename Op::E
   }
 }
 
-/// Beyond these heights, the steps that don't grow with the window are faster.
+/// For these heights there are steps that don't grow with the window.
 constexpr bool is_tall(const WindowAxis& h) {
   constexpr ptrdiff_t tallest = 12;
   return h.kernel > tallest && h.kernel > 4 * h.stride;
@@ -366,7 +366,7 @@ WindowRowsKernel<typename Op::Element> window_rows_for(const WindowAxis& h) {
 
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_rows(const WindowAxis& h, const WindowAxis& w) {
-  constexpr ptrdiff_t widest = 32;
+  constexpr ptrdiff_t widest = 32;  // columns are combined one by one
   if (is_tall(h)) return nullptr;
   if (is_window(w, 2, 1, 1)) return window_rows_for<Op, 2, 1, 1>(h);
   if (is_window(w, 3, 1, 1)) return window_rows_for<Op, 3, 1, 1>(h);
