@@ -123,8 +123,7 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
       o += row_count;
     };
     if constexpr (KH > 0) {
-      if (fit_at_once<KH, 1>(rows, a.h, o, a.row_end, at_once) &&
-          (!Op::divided || a.row_count[o + at_once - 1] == a.row_count[o])) [[likely]] {
+      if (fit_at_once<KH, 1>(rows, a.h, o, a.row_end, at_once)) [[likely]] {
         compute(Constant<KH>{}, Constant<at_once>{});
         continue;
       }

@@ -121,7 +121,7 @@ CONVPOOL_INLINE void reduce_rows(Take&& take, Acc&& acc) {
 }
 
 /// Whether `count` rows of results from `output` on, below `end`, can be taken at once: their windows lie inside the
-/// plane from top to bottom.
+/// plane from top to bottom, and so have one divisor.
 template <int KH, int D, class T>
 CONVPOOL_INLINE bool fit_at_once(const CoveredRows<T>& rows, const WindowAxis& h, ptrdiff_t output, ptrdiff_t end,
                                  ptrdiff_t count) {
@@ -312,8 +312,7 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
         continue;
       }
       if constexpr (KH > 0) {
-        if (fit_at_once<KH, D>(rows, a.h, o, a.row_end, at_once) &&
-            (!Op::divided || a.row_count[o + at_once - 1] == a.row_count[o])) [[likely]] {
+        if (fit_at_once<KH, D>(rows, a.h, o, a.row_end, at_once)) [[likely]] {
           reduce_window_rows<Op, KH, KW, S, D, at_once>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream);
           o += at_once;
           continue;
