@@ -91,8 +91,8 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
                       in_lines(reinterpret_cast<std::uintptr_t>(a.out)) &&
                       in_lines(static_cast<std::uintptr_t>(a.out_pixel) * sizeof(T)) &&
                       in_lines(static_cast<std::uintptr_t>(a.out_row) * sizeof(T));
-  // Pixels whose channels take several turns are fetched once for all of them.
-  constexpr ptrdiff_t block_elements = 8192 / ptrdiff_t{sizeof(T)};
+  // Pixels whose channels take several turns are fetched from memory once for all of them.
+  constexpr ptrdiff_t block_elements = 32768 / ptrdiff_t{sizeof(T)};
   const ptrdiff_t block = a.channels <= U * L               ? a.w.out
                           : a.channels > block_elements / 8 ? 8
                                                             : block_elements / a.channels;
