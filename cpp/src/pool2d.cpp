@@ -132,8 +132,8 @@ void run_max(const Pool2dGeometry& g, const TensorView<const T>& input, const Te
   with_matching_layouts(
       input, output, indices, with_indices, threads,
       [&](const auto& from, const auto& to, const auto& positions, bool channels_last) {
-        run_pool(Pool2dRun<T>{
-            g, from, to, positions, with_indices, channels_last, kernels::Reduction::max, {}, threads, kernels});
+        run_pool(
+            Pool2dRun<T>{g, from, to, positions, with_indices, channels_last, Reduction::max, {}, threads, kernels});
       });
 }
 
@@ -143,8 +143,7 @@ void run_avg(const Pool2dGeometry& g, const TensorView<const T>& input, const Te
   const auto& kernels = kernels::pool_table_of<T>(active_kernels());
   with_matching_layouts(
       input, output, {}, false, threads, [&](const auto& from, const auto& to, const auto&, bool channels_last) {
-        run_pool(
-            Pool2dRun<T>{g, from, to, {}, false, channels_last, kernels::Reduction::sum, divisor, threads, kernels});
+        run_pool(Pool2dRun<T>{g, from, to, {}, false, channels_last, Reduction::sum, divisor, threads, kernels});
       });
 }
 

@@ -8,6 +8,8 @@
 
 namespace convpool {
 
+enum class Reduction { max, sum };
+
 /// How an average counts its divisor.
 struct DivisorRule {
   bool count_include_pad = true;
@@ -24,12 +26,12 @@ struct Pool2dRun {
   TensorView<std::int64_t> indices;  ///< lies as the output does, where positions are wanted
   bool positions;
   bool channels_last;
-  kernels::Reduction reduction;
+  Reduction reduction;
   DivisorRule divisor;
   int threads;
   const kernels::PoolTable<T>& kernels;
 
-  bool averages() const { return reduction == kernels::Reduction::sum; }
+  bool averages() const { return reduction == Reduction::sum; }
   const kernels::ReductionKernels<T>& reduction_kernels() const {
     return positions ? kernels.max_at : averages() ? kernels.sum : kernels.max;
   }

@@ -255,6 +255,109 @@ def test_the_same_bits_for_any_number_of_threads(shape: Any, options: Any, layou
         assert_same_bits(mean, convpool.avg_pool2d(input, num_threads=num_threads, **options))
 
 
+# Arrays that pass the caches: from 24 MB with their results, of which 4 MB at least.
+STREAMED = {
+    "whole lines": ((48, 256, 256), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "rows off the lines": ((48, 250, 251), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "stride 2": ((128, 256, 256), {"kernel_size": 2}),
+    "overlap, stride 2": ((128, 254, 256), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "small planes": ((16, 96, 56, 56), {"kernel_size": 2, "stride": 1}),
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("case", STREAMED)
+def test_large_arrays(case: str, layout: str) -> None:
+    """Each plane as it is alone, wherever the result lies, and nothing beside it is touched."""
+    shape, options = STREAMED[case]
+    options = {**options, "layout": layout}
+    input = values(shape, np.float32)
+    input.reshape(-1)[::9973] = np.nan
+    planes = input.reshape(-1, *shape[-2:])
+    expected, expected_indices = convpool.max_pool2d(
+        to_layout(planes[:40], layout), return_indices=True, **options
+    )
+    alone = convpool.avg_pool2d(to_layout(planes[:40], layout), **options)
+    input = to_layout(input, layout)
+
+    def first_planes(result: Any) -> Any:
+        moved = result if layout == "NCHW" else np.moveaxis(result, -1, -3)
+        return moved.reshape(-1, *moved.shape[-2:])[:40]
+
+    def moved(result: Any) -> Any:
+        return result if layout == "NCHW" else np.moveaxis(result, -1, -3)
+
+    fresh, indices = convpool.max_pool2d(input, return_indices=True, num_threads=1, **options)
+    assert_same_bits(first_planes(fresh), moved(expected))
+    assert_same_bits(first_planes(indices), moved(expected_indices))
+    again, indices_again = convpool.max_pool2d(input, return_indices=True, num_threads=2, **options)
+    assert_same_bits(again, fresh)
+    assert_same_bits(indices_again, indices)
+    mean = convpool.avg_pool2d(input, num_threads=1, **options)
+    np.testing.assert_allclose(first_planes(mean), moved(alone), rtol=1e-5, atol=1e-6)
+    for shift in (0, 1, 16):
+        memory = np.full(fresh.size + 64, 7, np.float32)
+        begin = -memory.ctypes.data % 64 // 4 + shift
+        out = memory[begin : begin + fresh.size].reshape(fresh.shape)
+        for num_threads in (1, 2):
+            convpool.max_pool2d(input, out=out, num_threads=num_threads, **options)
+            assert_same_bits(out, fresh)
+            convpool.avg_pool2d(input, out=out, num_threads=num_threads, **options)
+            assert_same_bits(out, mean)
+        assert (memory[:begin] == 7).all()
+        assert (memory[begin + fresh.size :] == 7).all()
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_small_planes_with_large_windows(dtype: Any) -> None:
+    """As many planes as a vector has lanes go together: one more of them, and one less."""
+    for channels in (1, 3, 4, 5, 8, 9, 15, 16, 17, 33):
+        for size, options in (
+            ((9, 11), {"kernel_size": 9, "stride": 1, "padding": 4}),
+            ((13, 8), {"kernel_size": (5, 4), "stride": (1, 2), "padding": (2, 1)}),
+            ((14, 14), {"kernel_size": 7, "stride": 1}),
+        ):
+            input = values((2, channels, *size), dtype, seed=channels)
+            input[1, channels // 2, 4, 5] = np.nan
+            check_max_pool2d(input, **options)
+            got = convpool.avg_pool2d(input, **options)
+            assert_same_specials(got, reference.avg_pool2d(input, **options))
+            one, two = (convpool.avg_pool2d(input, num_threads=n, **options) for n in (1, 2))
+            assert_same_bits(one, two)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_windows_around_the_vector_width_along_a_row(dtype: Any) -> None:
+    for taps in (8, 9, 11, 15, 16, 17, 31, 33, 48, 51, 64, 65, 129):
+        for width in (taps, taps + 15):
+            input = values((1, 3, width), dtype, seed=taps, kind="small")
+            for options in (
+                {"kernel_size": (1, taps), "stride": 1, "padding": (0, taps // 2)},
+                {"kernel_size": (2, taps), "stride": 1},
+            ):
+                check_max_pool2d(input, **options)
+                check_avg_pool2d(
+                    convpool.avg_pool2d(input, **options),
+                    input,
+                    options["kernel_size"],
+                    **{k: v for k, v in options.items() if k != "kernel_size"},
+                )
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_whole_plane_has_one_sum_wherever_it_stands(dtype: Any) -> None:
+    for size in (1, 2, 3, 4, 5, 7, 8, 14, 16):
+        plane = values((1, size, size), dtype, seed=size)
+        alone = convpool.avg_pool2d(plane, size)
+        for channels in (2, 3, 4, 7, 8, 9, 15, 16, 17, 35):
+            together = convpool.avg_pool2d(np.repeat(plane, channels, axis=0), size)
+            assert_same_bits(together, np.repeat(alone, channels, axis=0))
+
+
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_large_windows(layout: str) -> None:

@@ -36,8 +36,6 @@ constexpr int64_t tile_rows = 14;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
 constexpr int64_t pieces_per_thread = 4;
 
-int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
-
 /// Runs the kernel so that rows of results share the rows they read: windows with gaps interleave, and those that read
 /// the same rows are taken together.
 template <class Arguments>

@@ -1,10 +1,9 @@
 // Plain loops, for planes of 2^30 pixels and more.
 
+#include "first_position.hpp"
 #include "kernels/pool_table.hpp"
 #include "parallel.hpp"
 #include "pool2d_algorithm.hpp"
-#include "pool_identity.hpp"
-#include "window_positions.hpp"
 
 namespace convpool {
 
@@ -16,7 +15,7 @@ void run_plain_max_pool(const Pool2dRun<T>& run) {
     const int64_t n = task / g.channels, c = task % g.channels;
     for (int64_t oh = 0; oh < g.h.out; ++oh) {
       for (int64_t ow = 0; ow < g.w.out; ++ow) {
-        T best = max_identity<T>();
+        T best = kernels::lowest<T>;
         int64_t position = first_position(g, oh, ow);
         const Range rows = g.h.taps_inside(oh), columns = g.w.taps_inside(ow);
         for (int64_t i = rows.begin; i < rows.end; ++i) {

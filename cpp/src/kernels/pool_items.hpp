@@ -8,21 +8,6 @@
 namespace convpool::kernels {
 namespace {
 
-template <class T>
-inline constexpr bool is_floating = T(0.5) != T(0);
-
-/// What nothing is smaller than.
-template <class T>
-constexpr T lowest() {
-  if constexpr (is_floating<T>) {
-    return -T(__builtin_inf());
-  } else if constexpr (T(-1) > T(0)) {
-    return T(0);
-  } else {
-    return static_cast<T>(std::uint64_t{1} << (8 * sizeof(T) - 1));
-  }
-}
-
 /// The larger of the two; a NaN in either wins.
 template <class T>
 CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
@@ -88,7 +73,7 @@ struct MaxOf {
   using Item = Vec<T>;
   static constexpr bool indexed = false, divided = false;
   static CONVPOOL_INLINE Item combine(Item first, Item second) { return maximum<T>(first, second); }
-  static CONVPOOL_INLINE Item identity() { return broadcast(lowest<T>()); }
+  static CONVPOOL_INLINE Item identity() { return broadcast(lowest<T>); }
 };
 
 template <class T>
@@ -111,7 +96,21 @@ struct MaxAtOf {
   static constexpr bool indexed = true, divided = false;
   /// Of equal values the first, of NaNs the last.
   static CONVPOOL_INLINE Item combine(Item first, Item second) {
-    if constexpr (is_floating<T>) {
+#if defined(CONVPOOL_ISA_AVX512)
+    // A comparison under the mask of another saves the step that would join them.
+    if constexpr (is_floating<T> && sizeof(T) == 4) {
+      const __m512 a = (__m512)first.value, b = (__m512)second.value;
+      const __mmask16 keep = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), b, a, _CMP_NGT_UQ);
+      return {(Vec<T>)_mm512_mask_mov_ps(b, keep, a),
+              (Vec<Index>)_mm512_mask_mov_epi32((__m512i)second.at, keep, (__m512i)first.at)};
+    } else if constexpr (is_floating<T>) {
+      const __m512d a = (__m512d)first.value, b = (__m512d)second.value;
+      const __mmask8 keep = _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(b, b, _CMP_ORD_Q), b, a, _CMP_NGT_UQ);
+      return {(Vec<T>)_mm512_mask_mov_pd(b, keep, a),
+              (Vec<Index>)_mm512_mask_mov_epi64((__m512i)second.at, keep, (__m512i)first.at)};
+    } else  // NOLINT(readability-else-after-return)
+#endif
+        if constexpr (is_floating<T>) {
       const auto better = (second.value > first.value) | (second.value != second.value);
       return {better ? second.value : first.value, better ? second.at : first.at};
     } else {
@@ -200,36 +199,50 @@ struct RowDivisor {
   }
 };
 
-/// Positions of 64 bits. Half vectors, since GCC converts a whole one to two through memory.
-template <int... I>
-CONVPOOL_INLINE void store_wide(std::int64_t* to, Vec<std::int32_t> at, Indices<I...>) {
-  typedef std::int64_t Half __attribute__((vector_size(CONVPOOL_VECTOR_BYTES)));
-  constexpr int half = lanes<std::int32_t> / 2;
-  const Half low = __builtin_convertvector(__builtin_shufflevector(at, at, I...), Half);
-  const Half high = __builtin_convertvector(__builtin_shufflevector(at, at, (I + half)...), Half);
-  __builtin_memcpy(to, &low, sizeof low);
-  __builtin_memcpy(to + half, &high, sizeof high);
+/// Positions of 64 bits, the lower or upper half of a vector's. GCC converts a whole one to two through memory.
+template <int Half, int... I>
+CONVPOOL_INLINE Vec<std::int64_t> widened(Vec<std::int32_t> at, Indices<I...>) {
+#if defined(CONVPOOL_ISA_AVX512)
+  return (Vec<std::int64_t>)_mm512_maskz_cvtepi32_epi64(0xff, _mm512_maskz_extracti64x4_epi64(0xf, (__m512i)at, Half));
+#else
+  return __builtin_convertvector(__builtin_shufflevector(at, at, (I + Half * lanes<std::int64_t>)...),
+                                 Vec<std::int64_t>);
+#endif
 }
-CONVPOOL_INLINE void store_wide(std::int64_t* to, Vec<std::int32_t> at) {
-  store_wide(to, at, typename MakeIndices<lanes<std::int32_t> / 2>::type{});
-}
-CONVPOOL_INLINE void store_wide(std::int64_t* to, Vec<std::int64_t> at) { store(to, at); }
 
-/// The first n, 0 < n < lanes.
-template <class Index>
-CONVPOOL_INLINE void store_first_wide(std::int64_t* to, Vec<Index> at, ptrdiff_t n) {
-  alignas(vector_alignment) std::int64_t stage[lanes<Index>];
-  store_wide(stage, at);
+/// Stores the first n positions, 0 < n <= lanes.
+CONVPOOL_INLINE void store_first_wide(std::int64_t* to, Vec<std::int32_t> at, ptrdiff_t n) {
   constexpr ptrdiff_t half = lanes<std::int64_t>;
-  for (ptrdiff_t i = 0; i < n; i += half) {
-    const Vec<std::int64_t> part = load(stage + i);
-    if (n - i >= half) {
-      store(to + i, part);
-    } else {
-      store_first<std::int64_t>(to + i, part, n - i);
-    }
+  using All = typename MakeIndices<half>::type;
+  const Vec<std::int64_t> low = widened<0>(at, All{});
+  if (n < half) {
+    store_first<std::int64_t>(to, low, n);
+    return;
+  }
+  store(to, low);
+  const Vec<std::int64_t> high = widened<1>(at, All{});
+  if (n == 2 * half) {
+    store(to + half, high);
+  } else if (n > half) {
+    store_first<std::int64_t>(to + half, high, n - half);
   }
 }
+CONVPOOL_INLINE void store_first_wide(std::int64_t* to, Vec<std::int64_t> at, ptrdiff_t n) {
+  if (n == lanes<std::int64_t>) {
+    store(to, at);
+  } else {
+    store_first<std::int64_t>(to, at, n);
+  }
+}
+
+/// A vector of positions past the caches, to an address that is a multiple of the vector.
+CONVPOOL_INLINE void stream_wide(std::int64_t* to, Vec<std::int32_t> at) {
+  constexpr ptrdiff_t half = lanes<std::int64_t>;
+  using All = typename MakeIndices<half>::type;
+  store_streaming(to, widened<0>(at, All{}));
+  store_streaming(to + half, widened<1>(at, All{}));
+}
+CONVPOOL_INLINE void stream_wide(std::int64_t* to, Vec<std::int64_t> at) { store_streaming(to, at); }
 
 /// Stores up to a vector of final results.
 template <class Op, class At>
@@ -253,11 +266,7 @@ CONVPOOL_INLINE void store_result(typename Op::Item item, const RowDivisor<Op>& 
       }
       return;
     }
-    if (left >= L) {
-      store_wide(out_wide + x, at);
-    } else {
-      store_first_wide<At>(out_wide + x, at, left);
-    }
+    store_first_wide(out_wide + x, at, left < L ? left : L);
   } else {
     const Vec<T> result = divisor.apply(item, x, left);
     if (left >= L) {

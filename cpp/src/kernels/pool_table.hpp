@@ -10,6 +10,21 @@ namespace convpool::kernels {
 template <class T>
 inline constexpr bool has_index = sizeof(T) >= 4;
 
+template <class T>
+inline constexpr bool is_floating = T(0.5) != T(0);
+
+/// What nothing is smaller than: padding counts as this in a maximum.
+template <class T>
+inline constexpr T lowest = [] {
+  if constexpr (is_floating<T>) {
+    return -T(__builtin_inf());
+  } else if constexpr (T(-1) > T(0)) {
+    return T(0);
+  } else {
+    return static_cast<T>(std::uint64_t{1} << (8 * sizeof(T) - 1));
+  }
+}();
+
 /// Positions in a plane, as many to a vector as there are elements of T.
 template <class T>
 struct IndexOf {
@@ -55,6 +70,22 @@ struct ReduceArguments {
   DivisorArguments<T> divisor;
 };
 
+/// out[x] = reduction of in[x] to in[x + taps - 1], for 1 <= taps <= lanes, positions as in ReduceArguments. Stores
+/// whole vectors; reads up to max_slide_levels vectors after the last one that it stores.
+template <class T>
+struct SlideArguments {
+  using Index = typename IndexOf<T>::type;
+  const T* in;
+  const Index* in_at;
+  ptrdiff_t taps;
+  T* out;
+  Index* out_at;
+  ptrdiff_t columns;
+  std::int64_t at_add;
+};
+
+inline constexpr int max_slide_levels = 4;
+
 /// rows[i] = reduction of rows[i] to rows[count - 1], in place. Touches whole vectors.
 template <class T>
 struct SuffixArguments {
@@ -91,7 +122,8 @@ struct WindowAxis {
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
 /// row_count is for each row of results. scratch: for a horizontal stride above 2, a row of the columns that windows
-/// cover, up to a whole vector. out_at: for positions, which lie as the results do.
+/// cover, up to a whole vector. out_at: for positions, which lie as the results do. stream: whole cache lines of
+/// results go past the caches, and what is read is fetched ahead; seen by other threads once the kernel returns.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -104,9 +136,10 @@ struct WindowRowsArguments {
   const T* row_count;
   T* scratch;
   std::int64_t* out_at;
+  bool stream;
 };
 
-/// Whole windows over an image whose channels are neighbours, at least a vector of them.
+/// Whole windows over an image whose channels are neighbours, at least a vector of them. stream: as above.
 template <class T>
 struct WindowPixelsArguments {
   const T* in;
@@ -118,6 +151,7 @@ struct WindowPixelsArguments {
   DivisorArguments<T> divisor;
   const T* row_count;
   std::int64_t* out_at;
+  bool stream;
 };
 
 /// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.
@@ -132,8 +166,6 @@ struct ReduceRunArguments {
   T divisor;
 };
 
-enum class Reduction { max, sum };
-
 template <class T>
 using WindowRowsKernel = void (*)(const WindowRowsArguments<T>&);
 template <class T>
@@ -143,6 +175,8 @@ using WindowPixelsKernel = void (*)(const WindowPixelsArguments<T>&);
 template <class T>
 struct ReductionKernels {
   void (*reduce)(const ReduceArguments<T>&);
+  /// Null where shifting vectors by a number known at run time is slow.
+  void (*slide)(const SlideArguments<T>&);
   void (*suffix_rows)(const SuffixArguments<T>&);
   void (*prefix_rows)(const PrefixArguments<T>&);
   /// Null unless the window is one of those that have a kernel of their own.
@@ -158,6 +192,8 @@ struct PoolTable {
   ReductionKernels<T> max_at;  ///< with positions
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  /// to[c * to_row + r] = from[r * from_row + c]. Null for integers.
+  void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
 };
 
 /// One for each element type that can be pooled.

@@ -2,6 +2,7 @@
 #include "reduce_runs.hpp"
 #include "row_layout.hpp"
 #include "sliding_rows.hpp"
+#include "transpose.hpp"
 #include "window_pixels.hpp"
 #include "window_positions.hpp"
 #include "window_rows.hpp"
@@ -13,6 +14,9 @@ template <class Op, class T>
 constexpr ReductionKernels<T> make_reduction() {
   ReductionKernels<T> kernels{};
   kernels.reduce = reduce<Op>;
+#if defined(CONVPOOL_ISA_AVX512)
+  if constexpr (is_floating<T>) kernels.slide = slide<Op>;
+#endif
   kernels.suffix_rows = suffix_rows<Op>;
   kernels.prefix_rows = prefix_rows<Op>;
   if constexpr (!Op::indexed) {
@@ -20,8 +24,8 @@ constexpr ReductionKernels<T> make_reduction() {
     kernels.window_pixels = choose_window_pixels<Op>;
     kernels.reduce_run = reduce_run<Op>;
   } else if constexpr (is_floating<T>) {
-    kernels.window_rows = PositionKernels<T>::choose_rows;
-    kernels.window_pixels = PositionKernels<T>::choose_pixels;
+    kernels.window_rows = choose_window_row_positions<T>;
+    kernels.window_pixels = choose_window_pixel_positions<T>;
   }
   return kernels;
 }
@@ -35,6 +39,7 @@ constexpr PoolTable<T> make_pool_table() {
   if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
+  if constexpr (is_floating<T>) table.transpose = transpose<T>;
   return table;
 }
 

@@ -63,8 +63,13 @@ CONVPOOL_KERNEL void pad_rows(const PadArguments<T>& p) {
   const ptrdiff_t after = p.lead + p.columns;
   for (ptrdiff_t r = 0; r < p.rows; ++r) {
     T* out = p.out + r * p.out_row;
+    // The rows after this one are wanted next. The copy alone would wait for them: a fifth of the time of 51x51
+    // windows.
+    constexpr ptrdiff_t distance = 4096 / ptrdiff_t{sizeof(T)};
+    const T* const in = p.in + r * p.in_row;
+    for (ptrdiff_t x = 0; x < p.columns; x += 64 / ptrdiff_t{sizeof(T)}) __builtin_prefetch(in + x + distance);
     fill_run(p.fill, p.lead, out);
-    copy_run(p.in + r * p.in_row, p.columns, out + p.lead);
+    copy_run(in, p.columns, out + p.lead);
     fill_run(p.fill, p.total - after, out + after);
   }
 }

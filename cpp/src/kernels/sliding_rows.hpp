@@ -59,6 +59,81 @@ CONVPOOL_KERNEL void reduce(const ReduceArguments<typename Op::Element>& a) {
   }
 }
 
+/// Lane i is element lanes[i] of a followed by b.
+template <class Op>
+CONVPOOL_INLINE typename Op::Item shifted_item(const typename Op::Item& a, const typename Op::Item& b,
+                                               Vec<typename IndexOf<typename Op::Element>::type> lanes) {
+  if constexpr (Op::indexed) {
+    return {__builtin_shuffle(a.value, b.value, lanes), __builtin_shuffle(a.at, b.at, lanes)};
+  } else {
+    return __builtin_shuffle(a, b, lanes);
+  }
+}
+
+/// Levels of windows that double: the next level of a vector comes from two neighbours of the level below, so each
+/// level runs one vector behind. Windows of a maximum may overlap; to those of a sum a single element is added where
+/// the number of taps has a one.
+template <class Op, int Levels>
+CONVPOOL_INLINE void slide_levels(const SlideArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  using Item = typename Op::Item;
+  using Index = typename IndexOf<T>::type;
+  constexpr ptrdiff_t L = lanes<T>;
+  Vec<Index> lane;
+  for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i);
+  Vec<Index> distance[Levels + 1], single[Levels + 1];
+  bool has_single[Levels + 1];
+  ptrdiff_t taps = 1;
+  unroll<Levels>([&](auto l) {
+    // A sum's taps come from their binary digits, a maximum's double until they would be too many.
+    const ptrdiff_t next = Op::divided ? a.taps >> (Levels - 1 - l) : 2 * taps < a.taps ? 2 * taps : a.taps;
+    distance[l] = lane + static_cast<Index>(Op::divided ? taps : next - taps);
+    single[l] = lane + static_cast<Index>(2 * taps);
+    has_single[l] = Op::divided && next > 2 * taps;
+    taps = next;
+  });
+  Item level[Levels + 1]{}, raw[Levels + 1]{};
+  const ptrdiff_t vectors = (a.columns + L - 1) / L;
+  for (ptrdiff_t n = 0; n < vectors + Levels; ++n) {
+    Item item = load_item<Op>(a.in, a.in_at, n * L);
+    if constexpr (Op::divided) {
+      unroll<Levels>([&](auto l) { raw[Levels - l] = raw[Levels - l - 1]; });
+      raw[0] = item;
+    }
+    unroll<Levels>([&](auto l) {
+      const Item before = level[l];
+      level[l] = item;
+      item = Op::combine(before, shifted_item<Op>(before, item, distance[l]));
+      if constexpr (Op::divided) {
+        if (has_single[l]) item = Op::combine(item, shifted_item<Op>(raw[l + 1], raw[l], single[l]));
+      }
+    });
+    if (n < Levels) continue;
+    if constexpr (Op::indexed) item.at += static_cast<Index>(a.at_add);
+    store_item<Op>(item, a.out, a.out_at, (n - Levels) * L);
+  }
+}
+
+template <class Op>
+CONVPOOL_KERNEL void slide(const SlideArguments<typename Op::Element>& a) {
+  static_assert(lanes<typename Op::Element> <= 1 << max_slide_levels);
+  // A sum's levels are the digits of its taps after the first.
+  const ptrdiff_t last = Op::divided ? a.taps : a.taps - 1;
+  const int digits = last == 0 ? 0 : 64 - __builtin_clzll(static_cast<unsigned long long>(last));
+  switch (Op::divided ? digits - 1 : digits) {
+    case 0:
+      return slide_levels<Op, 0>(a);
+    case 1:
+      return slide_levels<Op, 1>(a);
+    case 2:
+      return slide_levels<Op, 2>(a);
+    case 3:
+      return slide_levels<Op, 3>(a);
+    default:
+      return slide_levels<Op, 4>(a);
+  }
+}
+
 /// body(x, V) for runs of V vectors, four where they fit; the last one may reach past the columns.
 template <class T, class Body>
 CONVPOOL_INLINE void over_strips(ptrdiff_t columns, Body&& body) {
@@ -92,11 +167,15 @@ CONVPOOL_KERNEL void prefix_rows(const PrefixArguments<typename Op::Element>& a)
   using T = typename Op::Element;
   using Index = typename IndexOf<T>::type;
   constexpr int L = lanes<T>;
+  constexpr ptrdiff_t ahead = 6;  // rows: a strip stores down the columns, which nothing else foresees
   over_strips<T>(a.columns, [&](ptrdiff_t strip, auto vectors) {
     constexpr int V = decltype(vectors)::value;
     typename Op::Item acc[V];
     for (ptrdiff_t i = 0; i < a.count; ++i) {
       const ptrdiff_t x = strip + i * a.pitch;
+      if (i + ahead < a.count && a.out[i + ahead] != nullptr) {
+        unroll<V>([&](auto v) { __builtin_prefetch(a.out[i + ahead] + strip + v * L, 1); });
+      }
       unroll<V>([&](auto v) {
         const auto item = load_item<Op>(a.rows, a.at, x + v * L);
         acc[v] = i == 0 ? item : Op::combine(acc[v], item);

@@ -36,6 +36,8 @@
 #endif
 
 #define CONVPOOL_INLINE inline __attribute__((always_inline))
+// For lambdas: CONVPOOL_KERNEL's flattening gives up on some of those that are called twice.
+#define CONVPOOL_INLINED __attribute__((always_inline))
 // Inlines everything called, lambdas among it: one that stays a call keeps its accumulators in memory.
 #define CONVPOOL_KERNEL __attribute__((flatten, noinline))
 

@@ -8,90 +8,143 @@
 namespace convpool::kernels {
 namespace {
 
-/// A row of results for U vectors of channels.
-template <class Op, int KH, int KW, int SW, int U>
-CONVPOOL_INLINE void reduce_pixel_row(const CoveredRows<typename Op::Element>& rows, const WindowAxis& w,
-                                      ptrdiff_t in_pixel, const RowDivisor<Op>& divisor, typename Op::Element* out,
-                                      ptrdiff_t out_pixel) {
-  static_assert(KW >= SW);
+/// How far ahead in each row memory is fetched.
+inline constexpr ptrdiff_t pixel_prefetch_bytes = 2048;
+
+/// The results of columns [begin, end) in R rows, for U vectors of channels: KH rows a window, S apart, or `rows.count`
+/// of them where KH is 0.
+template <class Op, int KH, int KW, int S, int R, int U>
+CONVPOOL_INLINE void reduce_pixel_rows(const CoveredRows<typename Op::Element>& rows,
+                                       const WindowPixelsArguments<typename Op::Element>& a,
+                                       const RowDivisor<Op>& divisor, typename Op::Element* out, ptrdiff_t begin,
+                                       ptrdiff_t end, bool stream) {
+  static_assert(KW >= S);
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
-  Vec<T> column[KW][U];
-  const auto reduce_column = [&](ptrdiff_t x, Vec<T>(&acc)[U]) {
+  using Column = Vec<T>[R][U];
+  Column column[KW];
+  const auto reduce_column = [&](ptrdiff_t x, Column& acc) CONVPOOL_INLINED {
     if (x < 0 || x >= rows.columns) [[unlikely]] {
-      unroll<U>([&](auto u) { acc[u] = Op::identity(); });
+      unroll<R>([&](auto r) { unroll<U>([&](auto u) { acc[r][u] = Op::identity(); }); });
       return;
     }
-    const T* const in = rows.first + x * in_pixel;
-    unroll<U>([&](auto u) { acc[u] = load(in + u * L); });
-    const auto add_row = [&](ptrdiff_t t) {
-      unroll<U>([&](auto u) { acc[u] = Op::combine(acc[u], load(in + t * rows.step + u * L)); });
-    };
+    const T* const in = rows.first + x * a.in_pixel;
     if constexpr (KH > 0) {
-      unroll<KH - 1>([&](auto t) { add_row(t + 1); });
+      unroll<U>([&](auto u) {
+        reduce_rows<Op, KH, S, 1, R>([&](auto i) CONVPOOL_INLINED { return load(in + i * a.in_row + u * L); },
+                                     [&](int r) CONVPOOL_INLINED -> Vec<T>& { return acc[r][u]; });
+      });
     } else {
-      for (ptrdiff_t t = 1; t < rows.count; ++t) add_row(t);
+      static_assert(R == 1);
+      unroll<U>([&](auto u) { acc[0][u] = load(in + u * L); });
+      for (ptrdiff_t t = 1; t < rows.count; ++t) {
+        unroll<U>([&](auto u) { acc[0][u] = Op::combine(acc[0][u], load(in + t * rows.step + u * L)); });
+      }
     }
   };
-  unroll<KW - SW>([&](auto j) { reduce_column(j - w.pad, column[j]); });
-  for (ptrdiff_t o = 0; o < w.out; ++o) {
-    const ptrdiff_t x = o * SW - w.pad;
-    unroll<SW>([&](auto j) { reduce_column(x + (KW - SW) + j, column[(KW - SW) + j]); });
-    unroll<U>([&](auto u) {
-      Vec<T> result = column[0][u];
-      unroll<KW - 1>([&](auto j) { result = Op::combine(result, column[j + 1][u]); });
-      store(out + o * out_pixel + u * L, divisor.apply_to_pixel(result, o));
+  const auto prefetch = [&](ptrdiff_t x) CONVPOOL_INLINED {
+    // Of the rows the last S * R are new.
+    constexpr ptrdiff_t distance = pixel_prefetch_bytes / ptrdiff_t{sizeof(T)};
+    const ptrdiff_t last = (R - 1) * S + (rows.count > 0 ? rows.count - 1 : 0);
+    const T* const ahead = rows.first + last * a.in_row + x * a.in_pixel + distance;
+    unroll<S * R>([&](auto s) {
+      unroll<S>([&](auto j) {
+        unroll<U>([&](auto u) { __builtin_prefetch(ahead - s * a.in_row + j * a.in_pixel + u * L); });
+      });
     });
-    unroll<KW - SW>([&](auto j) { unroll<U>([&](auto u) { column[j][u] = column[j + SW][u]; }); });
+  };
+  unroll<KW - S>([&](auto j) { reduce_column(begin * S - a.w.pad + j, column[j]); });
+  for (ptrdiff_t o = begin; o < end; ++o) {
+    const ptrdiff_t x = o * S - a.w.pad + (KW - S);
+    if (S == 1 && stream) prefetch(x);
+    unroll<S>([&](auto j) { reduce_column(x + j, column[(KW - S) + j]); });
+    unroll<R>([&](auto r) {
+      unroll<U>([&](auto u) {
+        Vec<T> result = column[0][r][u];
+        unroll<KW - 1>([&](auto j) { result = Op::combine(result, column[j + 1][r][u]); });
+        result = divisor.apply_to_pixel(result, o);
+        T* const to = out + r * a.out_row + o * a.out_pixel + u * L;
+        if (stream) {
+          store_streaming(to, result);
+        } else {
+          store(to, result);
+        }
+      });
+    });
+    unroll<KW - S>(
+        [&](auto j) { unroll<R>([&](auto r) { unroll<U>([&](auto u) { column[j][r][u] = column[j + S][r][u]; }); }); });
   }
 }
 
-template <class Op, int KH, int KW, int SW>
+/// S: the stride of the columns and, unless KH is 0, of the rows.
+template <class Op, int KH, int KW, int S>
 CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
   constexpr int U = CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 2;
-  for (ptrdiff_t o = a.row_begin; o < a.row_end; ++o) {
+  constexpr int at_once = KH > S && S == 1 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 2 : 1;
+  // Where every vector is a part of a line that is stored whole.
+  constexpr ptrdiff_t line_channels = sizeof(Vec<T>) == cache_line ? L : U * L;
+  static_assert(sizeof(Vec<T>) * U % cache_line == 0 || U * sizeof(Vec<T>) < cache_line);
+  const auto in_lines = [](std::uintptr_t bytes) { return bytes % cache_line == 0; };
+  const bool stream = a.stream && U * sizeof(Vec<T>) >= cache_line && a.channels % line_channels == 0 &&
+                      in_lines(reinterpret_cast<std::uintptr_t>(a.out)) &&
+                      in_lines(static_cast<std::uintptr_t>(a.out_pixel) * sizeof(T)) &&
+                      in_lines(static_cast<std::uintptr_t>(a.out_row) * sizeof(T));
+  // Pixels whose channels take several turns are fetched from memory once for all of them.
+  constexpr ptrdiff_t block_elements = 32768 / ptrdiff_t{sizeof(T)};
+  const ptrdiff_t block = a.channels <= U * L               ? a.w.out
+                          : a.channels > block_elements / 8 ? 8
+                                                            : block_elements / a.channels;
+  for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
     T* const out = a.out + o * a.out_row;
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
     if (rows.count == 0) {
       for (ptrdiff_t x = 0; x < a.w.out; ++x) {
-        for (ptrdiff_t c = 0; c < a.channels; ++c) out[x * a.out_pixel + c] = Op::divided ? T(0) : lowest<T>();
+        for (ptrdiff_t c = 0; c < a.channels; ++c) out[x * a.out_pixel + c] = Op::divided ? T(0) : lowest<T>;
       }
+      ++o;
       continue;
     }
     const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[o] : T(1));
-    const auto channels = [&](ptrdiff_t c, auto vectors, auto usual_rows) {
-      const CoveredRows<T> from{rows.first + c, rows.step, rows.count, rows.columns, rows.top};
-      reduce_pixel_row<Op, decltype(usual_rows)::value, KW, SW, decltype(vectors)::value>(
-          from, a.w, a.in_pixel, divisor, out + c, a.out_pixel);
+    const auto compute = [&](auto height, auto row_count) {
+      const auto channels = [&](ptrdiff_t c, auto vectors, ptrdiff_t begin, ptrdiff_t end) {
+        const CoveredRows<T> from{rows.first + c, rows.step, rows.count, rows.columns, rows.top};
+        reduce_pixel_rows<Op, decltype(height)::value, KW, S, decltype(row_count)::value, decltype(vectors)::value>(
+            from, a, divisor, out + c, begin, end, stream);
+      };
+      for (ptrdiff_t begin = 0; begin < a.w.out; begin += block) {
+        const ptrdiff_t end = a.w.out - begin < block ? a.w.out : begin + block;
+        ptrdiff_t c = 0;
+        for (; c + U * L <= a.channels; c += U * L) channels(c, Constant<U>{}, begin, end);
+        for (; c + L <= a.channels; c += L) channels(c, Constant<1>{}, begin, end);
+        if (c < a.channels) channels(a.channels - L, Constant<1>{}, begin, end);  // overlaps what is done already
+      }
+      o += row_count;
     };
-    const auto row = [&](auto usual_rows) {
-      ptrdiff_t c = 0;
-      for (; c + U * L <= a.channels; c += U * L) channels(c, Constant<U>{}, usual_rows);
-      for (; c + L <= a.channels; c += L) channels(c, Constant<1>{}, usual_rows);
-      if (c < a.channels) channels(a.channels - L, Constant<1>{}, usual_rows);  // overlaps what is done already
-    };
-    if (KH > 0 && rows.count == KH) [[likely]] {
-      row(Constant<KH>{});
-    } else {
-      row(Constant<0>{});
+    if constexpr (KH > 0) {
+      if (fit_at_once<KH, 1>(rows, a.h, o, a.row_end, at_once)) [[likely]] {
+        compute(Constant<KH>{}, Constant<at_once>{});
+        continue;
+      }
     }
+    compute(Constant<0>{}, Constant<1>{});
   }
+  if (stream) streaming_fence();
+}
+
+template <class Op, int KW, int S>
+WindowPixelsKernel<typename Op::Element> window_pixels_for(const WindowAxis& h) {
+  return is_window(h, KW, S, 1) ? window_pixels<Op, known_height<Op>(KW), KW, S> : window_pixels<Op, 0, KW, S>;
 }
 
 template <class Op>
 WindowPixelsKernel<typename Op::Element> choose_window_pixels(const WindowAxis& h, const WindowAxis& w) {
-  constexpr ptrdiff_t tallest = 12;
-  if (h.kernel > tallest && h.kernel > 4 * h.stride) return nullptr;
-  const auto is = [&](ptrdiff_t kernel, ptrdiff_t stride) {
-    return w.kernel == kernel && w.stride == stride && w.dilation == 1;
-  };
-  constexpr auto known = [](int height) { return is_floating<typename Op::Element> ? height : 0; };
-  if (is(2, 1)) return h.kernel == 2 ? window_pixels<Op, known(2), 2, 1> : window_pixels<Op, 0, 2, 1>;
-  if (is(3, 1)) return h.kernel == 3 ? window_pixels<Op, known(3), 3, 1> : window_pixels<Op, 0, 3, 1>;
-  if (is(2, 2)) return h.kernel == 2 ? window_pixels<Op, known(2), 2, 2> : window_pixels<Op, 0, 2, 2>;
-  if (is(3, 2)) return h.kernel == 3 ? window_pixels<Op, known(3), 3, 2> : window_pixels<Op, 0, 3, 2>;
+  if (is_tall(h)) return nullptr;
+  if (is_window(w, 2, 1, 1)) return window_pixels_for<Op, 2, 1>(h);
+  if (is_window(w, 3, 1, 1)) return window_pixels_for<Op, 3, 1>(h);
+  if (is_window(w, 2, 2, 1)) return window_pixels_for<Op, 2, 2>(h);
+  if (is_window(w, 3, 2, 1)) return window_pixels_for<Op, 3, 2>(h);
   return nullptr;
 }
 

@@ -2,84 +2,41 @@
 
 // Maxima of small windows with their positions, in registers from the input to the result. A window's columns come
 // first and then its rows, so that everything is compared in the order of the plane; rows of results share the rows of
-// the input that they both cover.
+// the input that they both cover. Without dilation every window has a row and a column inside the plane, since padding
+// is narrower than a window.
 
 #include "window_rows.hpp"
 
 namespace convpool::kernels {
 namespace {
 
-/// The position of what lies outside the plane: stays negative when a position is added.
-template <class Index>
-inline constexpr Index no_position = static_cast<Index>(std::uint64_t{1} << (8 * sizeof(Index) - 1)) / 2;
-
-/// R rows of results: load_tap(row, j) is the item of a row's column j, its position counted from the window's first
-/// column; rows are counted from `rows.first`, `row_positions` apart.
-template <class T, int KH, int KW, int S, int D, int R, class LoadTap>
-CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_row, const WindowAxis& h,
-                                      ptrdiff_t row_positions, typename MaxAtOf<T>::Item (&acc)[R],
-                                      LoadTap&& load_tap) {
+/// R rows of results: load_taps(row, items) gives the items of a row's KW columns, their positions counted from the
+/// window's first column; rows are counted from `rows.first`, `row_positions` apart.
+template <class T, int KH, int KW, int S, int R, class LoadTaps>
+CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_row, ptrdiff_t row_positions,
+                                      typename MaxAtOf<T>::Item (&acc)[R], LoadTaps&& load_taps) {
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
-  const auto along = [&](ptrdiff_t row) {
-    const T* const in = rows.first + row * in_row;
-    Item item = load_tap(in, Constant<0>{});
-    unroll<KW - 1>([&](auto j) { item = Op::combine(item, load_tap(in, Constant<decltype(j)::value + 1>{})); });
+  const auto along = [&](ptrdiff_t row) CONVPOOL_INLINED {
+    Item taps[KW];
+    load_taps(rows.first + row * in_row, taps);
+    Item item = taps[0];
+    unroll<KW - 1>([&](auto j) { item = Op::combine(item, taps[j + 1]); });
     item.at += static_cast<Index>(row * row_positions);
     return item;
   };
   if constexpr (KH > 0) {
-    unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
-      constexpr int I = decltype(i)::value;
-      if constexpr (row_is_used<KH, S, D, R>(I)) {
-        const Item item = along(I);
-        unroll<R>([&](auto r) {
-          constexpr int tap = I - decltype(r)::value * S;
-          if constexpr (tap == 0) {
-            acc[r] = item;
-          } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
-            acc[r] = Op::combine(acc[r], item);
-          }
-        });
-      }
-    });
+    reduce_rows<Op, KH, S, 1, R>(along, [&](int r) CONVPOOL_INLINED -> Item& { return acc[r]; });
   } else {
     static_assert(R == 1);
     acc[0] = along(0);
-    for (ptrdiff_t t = 1; t < rows.count; ++t) acc[0] = Op::combine(acc[0], along(t * h.dilation));
+    for (ptrdiff_t t = 1; t < rows.count; ++t) acc[0] = Op::combine(acc[0], along(t));
   }
-}
-
-/// How many rows of results are taken at once from `output` on: `most` where their windows lie inside the plane,
-/// else 1.
-template <class T, int KH, int D>
-CONVPOOL_INLINE ptrdiff_t rows_at_once(const CoveredRows<T>& rows, const WindowAxis& h, ptrdiff_t output, ptrdiff_t end,
-                                       ptrdiff_t most) {
-  if (KH == 0 || rows.count != KH) return 1;
-  const ptrdiff_t last = output + most - 1;
-  return last < end && last * h.stride - h.pad + (KH - 1) * D < h.in ? most : 1;
-}
-
-template <class T>
-CONVPOOL_INLINE void fill_missing_positions(ptrdiff_t count, T* out, std::int64_t* at) {
-  for (ptrdiff_t x = 0; x < count; ++x) {
-    out[x] = lowest<T>();
-    at[x] = -1;
-  }
-}
-
-/// The first column of a window inside the plane, or -1.
-CONVPOOL_INLINE ptrdiff_t first_column(const WindowAxis& w, ptrdiff_t output) {
-  ptrdiff_t x = output * w.stride - w.pad;
-  for (ptrdiff_t j = 0; j < w.kernel; ++j, x += w.dilation) {
-    if (x >= 0) return x < w.in ? x : -1;
-  }
-  return -1;
 }
 
 /// R rows of results along the rows of a plane.
-template <class T, int KH, int KW, int S, int D, int R>
+template <class T, int KH, int KW, int S, int R>
 CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const WindowRowsArguments<T>& a, T* out,
                                           std::int64_t* out_at) {
   using Op = MaxAtOf<T>;
@@ -89,92 +46,95 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
   constexpr ptrdiff_t L = lanes<T>;
   Vec<Index> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i * S);
+  // The taps' values from vectors of neighbouring columns: load_columns(c) loads those from the window's column c on.
+  const auto take_apart = [&](auto&& load_columns, auto&& put) CONVPOOL_INLINED {
+    if constexpr (S == 1) {
+      unroll<KW>([&](auto j) { put(j, load_columns(j)); });
+    } else {
+      const Vec<T> low = load_columns(Constant<0>{}), high = load_columns(Constant<L>{});
+      put(Constant<0>{}, every_second<T, 0>(low, high, All{}));
+      put(Constant<1>{}, every_second<T, 1>(low, high, All{}));
+      if constexpr (KW == 3) {
+        put(Constant<2>{}, every_second<T, 0>(load_columns(Constant<2>{}), load_columns(Constant<L + 2>{}), All{}));
+      }
+    }
+  };
+  FetchAhead<T> next_rows(rows.first, S * R * a.in_row, a.stream);
+  const ptrdiff_t pitch = R > 1 ? a.out_row : 0;
+  const ptrdiff_t streamed_values = streamed_results(a.stream, out, pitch, a.w.out);
+  const ptrdiff_t streamed = streamed_results(a.stream, out_at, pitch, a.w.out) < streamed_values ? 0 : streamed_values;
   for (ptrdiff_t o = 0; o < a.w.out; o += L) {
     const ptrdiff_t x = o * S - a.w.pad, left = a.w.out - o;
+    next_rows.template fetch<S * S * R>();
     Item acc[R];
-    const bool inside = x >= 0 && x + (KW - 1) * D + S * L <= a.w.in;
-    if (inside) [[likely]] {
-      reduce_positions<T, KH, KW, S, D, R>(rows, a.in_row, a.h, a.w.in, acc, [&](const T* row, auto j) -> Item {
-        constexpr int J = decltype(j)::value * D;
-        const auto at = broadcast(Index(J));
-        if constexpr (S == 1) {
-          return {load(row + x + J), at};
-        } else {
-          return {every_second<T, 0>(load(row + x + J), load(row + x + J + L), All{}), at};
-        }
-      });
+    if (x >= 0 && x + KW - S + S * L <= a.w.in) [[likely]] {
+      reduce_positions<T, KH, KW, S, R>(
+          rows, a.in_row, a.w.in, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
+            take_apart([&](auto c) { return load(row + x + c); },
+                       [&](auto j, Vec<T> values) { taps[j] = {values, broadcast(Index(decltype(j)::value))}; });
+          });
     } else {
-      // What lies inside is the same for every row.
+      // A column outside counts as the least value at the window's first position inside: where nothing is larger, that
+      // is the answer. What lies inside is the same for every row.
+      const Vec<Index> first = lane + static_cast<Index>(x);
+      const Vec<Index> first_inside = first < Index(0) ? -first : Vec<Index>{};
       Vec<Index> at[KW];
-      ptrdiff_t begin[KW][S], end[KW][S];
       unroll<KW>([&](auto j) {
-        constexpr int J = decltype(j)::value * D;
-        const Vec<Index> column = lane + static_cast<Index>(x + J);
-        at[j] = ((column >= Index(0)) & (column < static_cast<Index>(a.w.in))) ? broadcast(Index(J))
-                                                                               : broadcast(no_position<Index>);
-        unroll<S>([&](auto s) {
-          const ptrdiff_t from = x + J + s * L;
-          begin[j][s] = from >= 0 ? 0 : -from < L ? -from : L;
-          end[j][s] = a.w.in - from < 0 ? 0 : a.w.in - from < L ? a.w.in - from : L;
-        });
+        const Vec<Index> column = first + Index(decltype(j)::value);
+        at[j] = ((column >= Index(0)) & (column < static_cast<Index>(a.w.in))) ? broadcast(Index(decltype(j)::value))
+                                                                               : first_inside;
       });
-      reduce_positions<T, KH, KW, S, D, R>(rows, a.in_row, a.h, a.w.in, acc, [&](const T* row, auto j) -> Item {
-        constexpr int J = decltype(j)::value * D;
-        const auto load_inside = [&](auto s) {
-          return load_between(row + x + J + s * L, begin[j][s], end[j][s], broadcast(lowest<T>()));
-        };
-        if constexpr (S == 1) {
-          return {load_inside(Constant<0>{}), at[j]};
-        } else {
-          return {every_second<T, 0>(load_inside(Constant<0>{}), load_inside(Constant<1>{}), All{}), at[j]};
-        }
-      });
+      reduce_positions<T, KH, KW, S, R>(
+          rows, a.in_row, a.w.in, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
+            take_apart(
+                [&](auto c) {
+                  const ptrdiff_t from = x + c;
+                  const ptrdiff_t begin = from >= 0 ? 0 : -from < L ? -from : L;
+                  const ptrdiff_t end = a.w.in - from < 0 ? 0 : a.w.in - from < L ? a.w.in - from : L;
+                  return load_between(row + from, begin, end, broadcast(lowest<T>));
+                },
+                [&](auto j, Vec<T> values) { taps[j] = {values, at[j]}; });
+          });
     }
     const Index base = static_cast<Index>(rows.top * a.w.in + x);
     unroll<R>([&](auto r) {
       acc[r].at += lane;
-      std::int64_t* const at = out_at + r * a.out_row;
-      store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * a.out_row, static_cast<Index*>(nullptr), at, base, o,
-                       left);
-      if (inside) return;
-      for (ptrdiff_t i = 0; i < L && i < left; ++i) {
-        // Below zero: nothing in the window was larger than the padding.
-        if (at[o + i] >= 0) continue;
-        const ptrdiff_t column = first_column(a.w, o + i);
-        at[o + i] = column < 0 ? -1 : (rows.top + r * S) * a.w.in + column;
+      if (o < streamed) {
+        store_streaming(out + r * a.out_row + o, acc[r].value);
+        stream_wide(out_at + r * a.out_row + o, acc[r].at + base);
+        return;
       }
+      store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * a.out_row, static_cast<Index*>(nullptr),
+                       out_at + r * a.out_row, base, o, left);
     });
   }
 }
 
 /// As window_rows; positions go where the results go, `out_at` for the first plane.
-template <class T, int KH, int KW, int S, int D>
+template <class T, int K, int S>
 CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
-  constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && KH > S ? 4 : 2;
+  constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && K > S ? 4 : 2;
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
     for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
+      o = group_start<K, S, 1>(a.h, o, a.row_begin, a.row_end, at_once);
       T* const out = a.out + p * a.out_plane + o * a.out_row;
       std::int64_t* const out_at = a.out_at + p * a.out_plane + o * a.out_row;
       const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
-      if (rows.count == 0) {
-        fill_missing_positions(a.w.out, out, out_at);
-        ++o;
-        continue;
-      }
-      if (rows_at_once<T, KH, D>(rows, a.h, o, a.row_end, at_once) > 1) {
-        if constexpr (KH > 0) reduce_row_positions<T, KH, KW, S, D, at_once>(rows, a, out, out_at);
+      if (fit_at_once<K, 1>(rows, a.h, o, a.row_end, at_once)) {
+        reduce_row_positions<T, K, K, S, at_once>(rows, a, out, out_at);
         o += at_once;
       } else {
-        reduce_row_positions<T, 0, KW, S, D, 1>(rows, a, out, out_at);
+        reduce_row_positions<T, 0, K, S, 1>(rows, a, out, out_at);
         ++o;
       }
     }
   }
+  if (a.stream) streaming_fence();
 }
 
 /// R rows of one column of results, all channels.
-template <class T, int KH, int KW, int S, int D, int R>
+template <class T, int KH, int KW, int S, int R>
 CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const WindowPixelsArguments<T>& a,
                                             ptrdiff_t output, T* out, std::int64_t* out_at) {
   using Op = MaxAtOf<T>;
@@ -183,23 +143,20 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
   constexpr ptrdiff_t L = lanes<T>;
   const ptrdiff_t x = output * S - a.w.pad;
   const Index base = static_cast<Index>(rows.top * a.w.in + x);
-  const bool inside = x >= 0 && x + (KW - 1) * D < a.w.in;
-  const ptrdiff_t column = inside ? x : first_column(a.w, output);
+  const bool inside = x >= 0 && x + KW <= a.w.in;
+  const ptrdiff_t first = x < 0 ? 0 : x;
   for (ptrdiff_t c = 0; c < a.channels; c += L) {
     const ptrdiff_t from = c + L <= a.channels ? c : a.channels - L;  // the last ones overlap what is done already
     Item acc[R];
-    if (column < 0) {
-      unroll<R>([&](auto r) { fill_missing_positions(L, out + r * a.out_row + from, out_at + r * a.out_row + from); });
-      continue;
-    }
-    reduce_positions<T, KH, KW, S, D, R>(rows, a.in_row, a.h, a.w.in, acc, [&](const T* row, auto j) -> Item {
-      constexpr int J = decltype(j)::value * D;
-      // A column outside counts as the least value at the window's first position: where nothing is larger, that is
-      // the answer.
-      const bool shown = inside || (x + J >= 0 && x + J < a.w.in);
-      const ptrdiff_t at = shown ? x + J : column;
-      return {shown ? load(row + at * a.in_pixel + from) : broadcast(lowest<T>()),
-              broadcast(static_cast<Index>(at - x))};
+    reduce_positions<T, KH, KW, S, R>(rows, a.in_row, a.w.in, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
+      unroll<KW>([&](auto j) {
+        // A column outside counts as the least value at the window's first position inside: where nothing is larger,
+        // that is the answer.
+        const bool shown = inside || (x + j >= 0 && x + j < a.w.in);
+        const ptrdiff_t at = shown ? x + j : first;
+        taps[j] = {shown ? load(row + at * a.in_pixel + from) : broadcast(lowest<T>),
+                   broadcast(static_cast<Index>(at - x))};
+      });
     });
     unroll<R>([&](auto r) {
       store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * a.out_row, static_cast<Index*>(nullptr),
@@ -208,62 +165,53 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
   }
 }
 
-template <class T, int KH, int KW, int S, int D>
+template <class T, int K, int S>
 CONVPOOL_KERNEL void window_pixel_positions(const WindowPixelsArguments<T>& a) {
-  constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && KH > S ? 4 : 2;
+  constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && K > S ? 4 : 2;
   for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
+    o = group_start<K, S, 1>(a.h, o, a.row_begin, a.row_end, at_once);
     T* const out = a.out + o * a.out_row;
     std::int64_t* const out_at = a.out_at + o * a.out_row;
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
-    const bool several = rows_at_once<T, KH, D>(rows, a.h, o, a.row_end, at_once) > 1;
+    const bool several = fit_at_once<K, 1>(rows, a.h, o, a.row_end, at_once);
     for (ptrdiff_t x = 0; x < a.w.out; ++x) {
       T* const pixel = out + x * a.out_pixel;
       std::int64_t* const pixel_at = out_at + x * a.out_pixel;
-      if (rows.count == 0) {
-        fill_missing_positions(a.channels, pixel, pixel_at);
-      } else if (several) {
-        if constexpr (KH > 0) reduce_pixel_positions<T, KH, KW, S, D, at_once>(rows, a, x, pixel, pixel_at);
+      if (several) {
+        reduce_pixel_positions<T, K, K, S, at_once>(rows, a, x, pixel, pixel_at);
       } else {
-        reduce_pixel_positions<T, 0, KW, S, D, 1>(rows, a, x, pixel, pixel_at);
+        reduce_pixel_positions<T, 0, K, S, 1>(rows, a, x, pixel, pixel_at);
       }
     }
     o += several ? at_once : 1;
   }
 }
 
-/// The kernel for a window, of Kernels<KH, KW, S, D>::kernel; null where it has none of its own.
-template <template <int, int, int, int> class Kernels>
-auto choose_positions(const WindowAxis& h, const WindowAxis& w) -> decltype(&Kernels<2, 2, 2, 1>::run) {
-  const auto are = [&](ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation) {
-    const auto is = [&](const WindowAxis& axis) {
-      return axis.kernel == kernel && axis.stride == stride && axis.dilation == dilation;
-    };
-    return is(h) && is(w);
+/// pick(its size, its stride) for a square window that has a kernel of its own; null for others.
+template <class Kernel, class Pick>
+Kernel choose_positions(const WindowAxis& h, const WindowAxis& w, Pick&& pick) {
+  const auto are = [&](ptrdiff_t kernel, ptrdiff_t stride) {
+    return is_window(h, kernel, stride, 1) && is_window(w, kernel, stride, 1);
   };
-  if (are(2, 2, 1)) return &Kernels<2, 2, 2, 1>::run;
-  if (are(3, 2, 1)) return &Kernels<3, 3, 2, 1>::run;
-  if (are(2, 1, 1)) return &Kernels<2, 2, 1, 1>::run;
-  if (are(3, 1, 1)) return &Kernels<3, 3, 1, 1>::run;
+  if (are(2, 2)) return pick(Constant<2>{}, Constant<2>{});
+  if (are(3, 2)) return pick(Constant<3>{}, Constant<2>{});
+  if (are(2, 1)) return pick(Constant<2>{}, Constant<1>{});
+  if (are(3, 1)) return pick(Constant<3>{}, Constant<1>{});
   return nullptr;
 }
 
 template <class T>
-struct PositionKernels {
-  template <int KH, int KW, int S, int D>
-  struct Rows {
-    static void run(const WindowRowsArguments<T>& a) { window_row_positions<T, KH, KW, S, D>(a); }
-  };
-  template <int KH, int KW, int S, int D>
-  struct Pixels {
-    static void run(const WindowPixelsArguments<T>& a) { window_pixel_positions<T, KH, KW, S, D>(a); }
-  };
-  static WindowRowsKernel<T> choose_rows(const WindowAxis& h, const WindowAxis& w) {
-    return choose_positions<Rows>(h, w);
-  }
-  static WindowPixelsKernel<T> choose_pixels(const WindowAxis& h, const WindowAxis& w) {
-    return choose_positions<Pixels>(h, w);
-  }
-};
+WindowRowsKernel<T> choose_window_row_positions(const WindowAxis& h, const WindowAxis& w) {
+  return choose_positions<WindowRowsKernel<T>>(h, w, [](auto kernel, auto stride) -> WindowRowsKernel<T> {
+    return window_row_positions<T, decltype(kernel)::value, decltype(stride)::value>;
+  });
+}
+template <class T>
+WindowPixelsKernel<T> choose_window_pixel_positions(const WindowAxis& h, const WindowAxis& w) {
+  return choose_positions<WindowPixelsKernel<T>>(h, w, [](auto kernel, auto stride) -> WindowPixelsKernel<T> {
+    return window_pixel_positions<T, decltype(kernel)::value, decltype(stride)::value>;
+  });
+}
 
 }  // namespace
 }  // namespace convpool::kernels

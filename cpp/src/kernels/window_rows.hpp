@@ -10,8 +10,40 @@
 namespace convpool::kernels {
 namespace {
 
-/// How far ahead of its use memory is fetched. Longer and shorter distances are slower beyond the last cache.
-inline constexpr ptrdiff_t prefetch_bytes = 4096;
+/// How far ahead of its use memory is fetched at least: from the caches, and from beyond them. Measured on Zen 4 with
+/// planes of 512x512 beyond the last cache: half of it and twice as much cost 5 to 15 %, a third for 3x3 windows with
+/// stride 1; where the caches hold the input, the longer distance costs 3 to 8 %.
+inline constexpr ptrdiff_t prefetch_bytes = 4096, far_prefetch_bytes = 12288;
+
+inline constexpr ptrdiff_t cache_line = 64;
+
+/// How many results of each of some rows are to be streamed: those in whole lines, of rows that start with one. Parts
+/// of a line that are stored apart would cost more than they save.
+template <class T>
+CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t pitch, ptrdiff_t count) {
+  constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
+  if (!stream || reinterpret_cast<std::uintptr_t>(row) % cache_line != 0 || pitch % line != 0) return 0;
+  return count / line * line;
+}
+
+/// Fetches the rows that come after a group of new ones, in the order of memory: the hardware follows one long stream
+/// better than a few short ones.
+template <class T>
+class FetchAhead {
+ public:
+  CONVPOOL_INLINE FetchAhead(const T* first_row, ptrdiff_t group, bool far) {
+    const ptrdiff_t nearest = (far ? far_prefetch_bytes : prefetch_bytes) / ptrdiff_t{sizeof(T)};
+    ahead_ = first_row + (group > nearest ? group : nearest);
+  }
+  template <int Vectors>
+  CONVPOOL_INLINE void fetch() {
+    unroll<Vectors>([&](auto v) { __builtin_prefetch(ahead_ + v * lanes<T>); });
+    ahead_ += Vectors * lanes<T>;
+  }
+
+ private:
+  const T* ahead_;
+};
 
 /// Lane i is element i + Distance of a followed by b.
 template <class T, int Distance, int... I>
@@ -56,6 +88,61 @@ constexpr bool row_is_used(int row) {
   return false;
 }
 
+/// acc(r) = reduction down the KH rows, D apart, of R windows that are S apart. take(row) is called once for each row
+/// that is in any of them.
+template <class Op, int KH, int S, int D, int R, class Take, class Acc>
+CONVPOOL_INLINE void reduce_rows(Take&& take, Acc&& acc) {
+  if constexpr (!Op::divided && KH == 3 && S == 1 && D == 1 && R % 2 == 0) {
+    // Two windows share the reduction of their two common rows. A sum would depend on which of the two it is.
+    typename Op::Item row[R + 2];
+    unroll<R + 2>([&](auto i) { row[i] = take(i); });
+    unroll<R / 2>([&](auto i) {
+      constexpr int first = 2 * decltype(i)::value;
+      const auto common = Op::combine(row[first + 1], row[first + 2]);
+      acc(first) = Op::combine(row[first], common);
+      acc(first + 1) = Op::combine(common, row[first + 3]);
+    });
+  } else {
+    unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
+      constexpr int I = decltype(i)::value;
+      if constexpr (row_is_used<KH, S, D, R>(I)) {
+        const auto item = take(i);
+        unroll<R>([&](auto r) {
+          constexpr int tap = I - decltype(r)::value * S;
+          if constexpr (tap == 0) {
+            acc(r) = item;
+          } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
+            acc(r) = Op::combine(acc(r), item);
+          }
+        });
+      }
+    });
+  }
+}
+
+/// Whether `count` rows of results from `output` on, below `end`, can be taken at once: their windows lie inside the
+/// plane from top to bottom, and so have one divisor.
+template <int KH, int D, class T>
+CONVPOOL_INLINE bool fit_at_once(const CoveredRows<T>& rows, const WindowAxis& h, ptrdiff_t output, ptrdiff_t end,
+                                 ptrdiff_t count) {
+  const ptrdiff_t last = output + count - 1;
+  return KH > 0 && rows.count == KH && last < end && last * h.stride - h.pad + (KH - 1) * D < h.in;
+}
+
+/// Where a group of `count` rows of results, S apart, starts for `output` to be done next: further up, over rows that
+/// are done already, where it would leave the plane or pass `end`, and at least half of it is still to be done.
+/// `output` where the group fits nowhere from `begin` on.
+template <int KH, int S, int D>
+CONVPOOL_INLINE ptrdiff_t group_start(const WindowAxis& h, ptrdiff_t output, ptrdiff_t begin, ptrdiff_t end,
+                                      ptrdiff_t count) {
+  if (end - output >= count && (output + count - 1) * S - h.pad + (KH - 1) * D < h.in) [[likely]]
+    return output;
+  const ptrdiff_t room = h.in + h.pad - (KH - 1) * D;  // windows that start there or below end outside
+  const ptrdiff_t inside_end = room <= 0 ? 0 : (room - 1) / S + 1;
+  const ptrdiff_t start = (inside_end < end ? inside_end : end) - count;
+  return start + count - output >= count / 2 && start >= begin && start * S >= h.pad ? start : output;
+}
+
 /// R vectors of columns, one for each of R rows of results.
 template <class T, int R>
 struct Columns {
@@ -69,24 +156,11 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
                                                                 ptrdiff_t in_row, ptrdiff_t x) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
-  const auto down = [&](auto&& load_row) {
+  const auto down = [&](auto&& load_row) CONVPOOL_INLINED {
     Columns<T, R> acc;
     if constexpr (KH > 0) {
-      // Each row of the input is loaded once for all the rows of results that it is in.
-      unroll<(R - 1) * S + (KH - 1) * D + 1>([&](auto i) {
-        constexpr int I = decltype(i)::value;
-        if constexpr (row_is_used<KH, S, D, R>(I)) {
-          const Vec<T> loaded = load_row(rows.first + I * in_row);
-          unroll<R>([&](auto r) {
-            constexpr int tap = I - decltype(r)::value * S;
-            if constexpr (tap == 0) {
-              acc.row[r] = loaded;
-            } else if constexpr (tap > 0 && tap % D == 0 && tap / D < KH) {
-              acc.row[r] = Op::combine(acc.row[r], loaded);
-            }
-          });
-        }
-      });
+      reduce_rows<Op, KH, S, D, R>([&](auto i) CONVPOOL_INLINED { return load_row(rows.first + i * in_row); },
+                                   [&](int r) CONVPOOL_INLINED -> Vec<T>& { return acc.row[r]; });
     } else {
       static_assert(R == 1);
       acc.row[0] = load_row(rows.first);
@@ -112,21 +186,23 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
 template <class Op, int KH, int KW, int S, int D, int R>
 CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>& rows, ptrdiff_t in_row,
                                         const WindowAxis& w, const RowDivisor<Op>& divisor, typename Op::Element* out,
-                                        ptrdiff_t out_row) {
+                                        ptrdiff_t out_row, bool stream) {
   using T = typename Op::Element;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
   ptrdiff_t x = -w.pad;
-  // The next rows are fetched in the order of memory: the hardware follows one long stream better than a few short
-  // ones.
-  const T* ahead = rows.first + prefetch_bytes / static_cast<ptrdiff_t>(sizeof(T));
-  const auto load_columns = [&] {
-    unroll<R>([&](auto r) { __builtin_prefetch(ahead + r * L); });
-    ahead += R * L;
+  FetchAhead<T> next_rows(rows.first, S * R * in_row, stream);
+  const auto load_columns = [&]() CONVPOOL_INLINED {
+    next_rows.template fetch<S * R>();
     return reduce_columns<Op, KH, S, D, R>(rows, in_row, x);
   };
-  const auto finish = [&](Vec<T> result, int r, ptrdiff_t o) {
-    store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, w.out - o);
+  const ptrdiff_t streamed = streamed_results(stream, out, R > 1 ? out_row : 0, w.out);
+  const auto finish = [&](Vec<T> result, int r, ptrdiff_t o) CONVPOOL_INLINED {
+    if (o < streamed) {
+      store_streaming(out + r * out_row + o, divisor.apply(result, o, L));
+    } else {
+      store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, w.out - o);
+    }
   };
   if constexpr (S == 1) {
     static_assert((KW - 1) * D <= lanes<T>);
@@ -146,7 +222,7 @@ CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>&
   } else {
     static_assert(S == 2 && D == 1 && KW <= 3);
     Columns<T, R> even, odd;
-    const auto load_pair = [&] {
+    const auto load_pair = [&]() CONVPOOL_INLINED {
       const Columns<T, R> a = load_columns();
       x += L;
       const Columns<T, R> b = load_columns();
@@ -226,27 +302,27 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
     for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
+      if constexpr (KH > 0 && at_once > 1) o = group_start<KH, S, D>(a.h, o, a.row_begin, a.row_end, at_once);
       T* const out = a.out + p * a.out_plane + o * a.out_row;
       const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
       if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
       if (rows.count == 0) {
-        fill_missing_row(Op::divided ? T(0) : lowest<T>(), a.w, out);
+        fill_missing_row(Op::divided ? T(0) : lowest<T>, a.w, out);
         ++o;
         continue;
       }
       if constexpr (KH > 0) {
-        const ptrdiff_t last = o + at_once - 1;
-        if (rows.count == KH && last < a.row_end && last * a.h.stride - a.h.pad + (KH - 1) * D < a.h.in &&
-            (!Op::divided || a.row_count[last] == a.row_count[o])) [[likely]] {
-          reduce_window_rows<Op, KH, KW, S, D, at_once>(rows, a.in_row, a.w, divisor, out, a.out_row);
+        if (fit_at_once<KH, D>(rows, a.h, o, a.row_end, at_once)) [[likely]] {
+          reduce_window_rows<Op, KH, KW, S, D, at_once>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream);
           o += at_once;
           continue;
         }
       }
-      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row);
+      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream);
       ++o;
     }
   }
+  if (a.stream) streaming_fence();
 }
 
 template <class Op>
@@ -257,7 +333,7 @@ CONVPOOL_KERNEL void sparse_window_rows(const WindowRowsArguments<typename Op::E
       T* const out = a.out + p * a.out_plane + o * a.out_row;
       const CoveredRows<T> rows = covered_rows(a.in + p * a.in_plane, a.in_row, a.h, a.w.in, o);
       if (rows.count == 0) {
-        fill_missing_row(Op::divided ? T(0) : lowest<T>(), a.w, out);
+        fill_missing_row(Op::divided ? T(0) : lowest<T>, a.w, out);
       } else {
         reduce_sparse_row<Op>(rows, a.w, a.divisor, Op::divided ? a.row_count[o] : T(1), a.scratch, out);
       }
@@ -265,23 +341,39 @@ CONVPOOL_KERNEL void sparse_window_rows(const WindowRowsArguments<typename Op::E
   }
 }
 
+/// For these heights there are steps that don't grow with the window.
+constexpr bool is_tall(const WindowAxis& h) {
+  constexpr ptrdiff_t tallest = 12;
+  return h.kernel > tallest && h.kernel > 4 * h.stride;
+}
+
+constexpr bool is_window(const WindowAxis& axis, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation) {
+  return axis.kernel == kernel && axis.stride == stride && axis.dilation == dilation;
+}
+
+/// A height that is known takes several rows of results at once. Integers do without: their code would be half of all.
+template <class Op>
+constexpr int known_height(int height) {
+  return is_floating<typename Op::Element> ? height : 0;
+}
+
+/// The kernel for windows of KW columns, S and D apart, and for those as high as wide the one that knows it.
+template <class Op, int KW, int S, int D>
+WindowRowsKernel<typename Op::Element> window_rows_for(const WindowAxis& h) {
+  return is_window(h, KW, S, D) ? window_rows<Op, known_height<Op>(KW), KW, S, D> : window_rows<Op, 0, KW, S, D>;
+}
+
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_rows(const WindowAxis& h, const WindowAxis& w) {
-  // Beyond these, the steps that don't grow with the window are faster.
-  constexpr ptrdiff_t tallest = 12, widest = 32;
-  if (h.kernel > tallest && h.kernel > 4 * h.stride) return nullptr;
-  const auto is = [](const WindowAxis& axis, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation) {
-    return axis.kernel == kernel && axis.stride == stride && axis.dilation == dilation;
-  };
-  // A height that is known takes several rows of results at once. Integers do without: their code would be half of all.
-  constexpr auto known = [](int height) { return is_floating<typename Op::Element> ? height : 0; };
-  if (is(w, 2, 1, 1)) return is(h, 2, 1, 1) ? window_rows<Op, known(2), 2, 1, 1> : window_rows<Op, 0, 2, 1, 1>;
-  if (is(w, 3, 1, 1)) return is(h, 3, 1, 1) ? window_rows<Op, known(3), 3, 1, 1> : window_rows<Op, 0, 3, 1, 1>;
-  if (is(w, 2, 2, 1)) return is(h, 2, 2, 1) ? window_rows<Op, known(2), 2, 2, 1> : window_rows<Op, 0, 2, 2, 1>;
-  if (is(w, 3, 2, 1)) return is(h, 3, 2, 1) ? window_rows<Op, known(3), 3, 2, 1> : window_rows<Op, 0, 3, 2, 1>;
+  constexpr ptrdiff_t widest = 32;  // columns are combined one by one
+  if (is_tall(h)) return nullptr;
+  if (is_window(w, 2, 1, 1)) return window_rows_for<Op, 2, 1, 1>(h);
+  if (is_window(w, 3, 1, 1)) return window_rows_for<Op, 3, 1, 1>(h);
+  if (is_window(w, 2, 2, 1)) return window_rows_for<Op, 2, 2, 1>(h);
+  if (is_window(w, 3, 2, 1)) return window_rows_for<Op, 3, 2, 1>(h);
   if constexpr (lanes<typename Op::Element> >= 4) {
-    if (is(w, 3, 1, 2)) return is(h, 3, 1, 2) ? window_rows<Op, known(3), 3, 1, 2> : window_rows<Op, 0, 3, 1, 2>;
-    if (is(w, 5, 1, 1)) return is(h, 5, 1, 1) ? window_rows<Op, known(5), 5, 1, 1> : window_rows<Op, 0, 5, 1, 1>;
+    if (is_window(w, 3, 1, 2)) return window_rows_for<Op, 3, 1, 2>(h);
+    if (is_window(w, 5, 1, 1)) return window_rows_for<Op, 5, 1, 1>(h);
   }
   if (w.kernel == 1 && w.stride == 1) return window_rows<Op, 0, 1, 1, 1>;
   if (w.stride > 2 && w.kernel <= widest) return sparse_window_rows<Op>;
