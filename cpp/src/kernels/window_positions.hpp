@@ -46,6 +46,8 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
   constexpr ptrdiff_t L = lanes<T>;
   Vec<Index> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i * S);
+  // The columns that are loaded whole, from a vector's first window on.
+  constexpr ptrdiff_t reach = S == 1 ? KW - 1 + L : 2 * (KW - 2) + 2 * L;
   // The taps' values from vectors of neighbouring columns: load_columns(c) loads those from the window's column c on.
   const auto take_apart = [&](auto&& load_columns, auto&& put) CONVPOOL_INLINED {
     if constexpr (S == 1) {
@@ -67,7 +69,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
     const ptrdiff_t x = o * S - a.w.pad, left = a.w.out - o;
     next_rows.template fetch<S * S * R>();
     Item acc[R];
-    if (x >= 0 && x + KW - S + S * L <= a.w.in) [[likely]] {
+    if (x >= 0 && x + reach <= a.w.in) [[likely]] {
       reduce_positions<T, KH, KW, S, R>(
           rows, a.in_row, a.w.in, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
             take_apart([&](auto c) { return load(row + x + c); },
