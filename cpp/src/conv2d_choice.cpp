@@ -138,11 +138,6 @@ Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* rea
   return {algorithm, form, channels_in_vectors, reason};
 }
 
-/// Padding or gaps so wide that copied rows would be many times the image.
-bool mostly_padding(const Axis& axis) {
-  return axis.pad_begin + axis.pad_end > 4 * axis.in + 64 || axis.stride > axis.in + 64;
-}
-
 // Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
 // vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels.
 
@@ -175,13 +170,18 @@ double transposition_cycles(const Conv2dGeometry& g, int64_t lanes) {
   return 10 * waste(g.out_channels, lanes) * pixels;
 }
 
+/// Padding or gaps so wide that copied rows would be many times the image.
+bool mostly_padding(const Axis& axis) {
+  return axis.pad_begin + axis.pad_end > 4 * axis.in + 64 || axis.stride > axis.in + 64;
+}
+
 /// Small planes are transposed, a vector of channels at a time, where they fill vectors of pixels badly.
 template <class T>
 bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
                        const kernels::Table<T>& kernels) {
   return rows_contiguous(input) && rows_contiguous(output) && pixels_contiguous(input) && pixels_contiguous(output) &&
-         (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) &&
-         rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0 &&
+         (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) && !mostly_padding(g.h) &&
+         !mostly_padding(g.w) && rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0 &&
          depthwise_channels_cycles(g, kernels.lanes) + transposition_cycles(g, kernels.lanes) <
              0.9 * depthwise_plane_cycles(g, kernels.lanes);
 }
