@@ -5,6 +5,7 @@
 
 #include "conv2d_algorithm.hpp"
 #include "kernels/kernel_table.hpp"
+#include "tiling.hpp"
 
 namespace convpool {
 
@@ -43,6 +44,13 @@ class Epilogue {
 
   /// Whether results that were stored aren't finished.
   bool remains() const { return has_curve_ || adds(); }
+
+  /// Whether results go past the caches: they would push everything else out.
+  bool streams(const Conv2dRun<T>& run, std::int64_t out_pixels) const {
+    constexpr std::int64_t least_bytes = 12 << 20;
+    return !remains() &&
+           size_product(run.geometry.batch, run.geometry.out_channels, out_pixels, sizeof(T)) >= least_bytes;
+  }
 
   /// Finishes data[channel][pixel], channels `row` apart, from channel k and pixel `pixel` of the plane (counted row by
   /// row) on.

@@ -356,6 +356,19 @@ def test_infinities_of_both_signs_make_nan() -> None:
         assert_same_specials(got, expected)
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("columns", [112, 107])
+def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(layout: str, columns: int) -> None:
+    """From 12 MB on they are stored past the caches, where they are aligned."""
+    batch, weight = to_layout(values((9, 32, 112, columns)), layout), values((32, 1, 3, 3), seed=1)
+    layer = nn.Conv2d.from_weights(weight, None, 1, 1, groups=32, layout=layout, activation="relu")
+    together = layer(batch)
+    assert together.nbytes > 12 << 20
+    for i in range(len(batch)):
+        assert_same_bits(together[i], layer(batch[i]))
+
+
 def test_an_empty_batch_gives_an_empty_result() -> None:
     for algorithm in GENERAL:
         got = convpool.conv2d(np.zeros((0, 3, 8, 9), np.float32), values((4, 3, 3, 3)), algorithm=algorithm)

@@ -80,6 +80,7 @@ class ChannelVectors {
     if (g_.group_out_channels() > 1) list_permutation();
     transposes_ = !channels_last(run.input) || !channels_last(run.output);
     if (transposes_) return;
+    streams_ = epilogue_.streams(run, g_.out_pixels());
     copies_ = pads_with_image(g_);
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
@@ -122,6 +123,7 @@ class ChannelVectors {
       } else {
         run_block(d, block * block_, n, oh);
       }
+      if (streams_) run_.kernels.finish_streaming();
     });
   }
 
@@ -147,6 +149,7 @@ class ChannelVectors {
     d.columns = g_.w.out;
     d.low = epilogue_.low();
     d.high = epilogue_.high();
+    d.stream = streams_;
     return d;
   }
 
@@ -245,7 +248,7 @@ class ChannelVectors {
   Epilogue<T> epilogue_;
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
-  bool copies_ = false, transposes_ = false;
+  bool copies_ = false, transposes_ = false, streams_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
 };
@@ -266,6 +269,7 @@ class PlaneVectors {
         splits_columns_(g_.w.stride > 2),
         output_in_planes_(!channels_last(run.output)),
         in_place_(reads_in_place(run)),
+        streams_(output_in_planes_ && epilogue_.streams(run, g_.out_pixels())),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     list_taps();
     if (in_place_) {
@@ -311,6 +315,7 @@ class PlaneVectors {
         run_copied(n, groups_.begin(piece), groups_.end(piece), oh, rows, block, block + round_up(copy, 16),
                    block + round_up(copy, 16) + round_up(split, 16));
       }
+      if (streams_) run_.kernels.finish_streaming();
     });
   }
 
@@ -360,6 +365,7 @@ class PlaneVectors {
     d.columns = g_.w.out;
     d.low = epilogue_.low();
     d.high = epilogue_.high();
+    d.stream = streams_;
     return d;
   }
 
@@ -444,7 +450,7 @@ class PlaneVectors {
   const Conv2dGeometry& g_;
   Epilogue<T> epilogue_;
   PhasedRows apart_;
-  bool splits_columns_, output_in_planes_, in_place_;
+  bool splits_columns_, output_in_planes_, in_place_, streams_;
   Workspace tap_memory_;
   int64_t tap_count_ = 0, pitch_ = 0, row_unit_ = 1;
   EvenSplit groups_{1, 1}, rows_{1, 1};

@@ -31,8 +31,6 @@ constexpr int64_t most_bytes_in_place = 512 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 constexpr int64_t tiles_per_block = 8;
 constexpr int64_t large_weights = 1 << 20;
-/// Results that would push everything else out of the caches go past them.
-constexpr int64_t streamed_bytes = 12 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
@@ -86,8 +84,7 @@ class Direct {
   Direct(const Conv2dRun<T>& run, const Conv2dGeometry& whole)
       : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run), lanes_(run.kernels.lanes) {
     if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
-    streams_ = !epilogue_.remains() &&
-               size_product(g_.batch, g_.out_channels, whole.out_pixels(), sizeof(T)) >= streamed_bytes;
+    streams_ = epilogue_.streams(run, whole.out_pixels());
   }
 
  protected:

@@ -143,6 +143,12 @@ class StoreColumns {
 #endif
 };
 
+/// Whether vectors stored to rows `row` apart are aligned.
+template <class T>
+CONVPOOL_INLINE bool streams_whole(const T* out, ptrdiff_t row) {
+  return reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0 && row % ptrdiff_t(lanes<T>) == 0;
+}
+
 template <class T, class V>
 CONVPOOL_INLINE V clamp_to(V v, T low, T high) {
   const V l = low - V{}, h = high - V{};
@@ -347,6 +353,12 @@ CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   if (bounded(d.low, d.high)) {
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = clamp_to(acc[r], d.low, d.high); });
   }
+  if constexpr (N == lanes<T>) {
+    if (d.stream && t.left >= N && streams_whole<T>(t.out, d.out_row)) {
+      unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_streaming(t.out + r * d.out_row, acc[r]); });
+      return;
+    }
+  }
   const StoreColumns<T, N> store_columns(t.left);
   unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_columns(t.out + r * d.out_row, acc[r]); });
 }
@@ -549,6 +561,13 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
       unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = clamp_to(acc[r][p], d.low, d.high); });
     });
+  }
+  if (d.stream && t.out_left >= L && streams_whole<T>(t.out, d.out_row) && d.out_pixel % L == 0) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+      unroll<P>([&](auto p)
+                    CONVPOOL_INLINE_LAMBDA { store_streaming(t.out + r * d.out_row + p * d.out_pixel, acc[r][p]); });
+    });
+    return;
   }
   const StoreColumns<T, L> store_columns(t.out_left);
   unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {

@@ -98,6 +98,7 @@ struct DepthwisePlaneArguments {
   ptrdiff_t groups, outputs_per_group, channels_per_group;
   ptrdiff_t rows, columns;
   T low, high;
+  bool stream;  ///< as TileArguments'
 };
 
 /// Convolution of few channels, channels in the vectors, the image read in place; rows and columns as above:
@@ -125,6 +126,7 @@ struct DepthwiseChannelsArguments {
   ptrdiff_t out_row, out_pixel;
   ptrdiff_t rows, columns, out_channels;
   T low, high;
+  bool stream;  ///< as TileArguments'
 };
 
 /// Winograd's algorithm, along each axis on six points or on one (see winograd_axes.hpp). The way in: windows of
