@@ -58,7 +58,6 @@ add_library(convpool_core OBJECT
   cpp/src/algorithms/winograd.cpp
   cpp/src/call_scope.cpp
   cpp/src/conv2d_choice.cpp
-  cpp/src/conv2d_description.cpp
   cpp/src/conv2d_weights.cpp
   cpp/src/cpu_features.cpp
   cpp/src/geometry.cpp
@@ -86,6 +85,7 @@ foreach(kind IN LISTS convpool_kinds)
     cpp/src/build_info.cpp
     cpp/src/c_api.cpp
     cpp/src/conv2d.cpp
+    cpp/src/conv2d_description.cpp
     cpp/src/dispatch.cpp
     cpp/src/machine.cpp
     cpp/src/pool2d.cpp

@@ -417,9 +417,15 @@ struct Conv2dPlan<T>::State {
       // Something else may have taken the processor during all that has been measured so far.
       const double hopeless = (round == 1 ? 8 : 2) * best;
       for (std::size_t i = 0; i < count; ++i) {
-        if (found.seconds[i] <= hopeless) time(i);
+        if (found.seconds[i] > hopeless) continue;
+        try {
+          time(i);
+        } catch (const std::bad_alloc&) {
+          found.seconds[i] = never;
+        }
       }
     }
+    if (count > 1 && *std::min_element(found.seconds.begin(), found.seconds.end()) == never) throw std::bad_alloc();
     std::size_t fastest = 0;
     for (std::size_t i = 0; i < count; ++i) {
       if (found.seconds[i] < (fastest == 0 ? gain : 1) * found.seconds[fastest]) fastest = i;

@@ -172,7 +172,7 @@ double transposition_cycles(const Conv2dGeometry& g, int64_t lanes) {
 
 /// Padding or gaps so wide that copied rows would be many times the image.
 bool mostly_padding(const Axis& axis) {
-  return axis.pad_begin + axis.pad_end > 4 * axis.in + 64 || axis.stride > axis.in + 64;
+  return (axis.pad_begin + axis.pad_end - 64) / 4 > axis.in || axis.stride - 64 > axis.in;
 }
 
 /// Small planes are transposed, a vector of channels at a time, where they fill vectors of pixels badly.
@@ -236,28 +236,6 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
 }
 
 }  // namespace
-
-const char* algorithm_name(Algorithm algorithm) noexcept {
-  switch (algorithm) {
-    case Algorithm::automatic:
-      return "auto";
-    case Algorithm::naive:
-      return "naive";
-    case Algorithm::im2col:
-      return "im2col";
-    case Algorithm::implicit_gemm:
-      return "implicit_gemm";
-    case Algorithm::direct:
-      return "direct";
-    case Algorithm::winograd:
-      return "winograd";
-    case Algorithm::depthwise:
-      return "depthwise";
-    case Algorithm::benchmark:
-      return "benchmark";
-  }
-  return "";
-}
 
 bool can_do(Algorithm algorithm, const Conv2dGeometry& g) noexcept {
   switch (algorithm) {

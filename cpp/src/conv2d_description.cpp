@@ -1,6 +1,5 @@
-// A description of a convolution as lines of text.
+// What stands in a description of a convolution, in words.
 
-#include <cstdint>
 #include <iomanip>
 #include <sstream>
 
@@ -8,6 +7,39 @@
 #include "geometry.hpp"
 
 namespace convpool {
+
+const char* algorithm_name(Algorithm algorithm) noexcept {
+  switch (algorithm) {
+    case Algorithm::automatic:
+      return "auto";
+    case Algorithm::naive:
+      return "naive";
+    case Algorithm::im2col:
+      return "im2col";
+    case Algorithm::implicit_gemm:
+      return "implicit_gemm";
+    case Algorithm::direct:
+      return "direct";
+    case Algorithm::winograd:
+      return "winograd";
+    case Algorithm::depthwise:
+      return "depthwise";
+    case Algorithm::benchmark:
+      return "benchmark";
+  }
+  return "";
+}
+
+namespace {
+
+/// A count in full, however large.
+std::string whole(double count) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(0) << count;
+  return text.str();
+}
+
+}  // namespace
 
 std::string Conv2dDescription::text() const {
   std::ostringstream text;
@@ -19,8 +51,7 @@ std::string Conv2dDescription::text() const {
     text << "\nblock: " << block_pixels << " pixels x " << block_out_channels << " channels, " << block_terms
          << " terms at a time";
   }
-  text << "\nflops: " << static_cast<std::uint64_t>(flops) << "\nbytes: " << static_cast<std::uint64_t>(bytes)
-       << "\nintensity: " << intensity()
+  text << "\nflops: " << whole(flops) << "\nbytes: " << whole(bytes) << "\nintensity: " << intensity()
        << " flops a byte\nbound: " << (memory_bound() ? "memory (below " : "compute (at least ") << balance
        << " flops a byte)\nworkspace: " << workspace_bytes << " bytes\npacked weights: " << packed_weight_bytes
        << " bytes\nresult: " << shape_text(output_shape);

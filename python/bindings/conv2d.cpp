@@ -150,8 +150,8 @@ class Plan {
     fields["block"] = d.block_pixels > 0
                           ? py::object(py::make_tuple(d.block_pixels, d.block_out_channels, d.block_terms))
                           : py::none();
-    fields["flops"] = static_cast<std::uint64_t>(d.flops);
-    fields["bytes"] = static_cast<std::uint64_t>(d.bytes);
+    fields["flops"] = py::int_(py::float_(d.flops));
+    fields["bytes"] = py::int_(py::float_(d.bytes));
     fields["intensity"] = d.intensity();
     fields["balance"] = d.balance;
     fields["bound"] = d.memory_bound() ? "memory" : "compute";

@@ -103,7 +103,7 @@ def positive_number(value: object, name: str) -> float:
     """A finite number above 0."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
-    if not 0 < value < float("inf"):
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
     return float(value)
 

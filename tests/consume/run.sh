@@ -38,7 +38,7 @@ links_to() { ldd "$1" | grep libconvpool > /dev/null; }
 
 # ---- an install that moved
 
-build "$source_dir" build -DCONVPOOL_TESTS=OFF
+build "$source_dir" build -DCONVPOOL_TESTS=OFF -DCONVPOOL_ISAS="$baseline"
 quietly cmake --install "$scratch/build" --prefix "$scratch/installed"
 mv "$scratch/installed" "$scratch/moved"
 no_path_of_the_build "$scratch/moved" "$scratch" "$source_dir"

@@ -78,3 +78,14 @@ def test_an_explanation_is_a_string_and_can_be_kept() -> None:
 def test_an_empty_batch_costs_nothing() -> None:
     got = nn.Conv2d(3, 8, 3).explain((0, 3, 32, 32))
     assert (got.flops, got.bytes, got.intensity, got.workspace_bytes) == (0, 0, 0, 0)
+
+
+def test_counts_beyond_64_bits_stand_in_full() -> None:
+    explanation = nn.Conv2d(1, 1, 11, bias=False).explain((2**28, 1, 2**15, 2**15))
+    assert explanation.flops == pytest.approx(2 * 11**2 * 2**28 * (2**15 - 10) ** 2, rel=1e-12)
+    assert f"flops: {explanation.flops}\n" in explanation
+
+
+def test_a_balance_too_large_for_a_float_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="flops_per_byte"):
+        nn.Conv2d(1, 1, 3).explain((1, 1, 8, 8), flops_per_byte=10**400)

@@ -264,3 +264,24 @@ def test_scratch_does_not_grow_with_the_image(layout: str) -> None:
                 if "reflect" in options.values() and min(height, width) < 8:
                     continue
                 assert layer.explain(shape, num_threads=2).workspace_bytes < 12e6, (shape, layer)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_what_an_infinite_weight_meets_in_the_padding_is_the_same_for_any_threads_and_batch(
+    layout: str,
+) -> None:
+    """Taps that lie wholly in the padding may be skipped or not: by the geometry alone."""
+    images, weight = values((2, 96, 16, 200)), values((32, 96, 2, 200), seed=1)
+    weight[:, 0, 0, 0] = np.inf
+    images = images if layout == "NCHW" else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+    def run(input: np.ndarray[Any, Any], num_threads: int) -> np.ndarray[Any, Any]:
+        return convpool.conv2d(
+            input, weight, padding=(0, 100), algorithm="direct", layout=layout, num_threads=num_threads
+        )
+
+    once = run(images, 1)
+    for num_threads in (2, 4):
+        np.testing.assert_array_equal(run(images, num_threads), once)
+    np.testing.assert_array_equal(run(images[:1], 1), once[:1])

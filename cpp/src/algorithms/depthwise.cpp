@@ -47,7 +47,7 @@ void run_rows(void (*kernel)(const Arguments&), const Arguments& all) {
     const int64_t start = all.first_row + f * all.row_stride, first = floor_div(start, gap);
     const int64_t skipped = start - first * gap;
     Arguments some = all;
-    some.in += skipped * all.in_row;
+    some.in += (skipped < all.in_rows ? skipped : 0) * all.in_row;
     some.in_row *= gap < all.in_rows ? gap : 0;  // one row at most
     some.in_rows = ceil_div(std::max<int64_t>(0, all.in_rows - skipped), gap);
     some.first_row = first;

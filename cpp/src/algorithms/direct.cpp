@@ -217,7 +217,8 @@ class ChannelVectors : Direct<T> {
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
-    if (size_product(list_pitch_, taps_.size(), sizeof(Segment)) > most_list_bytes) share_taps();
+    // By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
+    if (size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes) share_taps();
     row_pitch_ = size_product(list_pitch_, taps_.size());
     listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
