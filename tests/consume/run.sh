@@ -28,7 +28,8 @@ consume() {  # name, arguments for cmake
 no_path_of_the_build() {  # directory, paths
   local directory=$1 found
   shift
-  if found=$(grep -rlFa "${@/#/-e}" "$directory"); then
+  # What Python compiles names its source where that is installed: below the clone, in an environment there.
+  if found=$(grep -rlFa --exclude-dir=__pycache__ "${@/#/-e}" "$directory"); then
     printf 'these installed files hold a path of the build:\n%s\n' "$found" >&2
     return 1
   fi
