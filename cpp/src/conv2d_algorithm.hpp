@@ -72,9 +72,9 @@ void run_winograd(const Conv2dRun<T>& run);
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);
 
-/// Whether the direct algorithm with output channels in the vectors copies planes pixel by pixel, as channels-last
-/// arrays lie: few channels make short segments otherwise.
-inline bool interleaves_channels(const Conv2dGeometry& g) {
+/// Whether the direct algorithm runs along the taps of a row rather than along channels, which are too few to be worth
+/// a segment: with output channels in the vectors, planes are copied pixel by pixel for that.
+inline bool takes_rows_of_taps(const Conv2dGeometry& g) {
   return g.group_channels() < 8 && g.w.kernel > 1 && g.w.dilation == 1;
 }
 

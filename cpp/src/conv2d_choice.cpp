@@ -93,7 +93,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   const bool cuts_rows = g.w.dilation >= kernels.tile_rows[channel_tile.vectors] / 2;  // see direct.cpp
   cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) *
                              (used_taps(g, g.h) * (cuts_rows ? used_taps(g, g.w) : 1) + store / reduction);
-  if (!in_channels_last && interleaves_channels(g)) {
+  if (!in_channels_last && takes_rows_of_taps(g)) {
     const double in =
         static_cast<double>(g.batch * g.channels) * static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
     cost.channels_in_vectors +=
@@ -103,9 +103,8 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
     cost.channels_in_vectors += 2.0 * static_cast<double>(lanes) / pixels;
   }
   // A segment of a tile takes about 8 FMAs' time to begin, see direct.cpp.
-  const double steps = g.group_channels() < 8 && g.w.dilation == 1 && g.w.kernel > 1
-                           ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
-                           : static_cast<double>(std::min(reduction_block, g.group_channels()));
+  const double steps = takes_rows_of_taps(g) ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
+                                             : static_cast<double>(std::min(reduction_block, g.group_channels()));
   const double segments = one_row ? 0 : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
   // Copied rows: about 4 operations a vector, used by every output channel and tap.
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
@@ -181,9 +180,10 @@ bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input
                        const kernels::Table<T>& kernels) {
   return rows_contiguous(input) && rows_contiguous(output) && pixels_contiguous(input) && pixels_contiguous(output) &&
          (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) && !mostly_padding(g.h) &&
-         !mostly_padding(g.w) && rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0 &&
+         !mostly_padding(g.w) &&
          depthwise_channels_cycles(g, kernels.lanes) + transposition_cycles(g, kernels.lanes) <
-             0.9 * depthwise_plane_cycles(g, kernels.lanes);
+             0.9 * depthwise_plane_cycles(g, kernels.lanes) &&
+         rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0;
 }
 
 /// Channels in the vectors want channels-last arrays or small planes, vectors that hold whole groups, and those at

@@ -55,7 +55,7 @@ struct InputWindow {
 /// Whether output channels in the vectors go without a copy of the input.
 template <class T>
 bool reads_in_place(const Conv2dGeometry& g, const TensorView<const T>& input) {
-  return !g.w.padded() && (channels_last(input) || !interleaves_channels(g)) &&
+  return !g.w.padded() && (channels_last(input) || !takes_rows_of_taps(g)) &&
          (g.taps() == 1 || size_product(g.h.kernel, g.w.in, g.group_channels(), sizeof(T)) <= most_bytes_in_place);
 }
 
@@ -194,7 +194,7 @@ class ChannelVectors : Direct<T> {
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
     tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
     input_channels_last_ = channels_last(input_);
-    interleaves_ = !input_channels_last_ && interleaves_channels(g_);
+    interleaves_ = !input_channels_last_ && takes_rows_of_taps(g_);
     in_place_ = reads_in_place(g_, input_);
     output_channels_last_ = channels_last(output_);
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
@@ -535,7 +535,7 @@ class PixelVectors : Direct<T> {
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
     // Long rows are cut, so that the copied block stays small whatever the image.
     columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
-    walks_columns_ = g_.group_channels() < 8 && g_.w.dilation == 1 && g_.w.kernel > 1;
+    walks_columns_ = takes_rows_of_taps(g_);
     const int64_t pixels = columns_.largest() * lanes_;
     const PhasedRows rows(g_.w, 0, pixels, lanes_);
     rows_ = this->rows_per_task(
