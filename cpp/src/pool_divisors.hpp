@@ -20,6 +20,7 @@ class PoolDivisors {
     memory_ = Workspace(static_cast<std::size_t>(size_product(columns + g.h.out, std::int64_t{sizeof(T)})));
     columns_ = memory_.as<T>();
     rows_ = columns_ + columns;
+    row_count_ = g.h.out;
     const bool overridden = run.divisor.divisor_override.has_value();
     // A dilated window can miss the input altogether; its sum is 0, and so is its average.
     const auto factor = [&](const Axis& axis, std::int64_t output) {
@@ -44,6 +45,12 @@ class PoolDivisors {
     };
     return {columns_ + columns.begin * inner_, T(1), within(uniform_.begin), within(uniform_.end)};
   }
+  /// Whether every result has the same; so for a maximum, which has none.
+  bool all_equal() const {
+    const std::int64_t columns = rows_ - columns_;
+    return columns_ == nullptr || (uniform_.begin == 0 && uniform_.end * inner_ == columns &&
+                                   std::all_of(rows_, rows_ + row_count_, [&](T count) { return count == rows_[0]; }));
+  }
   /// For each row of results; null for a maximum.
   const T* rows() const { return rows_; }
 
@@ -59,7 +66,7 @@ class PoolDivisors {
     return std::min(axis.kernel, (room - 1) / axis.dilation + 1);
   }
 
-  std::int64_t inner_;
+  std::int64_t inner_, row_count_ = 0;
   Workspace memory_;
   T *columns_ = nullptr, *rows_ = nullptr;
   Range uniform_{0, 0};

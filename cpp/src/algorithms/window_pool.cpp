@@ -68,14 +68,20 @@ template <class T>
 bool run_rows(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
   using Arguments = kernels::WindowRowsArguments<T>;
-  const auto kernel = run.reduction_kernels().window_rows(window_axis(g.h), window_axis(g.w));
-  if (kernel == nullptr) return false;
   const PoolDivisors<T> divisors(run, 1);
+  const kernels::ReductionKernels<T>& kernels = run.reduction_kernels();
+  const bool without_gaps = run.input.stride(2) == g.w.in && run.output.stride(2) == g.w.out;
+  kernels::WindowRowsKernel<T> kernel = nullptr;
+  if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal()) {
+    kernel = kernels.window_planes(window_axis(g.h), window_axis(g.w));
+  }
+  if (kernel == nullptr) kernel = kernels.window_rows(window_axis(g.h), window_axis(g.w));
+  if (kernel == nullptr) return false;
   auto usual = common_arguments<Arguments>(run, divisors);
   usual.in_plane = run.input.stride(1);
   usual.out_plane = run.output.stride(1);
-  // A row of the columns that windows cover, for the strides that need one.
-  const int64_t scratch = g.w.stride > 2 ? g.w.covered_span(g.w.out) + run.kernels.lanes : 0;
+  const int64_t lanes = run.kernels.lanes;
+  const int64_t scratch = g.w.stride > 2 ? g.w.covered_span(round_up(g.w.out, lanes) + lanes) + 4 * lanes : 0;
   const SlottedWorkspace<T> memory(scratch, run.threads);
   const EvenSplit rows = row_split(g, g.w.in);
   const int64_t plane = std::max<int64_t>(1, g.h.in * g.w.in);

@@ -8,6 +8,28 @@
 namespace convpool::kernels {
 namespace {
 
+#if !defined(CONVPOOL_ISA_AVX512)
+/// The larger of the two, the second where either is NaN.
+CONVPOOL_INLINE Vec<float> hardware_maximum(Vec<float> first, Vec<float> second) {
+#if defined(CONVPOOL_ISA_AVX2)
+  return (Vec<float>)_mm256_max_ps((__m256)first, (__m256)second);
+#elif defined(CONVPOOL_ISA_SSE2)
+  return (Vec<float>)_mm_max_ps((__m128)first, (__m128)second);
+#else
+  return first > second ? first : second;
+#endif
+}
+CONVPOOL_INLINE Vec<double> hardware_maximum(Vec<double> first, Vec<double> second) {
+#if defined(CONVPOOL_ISA_AVX2)
+  return (Vec<double>)_mm256_max_pd((__m256d)first, (__m256d)second);
+#elif defined(CONVPOOL_ISA_SSE2)
+  return (Vec<double>)_mm_max_pd((__m128d)first, (__m128d)second);
+#else
+  return first > second ? first : second;
+#endif
+}
+#endif
+
 /// The larger of the two; a NaN in either wins.
 template <class T>
 CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
@@ -24,8 +46,10 @@ CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
       return (Vec<T>)_mm512_fixupimm_pd(larger, (__m512d)second, _mm512_set1_epi64(0x11), 0);
     }
 #else
-    const Vec<T> larger = second > first ? second : first;  // keeps a NaN that `first` holds
-    return second != second ? second : larger;
+    const Vec<T> larger = hardware_maximum(second, first);  // the last operand where either is NaN
+    // All bits set are a NaN, and cost a step less than a choice.
+    using Bits = decltype(second != second);
+    return (Vec<T>)((Bits)larger | (second != second));
 #endif
   }
 }

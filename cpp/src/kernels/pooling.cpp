@@ -2,13 +2,21 @@
 #include "reduce_runs.hpp"
 #include "row_layout.hpp"
 #include "sliding_rows.hpp"
+#include "sparse_windows.hpp"
 #include "transpose.hpp"
 #include "window_pixels.hpp"
+#include "window_planes.hpp"
 #include "window_positions.hpp"
 #include "window_rows.hpp"
 
 namespace convpool::kernels {
 namespace {
+
+template <class Op, class T>
+WindowRowsKernel<T> choose_rows(const WindowAxis& h, const WindowAxis& w) {
+  const WindowRowsKernel<T> kernel = choose_window_rows<Op>(h, w);
+  return kernel != nullptr ? kernel : choose_sparse_rows<Op>(h, w);
+}
 
 template <class Op, class T>
 constexpr ReductionKernels<T> make_reduction() {
@@ -20,8 +28,9 @@ constexpr ReductionKernels<T> make_reduction() {
   kernels.suffix_rows = suffix_rows<Op>;
   kernels.prefix_rows = prefix_rows<Op>;
   if constexpr (!Op::indexed) {
-    kernels.window_rows = choose_window_rows<Op>;
+    kernels.window_rows = choose_rows<Op, T>;
     kernels.window_pixels = choose_window_pixels<Op>;
+    if constexpr (is_floating<T>) kernels.window_planes = choose_window_planes<Op>;
     kernels.reduce_run = reduce_run<Op>;
   } else if constexpr (is_floating<T>) {
     kernels.window_rows = choose_window_row_positions<T>;

@@ -186,6 +186,68 @@ CONVPOOL_INLINE Vec<T> load_between(const T* p, ptrdiff_t begin, ptrdiff_t end, 
 #endif
 }
 
+/// A set of lanes, kept in memory until it is used.
+template <class T>
+class LaneSet {
+  static_assert(lanes<T> <= 16);
+
+ public:
+  LaneSet() = default;
+  /// Lane i where bit i is set.
+  explicit CONVPOOL_INLINE LaneSet(std::uint32_t bits) {
+#if defined(CONVPOOL_ISA_AVX512)
+    mask_ = static_cast<Mask>(bits);
+#else
+    for (int i = 0; i < lanes<T>; ++i) mask_[i] = (bits >> i & 1) != 0 ? Index(-1) : Index(0);
+#endif
+  }
+
+  /// Lane i is a[i] where it is in the set, else b[i].
+  CONVPOOL_INLINE Vec<T> select(Vec<T> a, Vec<T> b) const {
+#if defined(CONVPOOL_ISA_AVX512)
+    if constexpr (sizeof(T) == 4) {
+      return (Vec<T>)_mm512_mask_mov_epi32((__m512i)b, mask_, (__m512i)a);
+    } else {
+      return (Vec<T>)_mm512_mask_mov_epi64((__m512i)b, static_cast<__mmask8>(mask_), (__m512i)a);
+    }
+#else
+    return mask_ != Index(0) ? a : b;
+#endif
+  }
+
+  /// Lane i is p[i] where it is in the set, else from `other`. Touches nothing else.
+  CONVPOOL_INLINE Vec<T> load_or(const T* p, Vec<T> other) const {
+#if defined(CONVPOOL_ISA_AVX512)
+    return load_masked<T>(p, mask_, other);
+#elif defined(CONVPOOL_ISA_AVX2)
+    return select((Vec<T>)_mm256_maskload_epi32(reinterpret_cast<const int*>(p), (__m256i)mask_), other);
+#else
+    alignas(vector_alignment) T stage[lanes<T>];
+    store(stage, other);
+    for (int i = 0; i < lanes<T>; ++i) {
+      if (mask_[i] != 0) stage[i] = p[i];
+    }
+    return load(stage);
+#endif
+  }
+
+ private:
+#if defined(CONVPOOL_ISA_AVX512)
+  using Mask = __mmask16;
+  Mask mask_;
+#else
+  using Index = typename IndexOf<T>::type;
+  Vec<Index> mask_;
+#endif
+};
+
+/// Bits of the lanes begin .. end - 1; any order and any bounds.
+template <class T>
+CONVPOOL_INLINE std::uint32_t bits_between(ptrdiff_t begin, ptrdiff_t end) {
+  const auto below = [](ptrdiff_t n) { return (std::uint32_t{1} << (n <= 0 ? 0 : n < lanes<T> ? n : lanes<T>)) - 1; };
+  return below(end) & ~below(begin);
+}
+
 /// Stores the first n elements, 0 < n < lanes.
 template <class T>
 CONVPOOL_INLINE void store_first(T* p, Vec<T> v, ptrdiff_t n) {
