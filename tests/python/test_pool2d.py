@@ -206,7 +206,15 @@ WINDOWS = {
     "ceil": {"kernel_size": 3, "stride": 2, "ceil_mode": True},
     "dilated": {"kernel_size": 2, "stride": 1, "dilation": 2},
     "3x3 dilated": {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 2},
-    "4x4 stride 4": {"kernel_size": (3, 4), "stride": 4, "padding": 1},
+    "3x3 dilated, same size": {"kernel_size": 3, "stride": 1, "padding": 2, "dilation": 2},
+    "3x3 padded below": {"kernel_size": 3, "stride": 1, "padding": ((0, 2), (1, 1))},
+    "3x3 padded far": {"kernel_size": 3, "stride": 1, "padding": ((2, 2), (1, 1))},
+    "3x3 stride 3": {"kernel_size": 3},
+    "3x4 stride 4": {"kernel_size": (3, 4), "stride": 4, "padding": 1},
+    "5x5 stride 3": {"kernel_size": 5, "stride": 3, "padding": 2},
+    "8x8 stride 8": {"kernel_size": 8, "padding": 4, "ceil_mode": True},
+    "3x10 stride 9": {"kernel_size": (3, 10), "stride": (1, 9), "padding": (1, 5)},
+    "2x4 dilated, stride 3": {"kernel_size": (2, 4), "stride": 3, "padding": (1, 3), "dilation": 2},
     "1x5": {"kernel_size": (1, 5), "stride": 1, "padding": (0, 2)},
 }
 
@@ -236,6 +244,9 @@ def test_sizes_around_the_vector_widths(window: str, dtype: Any, layout: str) ->
     [
         ((2, 32, 64, 65), {"kernel_size": 3, "stride": 2, "padding": 1}),
         ((1, 64, 57, 57), {"kernel_size": 2}),
+        ((1, 3, 2000, 40), {"kernel_size": 3, "stride": 1, "padding": 1}),
+        ((2, 50, 28, 28), {"kernel_size": 5, "stride": 1, "padding": 2}),
+        ((1, 20, 100, 100), {"kernel_size": 5, "stride": 4}),
         ((1, 16, 40, 40), {"kernel_size": 13, "stride": 1, "padding": 6}),
         ((1, 3, 100, 90), {"kernel_size": 31, "stride": 1, "padding": 15}),
         ((4, 100, 7, 7), {"kernel_size": 7}),

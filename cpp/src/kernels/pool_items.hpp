@@ -47,9 +47,7 @@ CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
     }
 #else
     const Vec<T> larger = hardware_maximum(second, first);  // the last operand where either is NaN
-    // All bits set are a NaN, and cost a step less than a choice.
-    using Bits = decltype(second != second);
-    return (Vec<T>)((Bits)larger | (second != second));
+    return second != second ? second : larger;
 #endif
   }
 }

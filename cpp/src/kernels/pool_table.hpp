@@ -121,9 +121,10 @@ struct WindowAxis {
 };
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
-/// row_count is for each row of results. scratch: for a horizontal stride above 2, the columns that the windows of a row
-/// cover, in whole vectors of windows and one more, and 4 * lanes after them. out_at: for positions, which lie as the results do. stream: whole cache lines of
-/// results go past the caches, and what is read is fetched ahead; seen by other threads once the kernel returns.
+/// row_count is for each row of results. scratch: for a horizontal stride above 2, the columns that the windows of a
+/// row cover, in whole vectors of windows and one more, and 4 * lanes after them. out_at: for positions, which lie as
+/// the results do. stream: whole cache lines of results go past the caches, and what is read is fetched ahead; seen by
+/// other threads once the kernel returns.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -181,8 +182,8 @@ struct ReductionKernels {
   void (*prefix_rows)(const PrefixArguments<T>&);
   /// Null unless the window is one of those that have a kernel of their own.
   WindowRowsKernel<T> (*window_rows)(const WindowAxis& h, const WindowAxis& w);
-  /// Faster than window_rows, for planes and results without gaps (in_row is w.in, out_row is w.out) and one divisor for
-  /// all of a plane's results. Null unless the window has such a kernel, and the rows are narrow.
+  /// Faster than window_rows, for planes and results without gaps (in_row is w.in, out_row is w.out) and one divisor
+  /// for all of a plane's results. Null unless the window has such a kernel, and the rows are narrow.
   WindowRowsKernel<T> (*window_planes)(const WindowAxis& h, const WindowAxis& w);
   WindowPixelsKernel<T> (*window_pixels)(const WindowAxis& h, const WindowAxis& w);
   void (*reduce_run)(const ReduceRunArguments<T>&);
