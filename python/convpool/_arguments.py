@@ -11,7 +11,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, Protocol, SupportsIndex, TypeAlias
+from typing import Any, Protocol, SupportsIndex, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -116,20 +116,25 @@ def optional_integer(value: SupportsIndex | None, name: str) -> int | None:
 _PAIR_FORM = "an int or a pair (height, width) of ints"
 
 
+def _is_plain_pair(value: object) -> TypeGuard[Pair]:
+    """Whether a tuple of two ints that fit: the usual form, found fast."""
+    return (
+        type(value) is tuple
+        and len(value) == 2
+        and type(value[0]) is int
+        and type(value[1]) is int
+        and -_INT64_MAX <= value[0] <= _INT64_MAX
+        and -_INT64_MAX <= value[1] <= _INT64_MAX
+    )
+
+
 def pair(value: IntPair, name: str) -> Pair:
     """An int for both axes, or (height, width)."""
     if type(value) is int:
         if -_INT64_MAX <= value <= _INT64_MAX:
             return value, value
-    elif type(value) is tuple and len(value) == 2:
-        height, width = value
-        if (
-            type(height) is int
-            and type(width) is int
-            and -_INT64_MAX <= height <= _INT64_MAX
-            and -_INT64_MAX <= width <= _INT64_MAX
-        ):
-            return height, width
+    elif _is_plain_pair(value):
+        return value
     return _pair(value, name, _PAIR_FORM)
 
 
@@ -158,6 +163,9 @@ def pool_padding_sides(value: Padding) -> tuple[Sides, bool]:
     """As ``padding_sides``, and whether the nested form was used, for which pooling has another bound."""
     if type(value) is int and -_INT64_MAX <= value <= _INT64_MAX:
         return ((value, value), (value, value)), False
+    if _is_plain_pair(value):
+        height, width = value
+        return ((height, height), (width, width)), False
     if isinstance(value, str):
         return _name(value, "padding", _PADDINGS, _PADDING_FORM), False
     if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0):
