@@ -72,7 +72,8 @@ bool run_rows(const Pool2dRun<T>& run) {
   const kernels::ReductionKernels<T>& kernels = run.reduction_kernels();
   const bool without_gaps = run.input.stride(2) == g.w.in && run.output.stride(2) == g.w.out;
   kernels::WindowRowsKernel<T> kernel = nullptr;
-  if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal()) {
+  const bool past_caches = run.positions && streams<T>(g);  // only window_rows stores positions so
+  if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal() && !past_caches) {
     kernel = kernels.window_planes(window_axis(g.h), window_axis(g.w));
   }
   if (kernel == nullptr) kernel = kernels.window_rows(window_axis(g.h), window_axis(g.w));

@@ -1,4 +1,5 @@
 #include "isa_tables.hpp"
+#include "plane_positions.hpp"
 #include "reduce_runs.hpp"
 #include "row_layout.hpp"
 #include "sliding_rows.hpp"
@@ -34,6 +35,7 @@ constexpr ReductionKernels<T> make_reduction() {
     kernels.reduce_run = reduce_run<Op>;
   } else if constexpr (is_floating<T>) {
     kernels.window_rows = choose_window_row_positions<T>;
+    kernels.window_planes = choose_window_plane_positions<T>;
     kernels.window_pixels = choose_window_pixel_positions<T>;
   }
   return kernels;

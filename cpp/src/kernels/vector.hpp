@@ -202,13 +202,14 @@ class LaneSet {
 #endif
   }
 
-  /// Lane i is a[i] where it is in the set, else b[i].
-  CONVPOOL_INLINE Vec<T> select(Vec<T> a, Vec<T> b) const {
+  /// Lane i is a[i] where it is in the set, else b[i]; of any vectors with as many lanes.
+  template <class V>
+  CONVPOOL_INLINE V select(V a, V b) const {
 #if defined(CONVPOOL_ISA_AVX512)
     if constexpr (sizeof(T) == 4) {
-      return (Vec<T>)_mm512_mask_mov_epi32((__m512i)b, mask_, (__m512i)a);
+      return (V)_mm512_mask_mov_epi32((__m512i)b, mask_, (__m512i)a);
     } else {
-      return (Vec<T>)_mm512_mask_mov_epi64((__m512i)b, static_cast<__mmask8>(mask_), (__m512i)a);
+      return (V)_mm512_mask_mov_epi64((__m512i)b, static_cast<__mmask8>(mask_), (__m512i)a);
     }
 #else
     return mask_ != Index(0) ? a : b;
