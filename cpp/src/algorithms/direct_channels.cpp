@@ -59,10 +59,19 @@ class ChannelVectors : DirectTasks<T> {
     const bool large = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
     const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large ? 1 : 4) * reduction_block);
     const int64_t copied = in_place_ ? 0 : size_product(padded_width_, copied_channels);
-    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, tiles_.size(), copied);
+    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, tiles_in_row_, copied);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
-    const int64_t tasks = g_.batch * g_.groups * row_tasks_;
+    // A plane that reads as one row, or has only one: the row is shared out.
+    if (g_.h.out == 1 && in_place_) {
+      const int64_t run_bytes = size_product(pixels_per_flush * g_.w.stride, g_.group_channels(), sizeof(T));
+      const int64_t fitting = std::max<int64_t>(large ? 4 : 1, 2 * copied_block_bytes / run_bytes);
+      const int64_t shared = ceil_div(g_.batch * g_.groups * runs_.size(), 4 * run.threads);
+      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max<int64_t>(large ? 4 : 1, shared)));
+    } else {
+      run_split_ = EvenSplit(runs_.size(), runs_.size());
+    }
+    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * run_split_.pieces;
     int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
     if (keeps_partial_sums()) {
       // Sums that wait for the next channels are bounded too.
@@ -80,18 +89,18 @@ class ChannelVectors : DirectTasks<T> {
 
   void operator()() const {
     if (run_.blocking != nullptr) {
-      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * g_.w.out,
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * ceil_div(g_.w.out, run_split_.pieces),
                         std::min(g_.group_out_channels(), channel_split_.largest() * lanes_),
                         size_product(copy_channels_, g_.taps())};
     }
     const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
-                                                   : (pixels_per_flush + tile_.rows) * tile_.vectors * lanes_;
+                                                   : most_waiting() * tile_.vectors * lanes_;
     const int64_t segments = size_product(row_pitch_, listed_rows_);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
-    parallel_for(g_.batch * g_.groups * row_tasks_ * channel_split_.pieces, run_.threads,
+    parallel_for(g_.batch * g_.groups * row_tasks_ * run_split_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
@@ -100,16 +109,17 @@ class ChannelVectors : DirectTasks<T> {
   }
 
  private:
-  /// Neighbouring outputs of a row that make a tile, and the taps that they see, as an index to taps_.
-  struct RowTile {
-    int64_t ow, count, taps;
+  /// Neighbouring tiles of a row, of `count` outputs each, and the taps that they see, as an index to taps_.
+  struct TileRun {
+    int64_t ow, count, tiles, taps;
+    int64_t pixels() const { return count * tiles; }
   };
 
   /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
   /// wholly into the padding then.
   void cut_tiles() {
     const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
-    tiles_ = ScratchList<RowTile>(2 * ceil_div(g_.w.out, least));
+    runs_ = ScratchList<TileRun>(2 * ceil_div(g_.w.out, least));
     taps_ = ScratchList<Range>(2 * ceil_div(g_.w.out, least));
     ScratchList<int64_t> cuts(size_product(2, g_.w.kernel) + 2);
     cuts.push_back(0);
@@ -127,33 +137,48 @@ class ChannelVectors : DirectTasks<T> {
       const bool last = i + 1 == cuts.size();
       if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
       const EvenSplit tiles(cuts[i] - cuts[from], tallest);
-      for (int64_t t = 0; t < tiles.pieces; ++t) {
-        const int64_t ow = cuts[from] + tiles.begin(t), count = tiles.end(t) - tiles.begin(t);
-        const Range taps = this->taps_seen(ow, count);
-        const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
-        const auto known = std::find_if(taps_.begin(), taps_.end(), same);
-        tiles_.push_back({ow, count, known - taps_.begin()});
-        if (known == taps_.end()) taps_.push_back(taps);
-        tile_.rows = std::max(tile_.rows, static_cast<int>(count));
-      }
+      for (int64_t t = 0; t < tiles.pieces; ++t) add_tile(cuts[from] + tiles.begin(t), tiles.end(t) - tiles.begin(t));
+      tiles_in_row_ += tiles.pieces;
       from = i;
     }
+  }
+
+  void add_tile(int64_t ow, int64_t count) {
+    const Range taps = this->taps_seen(ow, count);
+    const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
+    const Range* const known = std::find_if(taps_.begin(), taps_.end(), same);
+    const int64_t index = known - taps_.begin();
+    if (known == taps_.end()) taps_.push_back(taps);
+    tile_.rows = std::max(tile_.rows, static_cast<int>(count));
+    if (runs_.size() > 0) {
+      TileRun& run = runs_[runs_.size() - 1];
+      if (run.count == count && run.taps == index && run.pixels() + count <= pixels_per_flush) {
+        ++run.tiles;
+        return;
+      }
+    }
+    runs_.push_back({ow, count, 1, index});
   }
 
   /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
   void share_taps() {
     Range all = taps_[0];
     for (const Range& taps : taps_) all = {std::min(all.begin, taps.begin), std::max(all.end, taps.end)};
-    for (RowTile& tile : tiles_) tile.taps = 0;
+    for (TileRun& run : runs_) run.taps = 0;
     taps_[0] = all;
     taps_.resize_down(1);
   }
+
+  int64_t most_waiting() const { return pixels_per_flush + tile_.rows; }
 
   bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
 
   void run_task(int64_t task, T* block, T* partial, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
+    const TileRun* const runs_begin = runs_.data() + run_split_.begin(task % run_split_.pieces);
+    const TileRun* const runs_end = runs_.data() + run_split_.end(task % run_split_.pieces);
+    task /= run_split_.pieces;
     const int64_t oh_begin = task % row_tasks_ * rows_;
     const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
     task /= row_tasks_;
@@ -176,8 +201,13 @@ class ChannelVectors : DirectTasks<T> {
             list_rows(listing, listed_begin, listed_end);
           }
           const Segment* const lists = segments + (oh - listed_begin) * row_pitch_;
-          for (const RowTile& tile : tiles_) {
-            const int64_t pixel = (oh - oh_begin) * g_.w.out + tile.ow;
+          for (const TileRun* tiles = runs_begin; tiles != runs_end; ++tiles) {
+            const int64_t pixel = (oh - oh_begin) * g_.w.out + tiles->ow;
+            const bool transposes = last && !output_channels_last_;
+            if (transposes && waiting.pixels + tiles->pixels() > most_waiting()) {
+              flush(waiting, n, group, v, width);
+              waiting.pixels = 0;
+            }
             if (keeps_partial_sums()) {
               waiting.sums_row = (v_end - v_begin) * lanes_;
               waiting.sums = partial + (pixel - waiting.pixels) * waiting.sums_row + (v - v_begin) * lanes_;
@@ -185,12 +215,12 @@ class ChannelVectors : DirectTasks<T> {
               waiting.sums_row = width * lanes_;
               waiting.sums = partial;
             }
-            run_tile(lists + tile.taps * list_pitch_, window, n, group, v, width, oh, tile, c == 0, last,
-                     waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row);
-            if (output_channels_last_ || !last) continue;
-            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tile.ow;
-            waiting.pixels += tile.count;
-            const bool row_ends = tile.ow + tile.count == g_.w.out;
+            run_tiles(lists + tiles->taps * list_pitch_, window, n, group, v, width, oh, *tiles, c == 0, last,
+                      waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row);
+            if (!transposes) continue;
+            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles->ow;
+            waiting.pixels += tiles->pixels();
+            const bool row_ends = tiles + 1 == runs_end;
             if (waiting.pixels >= pixels_per_flush || (row_ends && (!output_rows_contiguous_ || oh + 1 == oh_end))) {
               flush(waiting, n, group, v, width);
               waiting.pixels = 0;
@@ -333,9 +363,8 @@ class ChannelVectors : DirectTasks<T> {
     return used;
   }
 
-  void run_tile(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
-                int64_t oh, const RowTile& where, bool first, bool last, T* sums, int64_t sums_row) const {
-    const int64_t count = where.count;
+  void run_tiles(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
+                 int64_t oh, const TileRun& where, bool first, bool last, T* sums, int64_t sums_row) const {
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
@@ -359,11 +388,17 @@ class ChannelVectors : DirectTasks<T> {
     tile.high = epilogue_.high(last);
     if (last && !output_channels_last_) {
       // The lines that the transposition will write arrive while the sums run.
-      for (int64_t c = 0; c < channels; ++c) __builtin_prefetch(out + c * output_.stride(1), 1);
+      tile.fetched = out;
+      tile.fetched_row = output_.stride(1);
+      tile.fetched_rows = channels;
+      tile.fetched_tile = where.count * output_.stride(3);
     }
-    run_.kernels.tile[width][count](tile);
+    tile.tiles = where.tiles;
+    tile.a_tile = where.count * tile.a_row;
+    tile.c_tile = where.count * tile.c_row;
+    run_.kernels.tile[width][where.count](tile);
     if (last && output_channels_last_ && epilogue_.remains()) {
-      epilogue_.finish_pixels(out, output_.stride(3), count, channels, n, k, oh * g_.w.out + where.ow);
+      epilogue_.finish_pixels(out, output_.stride(3), where.pixels(), channels, n, k, oh * g_.w.out + where.ow);
     }
   }
 
@@ -373,9 +408,10 @@ class ChannelVectors : DirectTasks<T> {
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
-  ScratchList<RowTile> tiles_;
+  int64_t tiles_in_row_ = 0;
+  ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;
-  EvenSplit channel_split_{1, 1};
+  EvenSplit run_split_{1, 1}, channel_split_{1, 1};
 };
 
 }  // namespace

@@ -193,17 +193,19 @@ class PixelVectors : DirectTasks<T> {
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
     const EvenSplit rows(k_end - k_begin, run_.kernels.tile_rows[vectors]);
-    for (int64_t r = 0; r < rows.pieces; ++r) {
-      const int64_t k = group * g_.group_out_channels() + k_begin + rows.begin(r);
-      const int64_t count = rows.end(r) - rows.begin(r);
+    for_each_equal_pieces(rows, [&](int64_t begin, int64_t count, int64_t tiles) {
+      const int64_t k = group * g_.group_out_channels() + k_begin + begin;
       tile.a = run_.weights.data + k * g_.reduction();
       tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
       tile.c = this->result(n, k, oh, ow);
+      tile.tiles = tiles;
+      tile.a_tile = count * tile.a_row;
+      tile.c_tile = count * tile.c_row;
       run_.kernels.tile[vectors][count](tile);
       if (last && epilogue_.remains()) {
-        epilogue_.finish_channels(tile.c, tile.c_row, count, columns, n, k, oh * g_.w.out + ow);
+        epilogue_.finish_channels(tile.c, tile.c_row, count * tiles, columns, n, k, oh * g_.w.out + ow);
       }
-    }
+    });
   }
 
   TileShape tile_{};

@@ -310,11 +310,14 @@ class Winograd {
     tile.high = std::numeric_limits<T>::infinity();
     for (int64_t e = 0; e < elements_; ++e) {
       tile.b = run_.weights.data + ((t.group * vectors_ + v) * elements_ + e) * pitch;
-      for (int64_t r = 0; r < rows.pieces; ++r) {
-        tile.a = t.transformed + (e * block_tiles_ + rows.begin(r)) * channel_pitch_;
-        tile.c = t.products + (e * t.tiles + rows.begin(r)) * columns;
-        run_.kernels.tile[width][rows.end(r) - rows.begin(r)](tile);
-      }
+      for_each_equal_pieces(rows, [&](int64_t first, int64_t count, int64_t tiles) {
+        tile.a = t.transformed + (e * block_tiles_ + first) * channel_pitch_;
+        tile.c = t.products + (e * t.tiles + first) * columns;
+        tile.tiles = tiles;
+        tile.a_tile = count * channel_pitch_;
+        tile.c_tile = count * columns;
+        run_.kernels.tile[width][count](tile);
+      });
     }
   }
 
