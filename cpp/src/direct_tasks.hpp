@@ -12,6 +12,8 @@ namespace convpool {
 
 /// A copied block should stay in the L2 cache beside the weights that pass it.
 inline constexpr std::int64_t copied_block_bytes = 256 << 10;
+/// Rows that are taken together even where fewer would do.
+inline constexpr std::int64_t small_block_bytes = 32 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 inline constexpr std::int64_t tiles_per_block = 8;
 
@@ -58,16 +60,19 @@ class DirectTasks {
   std::int64_t rows_read(std::int64_t rows) const { return (rows - 1) * g_.h.stride + g_.h.effective_kernel(); }
 
   /// Rows of results for a task: tiles enough to use a set of weights well, few rows copied for two tasks, a copy that
-  /// fits the cache.
-  std::int64_t rows_per_task(std::int64_t tiles_wanted, std::int64_t tiles_in_row,
-                             std::int64_t copied_row_elements) const {
+  /// fits the cache, and no more tasks than the threads share out well, since two that write neighbouring rows write
+  /// the line between them in turn. `row_elements` is what a row of all channels that are taken together has.
+  std::int64_t rows_per_task(std::int64_t tiles_wanted, std::int64_t tiles_in_row, std::int64_t row_elements,
+                             bool copied) const {
     std::int64_t rows = ceil_div(tiles_wanted, tiles_in_row);
-    if (copied_row_elements > 0) {
+    const std::int64_t shared = g_.batch * g_.groups * g_.h.out / (8 * run_.threads);
+    if (copied) {
       const std::int64_t overlap = std::clamp<std::int64_t>(g_.h.effective_kernel() - g_.h.stride, 0, 1 << 20);
-      rows = std::max(rows, std::min(4 * overlap / g_.h.stride, g_.batch * g_.groups * g_.h.out / (8 * run_.threads)));
+      rows = std::max(rows, std::min(4 * overlap / g_.h.stride, shared));
     }
+    rows = std::max(rows, std::min(shared, small_block_bytes / size_product(g_.h.stride, row_elements, sizeof(T))));
     rows = std::clamp<std::int64_t>(rows, 1, g_.h.out);
-    while (rows > 1 && size_product(rows_read(rows), copied_row_elements, sizeof(T)) > copied_block_bytes) --rows;
+    while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > copied_block_bytes) --rows;
     return rows;
   }
 

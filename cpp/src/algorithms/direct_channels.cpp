@@ -56,18 +56,18 @@ class ChannelVectors : DirectTasks<T> {
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
     cut_tiles();
     // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
-    const bool large = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
-    const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large ? 1 : 4) * reduction_block);
-    const int64_t copied = in_place_ ? 0 : size_product(padded_width_, copied_channels);
-    rows_ = this->rows_per_task((large ? 4 : 1) * tiles_per_block, tiles_in_row_, copied);
+    large_ = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
+    const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large_ ? 1 : 4) * reduction_block);
+    const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
+    rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     row_tasks_ = ceil_div(g_.h.out, rows_);
     // A plane that reads as one row, or has only one: the row is shared out.
     if (g_.h.out == 1 && in_place_) {
       const int64_t run_bytes = size_product(pixels_per_flush * g_.w.stride, g_.group_channels(), sizeof(T));
-      const int64_t fitting = std::max<int64_t>(large ? 4 : 1, 2 * copied_block_bytes / run_bytes);
+      const int64_t fitting = std::max<int64_t>(large_ ? 4 : 1, 2 * copied_block_bytes / run_bytes);
       const int64_t shared = ceil_div(g_.batch * g_.groups * runs_.size(), 4 * run.threads);
-      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max<int64_t>(large ? 4 : 1, shared)));
+      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max<int64_t>(large_ ? 4 : 1, shared)));
     } else {
       run_split_ = EvenSplit(runs_.size(), runs_.size());
     }
@@ -194,6 +194,12 @@ class ChannelVectors : DirectTasks<T> {
       int64_t listed_begin = 0, listed_end = 0;
       for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
         const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
+        WeightsAhead ahead;
+        if (large_) {
+          const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
+          ahead = v + tile_.vectors < v_end ? weights_ahead(group, v + tile_.vectors, v_end, c, tiles)
+                                            : weights_ahead(group, v_begin, v_end, c_end, tiles);
+        }
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
           if (oh < listed_begin || oh >= listed_end) {
             listed_begin = oh_begin + (oh - oh_begin) / listed_rows_ * listed_rows_;
@@ -216,7 +222,7 @@ class ChannelVectors : DirectTasks<T> {
               waiting.sums = partial;
             }
             run_tiles(lists + tiles->taps * list_pitch_, window, n, group, v, width, oh, *tiles, c == 0, last,
-                      waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row);
+                      waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row, ahead);
             if (!transposes) continue;
             if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles->ow;
             waiting.pixels += tiles->pixels();
@@ -229,6 +235,37 @@ class ChannelVectors : DirectTasks<T> {
         }
       }
     }
+  }
+
+  /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
+  /// They are fetched a few lines with each segment, so that what a tile reads doesn't queue behind them.
+  struct WeightsAhead {
+    const T* data = nullptr;
+    int64_t vector = 0, vector_lines = 0, lines = 0, lines_per_segment = 0, fetched = 0;
+
+    void take(TileArguments<T>& tile) {
+      if (fetched >= lines) return;
+      constexpr int64_t line = 64 / int64_t{sizeof(T)};
+      const int64_t v = fetched / vector_lines;
+      tile.ahead = data + v * vector + fetched % vector_lines * line;
+      tile.ahead_lines = lines_per_segment;
+      fetched = std::min(fetched + lines_per_segment * tile.segment_count * tile.tiles, (v + 1) * vector_lines);
+    }
+  };
+
+  WeightsAhead weights_ahead(int64_t group, int64_t v, int64_t v_end, int64_t c, int64_t tiles) const {
+    constexpr int64_t most_lines_per_segment = 8;
+    WeightsAhead ahead;
+    const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
+    if (channels <= 0) return ahead;
+    ahead.data = run_.weights.data + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
+    ahead.vector = g_.reduction() * lanes_;
+    ahead.vector_lines = ceil_div(channels * g_.taps() * lanes_ * int64_t{sizeof(T)}, 64);
+    ahead.lines = std::min<int64_t>(tile_.vectors, v_end - v) * ahead.vector_lines;
+    // Twice as fast as would do if every tile saw every tap.
+    const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block);
+    ahead.lines_per_segment = std::min(ceil_div(2 * ahead.lines, segments), most_lines_per_segment);
+    return ahead;
   }
 
   /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
@@ -364,7 +401,8 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   void run_tiles(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
-                 int64_t oh, const TileRun& where, bool first, bool last, T* sums, int64_t sums_row) const {
+                 int64_t oh, const TileRun& where, bool first, bool last, T* sums, int64_t sums_row,
+                 WeightsAhead& ahead) const {
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
@@ -396,6 +434,7 @@ class ChannelVectors : DirectTasks<T> {
     tile.tiles = where.tiles;
     tile.a_tile = where.count * tile.a_row;
     tile.c_tile = where.count * tile.c_row;
+    ahead.take(tile);
     run_.kernels.tile[width][where.count](tile);
     if (last && output_channels_last_ && epilogue_.remains()) {
       epilogue_.finish_pixels(out, output_.stride(3), where.pixels(), channels, n, k, oh * g_.w.out + where.ow);
@@ -408,6 +447,7 @@ class ChannelVectors : DirectTasks<T> {
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
+  bool large_ = false;
   int64_t tiles_in_row_ = 0;
   ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;

@@ -15,6 +15,9 @@ using kernels::Segment;
 using kernels::TileArguments;
 using std::int64_t;
 
+/// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
+constexpr int64_t low_tile = 4, panel_bytes = 12 << 10;
+
 /// Pixels of a row in the vectors, output channels broadcast.
 template <class T>
 class PixelVectors : DirectTasks<T> {
@@ -32,8 +35,14 @@ class PixelVectors : DirectTasks<T> {
     const PhasedRows rows(g_.w, 0, pixels, lanes_);
     rows_ = this->rows_per_task(
         tiles_per_block, ceil_div(columns_.largest(), tile_.vectors),
-        size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)));
+        size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)), true);
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
+    channels_in_place_ = g_.group_channels();
+    if (tile_.rows <= low_tile) {
+      const int64_t channels = panel_bytes / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps());
+      channels_in_place_ =
+          std::min(channels_in_place_, std::max(reduction_block, channels / reduction_block * reduction_block));
+    }
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     channel_split_ = EvenSplit(g_.group_out_channels(),
@@ -48,7 +57,6 @@ class PixelVectors : DirectTasks<T> {
     const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
-    // A piece that is read in place takes all channels at once.
     const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
     const int64_t segments = size_product(g_.taps(), channel_steps);
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
@@ -80,14 +88,16 @@ class PixelVectors : DirectTasks<T> {
     const int64_t ow_read = columns_.end(column) * lanes_;
     const int64_t ow_end = std::min(g_.w.out, ow_read);
     const EvenSplit tiles(columns_.end(column) - columns_.begin(column), tile_.vectors);
-    const bool in_place = reads_in_place(ow_begin, ow_read);
-    const int64_t copy_channels = in_place ? g_.group_channels() : copy_channels_;
+    const bool in_place = reads_in_place(n, group, {oh_begin, oh_end}, {ow_begin, ow_end}, ow_read);
+    const int64_t copy_channels = in_place ? channels_in_place_ : copy_channels_;
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels) {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels);
       const Window window =
           in_place ? whole_input(n, group, ow_begin, ow_read)
                    : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
-      for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
+      const bool first = c == 0, last = c_end == g_.group_channels();
+      for (int64_t oh = oh_begin, rows; oh < oh_end; oh += rows) {
+        rows = rows_alike(in_place, oh, oh_end);
         int64_t used = 0;
         Range listed{-1, -1};
         for (int64_t t = 0; t < tiles.pieces; ++t) {
@@ -99,18 +109,43 @@ class PixelVectors : DirectTasks<T> {
             used = list_segments(window, c, c_end, oh, taps, segments);
             listed = taps;
           }
-          const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel};
-          run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, ow,
-                    vectors, columns, c == 0, c_end == g_.group_channels());
+          const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
+                             g_.h.stride * window.row};
+          run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, rows,
+                    ow, vectors, columns, first, last);
         }
       }
     }
   }
 
-  /// Whole vectors must not leave the row: the last ones of a row go through the copy.
-  bool reads_in_place(int64_t ow_begin, int64_t ow_read) const {
-    return g_.w.stride == 1 && input_.stride(3) == 1 && g_.w.start(ow_begin) >= 0 &&
-           g_.w.start(ow_read - 1) + g_.w.effective_kernel() <= g_.w.in;
+  /// How many rows from oh on read the same taps, each as far below the last one's.
+  int64_t rows_alike(bool in_place, int64_t oh, int64_t oh_end) const {
+    if (!g_.h.padded()) return oh_end - oh;
+    if (g_.padding_mode != PaddingMode::zeros) return in_place ? 1 : oh_end - oh;
+    const Range taps = g_.h.taps_inside(oh);
+    int64_t end = oh + 1;
+    for (; end < oh_end; ++end) {
+      const Range others = g_.h.taps_inside(end);
+      if (others.begin != taps.begin || others.end != taps.end) break;
+    }
+    return end - oh;
+  }
+
+  /// Whole vectors read past the row's end, which serves no result. They must not leave the array: rows of which that
+  /// isn't certain go through the copy.
+  bool reads_in_place(int64_t n, int64_t group, Range oh, Range ow, int64_t ow_read) const {
+    if (g_.w.stride != 1 || input_.stride(3) != 1 || g_.w.start(ow.begin) < 0 ||
+        g_.w.start(ow.end - 1) + g_.w.effective_kernel() > g_.w.in) {
+      return false;
+    }
+    const int64_t last_column = g_.w.start(ow_read - 1) + g_.w.effective_kernel() - 1;
+    if (last_column < g_.w.in) return true;
+    const bool contiguous = (g_.h.in == 1 || input_.stride(2) == g_.w.in) && input_.stride(1) == g_.h.in * g_.w.in &&
+                            input_.stride(0) == g_.channels * input_.stride(1);
+    const int64_t last_channel = (group + 1) * g_.group_channels() - 1;
+    const int64_t last_row = std::clamp<int64_t>(g_.h.start(oh.end - 1) + g_.h.effective_kernel() - 1, 0, g_.h.in - 1);
+    return contiguous && n * input_.stride(0) + last_channel * input_.stride(1) + last_row * g_.w.in + last_column <
+                             g_.batch * input_.stride(0);
   }
 
   Window whole_input(int64_t n, int64_t group, int64_t ow_begin, int64_t ow_read) const {
@@ -170,20 +205,20 @@ class PixelVectors : DirectTasks<T> {
     return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
   }
 
-  /// A tile's first pixel in the window, and the distance of channels.
+  /// A tile's first pixel in the window, and the distances of channels and rows of results.
   struct Columns {
     const T* data;
-    int64_t step;
+    int64_t step, row;
   };
 
   void run_tiles(const Segment* segments, int64_t used, const Columns& from, int64_t n, int64_t group, int64_t k_begin,
-                 int64_t k_end, int64_t oh, int64_t ow, int64_t vectors, int64_t columns, bool first, bool last) const {
+                 int64_t k_end, int64_t oh, int64_t rows, int64_t ow, int64_t vectors, int64_t columns, bool first,
+                 bool last) const {
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
     tile.a_row = g_.reduction();
     tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
-    tile.b = from.data;
     tile.b_vector = lanes_;
     tile.b_step = walks_columns_ ? 1 : from.step;
     tile.c_row = output_.stride(1);
@@ -192,25 +227,33 @@ class PixelVectors : DirectTasks<T> {
     tile.stream = streams_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
-    const EvenSplit rows(k_end - k_begin, run_.kernels.tile_rows[vectors]);
-    for_each_equal_pieces(rows, [&](int64_t begin, int64_t count, int64_t tiles) {
-      const int64_t k = group * g_.group_out_channels() + k_begin + begin;
-      tile.a = run_.weights.data + k * g_.reduction();
-      tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
-      tile.c = this->result(n, k, oh, ow);
-      tile.tiles = tiles;
-      tile.a_tile = count * tile.a_row;
-      tile.c_tile = count * tile.c_row;
-      run_.kernels.tile[vectors][count](tile);
-      if (last && epilogue_.remains()) {
-        epilogue_.finish_channels(tile.c, tile.c_row, count * tiles, columns, n, k, oh * g_.w.out + ow);
-      }
-    });
+    const EvenSplit pieces(k_end - k_begin, run_.kernels.tile_rows[vectors]);
+    // Where a tile takes all output channels, it runs down the rows.
+    const int64_t rows_in_run = pieces.pieces == 1 ? rows : 1;
+    for (int64_t row = 0; row < rows; row += rows_in_run) {
+      tile.b = from.data + row * from.row;
+      for_each_equal_pieces(pieces, [&](int64_t begin, int64_t count, int64_t tiles) {
+        const int64_t k = group * g_.group_out_channels() + k_begin + begin;
+        tile.a = run_.weights.data + k * g_.reduction();
+        tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
+        tile.c = this->result(n, k, oh + row, ow);
+        tile.tiles = tiles * rows_in_run;
+        tile.a_tile = pieces.pieces == 1 ? 0 : count * tile.a_row;
+        tile.b_tile = pieces.pieces == 1 ? from.row : 0;
+        tile.c_tile = pieces.pieces == 1 ? output_.stride(2) : count * tile.c_row;
+        run_.kernels.tile[vectors][count](tile);
+        if (!last || !epilogue_.remains()) return;
+        for (int64_t r = row; r < row + rows_in_run; ++r) {
+          epilogue_.finish_channels(this->result(n, k, oh + r, ow), tile.c_row, count * tiles, columns, n, k,
+                                    (oh + r) * g_.w.out + ow);
+        }
+      });
+    }
   }
 
   TileShape tile_{};
   EvenSplit columns_{1, 1}, channel_split_{1, 1};
-  int64_t rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
   bool walks_columns_ = false;
 };
 

@@ -22,20 +22,32 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   const bool stream = t.stream && whole && aligned;
   // Most results aren't clamped, and where the sums are short it shows: 7 % of 27 products.
   const bool clamps = t.low > -T(__builtin_inf()) || t.high < T(__builtin_inf());
-  alignas(vector_alignment) T stage[R * V * L];
-  const T *in = t.a, *row_bias = t.row_bias;
+  // Without masks, rows of other lengths go through a copy.
+  const bool direct = whole || masks_are_cheap;
+  alignas(vector_alignment) T stage[masks_are_cheap ? 1 : R * V * L];
+  const T *in_a = t.a, *in_b = t.b, *row_bias = t.row_bias, *ahead = t.ahead;
   T *out = t.c, *fetched = t.fetched;
   for (ptrdiff_t tiles = t.tiles;;) {
     Vec<T> acc[R][V];
     if (t.accumulate) {
       const T* c = out;
       ptrdiff_t c_row = t.c_row;
-      if (!whole) {
+      if (!direct) {
         copy_rows(c, c_row, R, t.columns, stage, V * L);
         c = stage;
         c_row = V * L;
       }
-      unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] = load(c + r * c_row + v * L); }); });
+      if (whole || !masks_are_cheap) {
+        unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] = load(c + r * c_row + v * L); }); });
+      } else {
+        unroll<V>([&](auto v) {
+          const ptrdiff_t n = t.columns - v * L;
+          unroll<R>([&](auto r) {
+            const T* const p = c + r * c_row + v * L;
+            acc[r][v] = n >= L ? load(p) : n > 0 ? load_first(p, n) : Vec<T>{};
+          });
+        });
+      }
     } else if (t.column_bias != nullptr) {
       unroll<V>([&](auto v) {
         const Vec<T> bias = load(t.column_bias + v * L);
@@ -65,8 +77,10 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     const ptrdiff_t b_vector = t.b_vector;
     for (const Segment *s = t.segments, *end = s + t.segment_count; s != end; ++s) {
       const char* a[G];
-      unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in + s->a) + 3 * g * row; });
-      const T* b = t.b + s->b;
+      unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in_a + s->a) + 3 * g * row; });
+      const T* b = in_b + s->b;
+      constexpr ptrdiff_t line = 64 / ptrdiff_t{sizeof(T)};
+      for (ptrdiff_t i = 0; i < t.ahead_lines; ++i, ahead += line) __builtin_prefetch(ahead, 0, 2);
       for (ptrdiff_t n = s->count; n > 0; --n) {
         Vec<T> bv[V];
         unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
@@ -85,16 +99,26 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     }
     if (stream) {
       unroll<R>([&](auto r) { unroll<V>([&](auto v) { store_streaming(out + r * t.c_row + v * L, acc[r][v]); }); });
-    } else {
+    } else if (whole || !masks_are_cheap) {
       T* const c = whole ? out : stage;
       const ptrdiff_t c_row = whole ? t.c_row : V * L;
       unroll<R>([&](auto r) { unroll<V>([&](auto v) { store(c + r * c_row + v * L, acc[r][v]); }); });
       if (!whole) copy_rows(stage, V * L, R, t.columns, out, t.c_row);
+    } else {
+      unroll<V>([&](auto v) {
+        const ptrdiff_t n = t.columns - v * L;
+        if (n >= L) {
+          unroll<R>([&](auto r) { store(out + r * t.c_row + v * L, acc[r][v]); });
+        } else if (n > 0) {
+          unroll<R>([&](auto r) { store_first<T>(out + r * t.c_row + v * L, acc[r][v], n); });
+        }
+      });
     }
     if (--tiles <= 0) return;
-    in += t.a_tile;
+    in_a += t.a_tile;
+    in_b += t.b_tile;
     out += t.c_tile;
-    if (row_bias != nullptr) row_bias += R;
+    if (row_bias != nullptr && t.a_tile != 0) row_bias += R;
   }
 }
 
