@@ -222,7 +222,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   const double best_other = out_channels_last
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
-  if (can_do(Algorithm::winograd, g) && cost.winograd < 0.9 * best_other) {
+  if (can_do(Algorithm::winograd, g) && cost.winograd < 0.95 * best_other) {
     return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");

@@ -238,7 +238,8 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
-  /// They are fetched a few lines with each segment, so that what a tile reads doesn't queue behind them.
+  /// They are fetched a few lines with each segment, so that what a tile reads doesn't queue behind them; not where few
+  /// tiles use a set, which then comes faster by itself.
   struct WeightsAhead {
     const T* data = nullptr;
     int64_t vector = 0, vector_lines = 0, lines = 0, lines_per_segment = 0, fetched = 0;
@@ -254,7 +255,7 @@ class ChannelVectors : DirectTasks<T> {
   };
 
   WeightsAhead weights_ahead(int64_t group, int64_t v, int64_t v_end, int64_t c, int64_t tiles) const {
-    constexpr int64_t most_lines_per_segment = 8;
+    constexpr int64_t most_lines_per_segment = 4;
     WeightsAhead ahead;
     const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
     if (channels <= 0) return ahead;
@@ -264,7 +265,8 @@ class ChannelVectors : DirectTasks<T> {
     ahead.lines = std::min<int64_t>(tile_.vectors, v_end - v) * ahead.vector_lines;
     // Twice as fast as would do if every tile saw every tap.
     const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block);
-    ahead.lines_per_segment = std::min(ceil_div(2 * ahead.lines, segments), most_lines_per_segment);
+    ahead.lines_per_segment = ceil_div(2 * ahead.lines, segments);
+    if (ahead.lines_per_segment > most_lines_per_segment) ahead.lines = 0;
     return ahead;
   }
 
