@@ -57,6 +57,10 @@ class Winograd {
     const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
+    // A few blocks leave no thread without one at the end.
+    if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
+      blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
+    }
     block_tiles_ = blocks_.largest() * w.tile_phases;
     // With few tiles the threads share out the output channels, and with them the weights, which are read once then.
     const int64_t tasks = g_.groups * blocks_.pieces, steps = ceil_div(vectors_, shape_.vectors);
