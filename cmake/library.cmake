@@ -48,6 +48,8 @@ endfunction()
 add_library(convpool_core OBJECT
   cpp/src/algorithms/depthwise.cpp
   cpp/src/algorithms/direct.cpp
+  cpp/src/algorithms/direct_channels.cpp
+  cpp/src/algorithms/direct_pixels.cpp
   cpp/src/algorithms/im2col.cpp
   cpp/src/algorithms/implicit_gemm.cpp
   cpp/src/algorithms/naive.cpp

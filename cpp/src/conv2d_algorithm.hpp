@@ -68,6 +68,10 @@ void run_implicit_gemm(const Conv2dRun<T>& run, bool channels_in_vectors);
 template <class T>
 void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors);
 template <class T>
+void run_direct_by_channels(const Conv2dRun<T>& run);
+template <class T>
+void run_direct_by_pixels(const Conv2dRun<T>& run);
+template <class T>
 void run_winograd(const Conv2dRun<T>& run);
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);

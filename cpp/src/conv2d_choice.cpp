@@ -79,7 +79,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
               WeightsAre weights) {
   const int64_t lanes = kernels.lanes;
   const int64_t kg = g.group_out_channels();
-  // A 1x1 reads the map as one row, see direct.cpp.
+  // A 1x1 reads the map as one row, see direct_tasks.hpp.
   const bool one_row = g.taps() == 1 && g.h.stride == 1 && g.w.stride == 1 && !g.h.padded() && !g.w.padded();
   const int64_t row = one_row ? g.out_pixels() : g.w.out;
   const double reduction = static_cast<double>(g.reduction());
@@ -90,7 +90,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   Cost cost{};
   // A transposed store takes about 12 vector operations for each vector of results.
   const double store = out_channels_last ? 2 : 12;
-  const bool cuts_rows = g.w.dilation >= kernels.tile_rows[channel_tile.vectors] / 2;  // see direct.cpp
+  const bool cuts_rows = g.w.dilation >= kernels.tile_rows[channel_tile.vectors] / 2;  // see direct_channels.cpp
   cost.channels_in_vectors = waste(kg, lanes) * tile_cost(channel_tile) *
                              (used_taps(g, g.h) * (cuts_rows ? used_taps(g, g.w) : 1) + store / reduction);
   if (!in_channels_last && takes_rows_of_taps(g)) {
@@ -102,7 +102,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += 2.0 * static_cast<double>(lanes) / pixels;
   }
-  // A segment of a tile takes about 8 FMAs' time to begin, see direct.cpp.
+  // A segment of a tile takes about 8 FMAs' time to begin, see direct_pixels.cpp.
   const double steps = takes_rows_of_taps(g) ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
                                              : static_cast<double>(std::min(reduction_block, g.group_channels()));
   const double segments = one_row ? 0 : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
@@ -222,7 +222,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   const double best_other = out_channels_last
                                 ? cost.channels_in_vectors
                                 : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
-  if (can_do(Algorithm::winograd, g) && cost.winograd < 0.9 * best_other) {
+  if (can_do(Algorithm::winograd, g) && cost.winograd < 0.95 * best_other) {
     return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
   if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");

@@ -106,9 +106,8 @@ void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ra
     const int64_t offset = columns.begin(t) * lanes;
     const int64_t vectors = columns.end(t) - columns.begin(t);
     const EvenSplit rows(out_channels.end - out_channels.begin, run.kernels.tile_rows[vectors]);
-    for (int64_t r = 0; r < rows.pieces; ++r) {
-      const int64_t k = first_channel + out_channels.begin + rows.begin(r);
-      const int64_t count = rows.end(r) - rows.begin(r);
+    for_each_equal_pieces(rows, [&](int64_t begin, int64_t count, int64_t tiles) {
+      const int64_t k = first_channel + out_channels.begin + begin;
       kernels::TileArguments<T> tile{};
       tile.segments = &segment;
       tile.segment_count = 1;
@@ -125,11 +124,14 @@ void multiply_by_reduction(const Conv2dRun<T>& run, int64_t n, int64_t group, Ra
       tile.low = epilogue.low(last);
       tile.high = epilogue.high(last);
       tile.accumulate = reduction.begin > 0;
+      tile.tiles = tiles;
+      tile.a_tile = count * tile.a_row;
+      tile.c_tile = count * tile.c_row;
       run.kernels.tile[vectors][count](tile);
       if (last && epilogue.remains()) {
-        epilogue.finish_channels(tile.c, tile.c_row, count, tile.columns, n, k, pixels.begin + offset);
+        epilogue.finish_channels(tile.c, tile.c_row, count * tiles, tile.columns, n, k, pixels.begin + offset);
       }
-    }
+    });
   }
 }
 
@@ -147,12 +149,11 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
     const int64_t width = std::min<int64_t>(shape.vectors, out_vectors.end - v);
     const EvenSplit rows(pixels.end - pixels.begin, shape.rows);
     const int64_t channels = std::min(width * lanes, g.group_out_channels() - v * lanes);
-    for (int64_t r = 0; r < rows.pieces; ++r) {
-      const int64_t count = rows.end(r) - rows.begin(r);
+    for_each_equal_pieces(rows, [&](int64_t begin, int64_t count, int64_t tiles) {
       kernels::TileArguments<T> tile{};
       tile.segments = &segment;
       tile.segment_count = 1;
-      tile.a = patches + rows.begin(r) * pitch;
+      tile.a = patches + begin * pitch;
       tile.a_row = pitch;
       tile.a_step = 1;
       tile.b = run.weights.data + ((group * group_vectors + v) * g.reduction() + reduction.begin) * lanes;
@@ -160,19 +161,22 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
       tile.b_step = lanes;
       tile.c = run.output.data + n * run.output.stride(0) +
                (group * g.group_out_channels() + v * lanes) * run.output.stride(1) +
-               (pixels.begin + rows.begin(r)) * run.output.stride(3);
+               (pixels.begin + begin) * run.output.stride(3);
       tile.c_row = run.output.stride(3);
       tile.columns = channels;
       tile.column_bias = run.weights.bias + (group * group_vectors + v) * lanes;
       tile.low = epilogue.low(last);
       tile.high = epilogue.high(last);
       tile.accumulate = reduction.begin > 0;
+      tile.tiles = tiles;
+      tile.a_tile = count * tile.a_row;
+      tile.c_tile = count * tile.c_row;
       run.kernels.tile[width][count](tile);
       if (last && epilogue.remains()) {
-        epilogue.finish_pixels(tile.c, tile.c_row, count, channels, n, group * g.group_out_channels() + v * lanes,
-                               pixels.begin + rows.begin(r));
+        epilogue.finish_pixels(tile.c, tile.c_row, count * tiles, channels, n,
+                               group * g.group_out_channels() + v * lanes, pixels.begin + begin);
       }
-    }
+    });
   }
 }
 

@@ -28,15 +28,24 @@ std::int64_t size_product(Sizes... sizes) {
   return zero ? 0 : overflow ? unaffordable : result;
 }
 
-/// `total` things cut into the fewest pieces of at most `largest`, as even as can be: no small last piece.
+/// `total` things cut into the fewest pieces of at most `largest`, as even as can be, the larger ones first: no small
+/// last piece.
 struct EvenSplit {
   std::int64_t total, pieces;
   EvenSplit(std::int64_t total_, std::int64_t largest)
       : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
-  std::int64_t begin(std::int64_t piece) const { return total / pieces * piece + total % pieces * piece / pieces; }
+  std::int64_t begin(std::int64_t piece) const { return total / pieces * piece + std::min(piece, total % pieces); }
   std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
   std::int64_t largest() const { return ceil_div(total, pieces); }
 };
+
+/// f(begin, size, how many) for the neighbouring pieces of one size.
+template <class F>
+void for_each_equal_pieces(const EvenSplit& split, F&& f) {
+  const std::int64_t larger = split.total % split.pieces, size = split.total / split.pieces;
+  if (larger > 0) f(std::int64_t{0}, size + 1, larger);
+  if (size > 0) f(split.begin(larger), size, split.pieces - larger);
+}
 
 /// The shape of a register tile.
 struct TileShape {

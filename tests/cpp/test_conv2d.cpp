@@ -154,6 +154,39 @@ TEST_CASE("conv2d: every algorithm and ISA against the definition") {
   }
 }
 
+TEST_CASE("conv2d: rows of any width, read up to the last element of the array") {
+  const RestoreIsa restore;
+  for (const std::string& name : available_isas()) {
+    set_isa(name);
+    for (const int64_t kernel : {1, 3}) {
+      for (const int64_t channels : {2, 9}) {
+        for (int64_t width = 1; width <= 50; width += width < 35 ? 1 : 5) {
+          Conv2dParams p;
+          p.algorithm = Algorithm::direct;
+          const Shape4 x_shape{2, channels, 5, width + kernel - 1}, w_shape{uniform(1, 20), channels, kernel, kernel};
+          const Shape4 y_shape = conv2d_output_shape(x_shape, w_shape, p);
+          Array<float> x(x_shape, false, true), w(w_shape, false, true), y(y_shape, false, false),
+              y2(y_shape, false, false);
+          conv2d<float>(x.view, w.view, nullptr, y.view, p, 1);
+          conv2d<float>(x.view, w.view, nullptr, y2.view, p, 2);
+          CAPTURE(name);
+          CAPTURE(x_shape);
+          CAPTURE(w_shape);
+          CHECK(y.values == y2.values);
+          bool right = true;
+          for (int64_t i = 0; i < static_cast<int64_t>(y.values.size()); ++i) {
+            const int64_t ow = i % y_shape[3], oh = i / y_shape[3] % y_shape[2],
+                          k = i / y_shape[3] / y_shape[2] % y_shape[1], n = i / y_shape[3] / y_shape[2] / y_shape[1];
+            const auto e = expected<float>(x.view, w.view, nullptr, p, 0, 0, n, k, oh, ow);
+            right = right && std::fabs(static_cast<double>(y.view(n, k, oh, ow)) - e.value) <= 1e-5 * e.magnitude;
+          }
+          CHECK(right);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("conv2d: any strides in and out") {
   // A crop of a flipped image with a channel left out, written into every second column of a larger array.
   Array<float> big({1, 6, 12, 40}, false, true), weight({5, 3, 3, 3}, false, true), out({1, 5, 10, 64}, false, false);

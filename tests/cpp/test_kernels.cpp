@@ -78,6 +78,61 @@ void check_transpose(const kernels::Table<T>& table) {
   }
 }
 
+/// Three tiles in a call, moving along A, or along B with the same A, each as a call of its own would leave it.
+template <class T>
+void check_runs_of_tiles(const kernels::Table<T>& table) {
+  const std::vector<T> a = random_values<T>(4000), b = random_values<T>(20000), bias = random_values<T>(64);
+  const kernels::Segment segments[] = {{0, 0, 3}, {7, 1000, 5}};
+  for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
+    for (int r = 1; r <= table.tile_rows[v]; ++r) {
+      for (const bool along_a : {true, false}) {
+        for (const int missing : {0, 3}) {
+          const std::ptrdiff_t columns = v * table.lanes - missing;
+          if (columns < 1) continue;
+          std::vector<T> c(3 * 14 * 80, T(9)), one(3 * 14 * 80, T(9));
+          kernels::TileArguments<T> t{};
+          t.segments = segments;
+          t.segment_count = 2;
+          t.a = a.data();
+          t.a_row = 31;
+          t.a_step = 2;
+          t.b = b.data();
+          t.b_vector = 3000;
+          t.b_step = 16;
+          t.c = c.data();
+          t.c_row = 80;
+          t.columns = columns;
+          t.row_bias = bias.data();
+          t.low = -std::numeric_limits<T>::infinity();
+          t.high = std::numeric_limits<T>::infinity();
+          t.tiles = 3;
+          t.a_tile = along_a ? r * t.a_row : 0;
+          t.b_tile = along_a ? 0 : 5;
+          t.c_tile = r * t.c_row;
+          t.ahead = b.data();
+          t.ahead_lines = 2;
+          table.tile[v][r](t);
+          t.tiles = 0;
+          t.c = one.data();
+          t.fetched = one.data();
+          t.fetched_rows = 1;
+          for (int tile = 0; tile < 3; ++tile) {
+            table.tile[v][r](t);
+            t.a += t.a_tile;
+            t.b += t.b_tile;
+            t.c += t.c_tile;
+            if (along_a) t.row_bias += r;
+          }
+          CAPTURE(v);
+          CAPTURE(r);
+          CAPTURE(along_a);
+          CHECK(c == one);
+        }
+      }
+    }
+  }
+}
+
 template <class T>
 void check_every_tile(const kernels::Table<T>& table) {
   using convpool::kernels::Segment;
@@ -142,6 +197,8 @@ TEST_CASE("transposition and register tiles of every ISA and shape") {
     check_transpose(active_kernels().f64);
     check_every_tile(active_kernels().f32);
     check_every_tile(active_kernels().f64);
+    check_runs_of_tiles(active_kernels().f32);
+    check_runs_of_tiles(active_kernels().f64);
   }
   set_isa(before);
 }

@@ -57,6 +57,10 @@ class Winograd {
     const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
+    // A few blocks leave no thread without one at the end.
+    if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
+      blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
+    }
     block_tiles_ = blocks_.largest() * w.tile_phases;
     // With few tiles the threads share out the output channels, and with them the weights, which are read once then.
     const int64_t tasks = g_.groups * blocks_.pieces, steps = ceil_div(vectors_, shape_.vectors);
@@ -310,11 +314,14 @@ class Winograd {
     tile.high = std::numeric_limits<T>::infinity();
     for (int64_t e = 0; e < elements_; ++e) {
       tile.b = run_.weights.data + ((t.group * vectors_ + v) * elements_ + e) * pitch;
-      for (int64_t r = 0; r < rows.pieces; ++r) {
-        tile.a = t.transformed + (e * block_tiles_ + rows.begin(r)) * channel_pitch_;
-        tile.c = t.products + (e * t.tiles + rows.begin(r)) * columns;
-        run_.kernels.tile[width][rows.end(r) - rows.begin(r)](tile);
-      }
+      for_each_equal_pieces(rows, [&](int64_t first, int64_t count, int64_t tiles) {
+        tile.a = t.transformed + (e * block_tiles_ + first) * channel_pitch_;
+        tile.c = t.products + (e * t.tiles + first) * columns;
+        tile.tiles = tiles;
+        tile.a_tile = count * channel_pitch_;
+        tile.c_tile = count * columns;
+        run_.kernels.tile[width][count](tile);
+      });
     }
   }
 

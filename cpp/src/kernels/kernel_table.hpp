@@ -28,9 +28,10 @@ struct Segment {
 ///
 /// for R rows and V vectors of columns, both fixed by the kernel; x = v * lanes + lane and x' = v * b_vector + lane.
 /// A is broadcast, element by element; B is read in whole vectors, also in the columns from `columns` on, which are
-/// never stored. init is C itself where `accumulate`, else row_bias[r] or column_bias[x] (V whole vectors) or 0. No
-/// pointer needs more than its element's alignment. The sum of an element runs through the segments in order, whatever
-/// R and V are, so that the shape of a tile leaves no trace in the bits.
+/// never stored. `tiles` of them are done, one after another, `a_tile`, `b_tile` and `c_tile` apart (row_bias R where A
+/// moves), with the same segments; 0 means one. init is C itself where `accumulate`, else row_bias[r] or column_bias[x]
+/// (V whole vectors) or 0. No pointer needs more than its element's alignment. The sum of an element runs through the
+/// segments in order, whatever R and V are, so that the shape of a tile leaves no trace in the bits.
 template <class T>
 struct TileArguments {
   const Segment* segments;
@@ -47,6 +48,14 @@ struct TileArguments {
   T low, high;
   bool accumulate;
   bool stream;  ///< whole aligned vectors of C go past the caches, for finish_streaming to wait for
+  ptrdiff_t tiles, a_tile, b_tile, c_tile;
+  /// Lines that are written soon, `fetched_rows` for each tile, to be fetched while the sums run; where null, those of
+  /// C.
+  T* fetched;
+  ptrdiff_t fetched_row, fetched_rows, fetched_tile;
+  /// What is read soon: with each segment so many cache lines of it are fetched to the L2 cache, one after another.
+  const T* ahead;
+  ptrdiff_t ahead_lines;
 };
 
 enum class Curve { sigmoid, hardswish, silu };

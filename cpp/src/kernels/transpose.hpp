@@ -14,19 +14,37 @@ CONVPOOL_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, Indices<I...>) {
   return __builtin_shufflevector(a, b, (Half * (L / 2) + I / 2 + (I % 2) * L)...);
 }
 
-/// log2(lanes) passes that each interleave the first half of the rows with the second.
-template <class T>
-CONVPOOL_INLINE void transpose_square(Vec<T> (&rows)[lanes<T>]) {
+/// Blocks of D elements: of a and b the even ones (Half 0) or the odd ones (Half 1), in turn.
+template <class T, int D, int Half, int... I>
+CONVPOOL_INLINE Vec<T> blocks_in_turn(Vec<T> a, Vec<T> b, Indices<I...>) {
+  constexpr int L = lanes<T>;
+  return __builtin_shufflevector(a, b, (I / D % 2 == 0 ? I + Half * D : L + I - D + Half * D)...);
+}
+
+/// Swaps the blocks of D x D elements that lie across the diagonal of each block of 2D x 2D.
+template <class T, int D>
+CONVPOOL_INLINE void transpose_blocks(Vec<T> (&rows)[lanes<T>]) {
   constexpr int L = lanes<T>;
   using All = typename MakeIndices<L>::type;
-  for (int pass = 1; pass < L; pass *= 2) {
-    Vec<T> next[L];
-    unroll<L / 2>([&](auto i) {
-      next[2 * i] = interleave<T, 0>(rows[i], rows[i + L / 2], All{});
-      next[2 * i + 1] = interleave<T, 1>(rows[i], rows[i + L / 2], All{});
+  if constexpr (D < L) {
+    unroll<L>([&](auto i) {
+      if constexpr ((i & D) == 0) {
+        const Vec<T> a = rows[i], b = rows[i + D];
+        rows[i] = blocks_in_turn<T, D, 0>(a, b, All{});
+        rows[i + D] = blocks_in_turn<T, D, 1>(a, b, All{});
+      }
     });
-    unroll<L>([&](auto i) { rows[i] = next[i]; });
   }
+}
+
+/// Large blocks first: the last passes stay within 16 bytes, which are the cheaper shuffles.
+template <class T>
+CONVPOOL_INLINE void transpose_square(Vec<T> (&rows)[lanes<T>]) {
+  static_assert(lanes<T> <= 16);
+  transpose_blocks<T, 8>(rows);
+  transpose_blocks<T, 4>(rows);
+  transpose_blocks<T, 2>(rows);
+  transpose_blocks<T, 1>(rows);
 }
 
 /// Vector Part of R vectors taken element by element in turn.

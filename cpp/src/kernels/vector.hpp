@@ -163,6 +163,13 @@ CONVPOOL_INLINE Vec<T> load_first(const T* p, ptrdiff_t n) {
 #endif
 }
 
+/// Whether the first lanes load and store as fast as all of them.
+#if defined(CONVPOOL_ISA_AVX512)
+inline constexpr bool masks_are_cheap = true;
+#else
+inline constexpr bool masks_are_cheap = false;
+#endif
+
 /// Lane i is p[i] where begin <= i < end, else from `other`. Touches nothing else.
 template <class T>
 CONVPOOL_INLINE Vec<T> load_between(const T* p, ptrdiff_t begin, ptrdiff_t end, Vec<T> other) {

@@ -1,0 +1,480 @@
+// The direct algorithm with output channels in the vectors: weights packed, the input broadcast element by element, in
+// place or from a padded copy of a few of its rows. Without channels-last results the sums of some pixels wait for
+// their transposition.
+
+#include <algorithm>
+
+#include "direct_tasks.hpp"
+#include "padded_rows.hpp"
+#include "parallel.hpp"
+#include "run_pieces.hpp"
+#include "workspace.hpp"
+
+namespace convpool {
+namespace {
+
+using kernels::Segment;
+using kernels::TileArguments;
+using std::int64_t;
+
+/// What a row of results reads, where that is read anew for each set of weights.
+constexpr int64_t most_bytes_in_place = 512 << 10;
+constexpr int64_t large_weights = 1 << 20;
+/// Pixels of results that wait for their transposition, so that it finds whole squares.
+constexpr int64_t pixels_per_flush = 112;
+/// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
+constexpr int64_t list_bytes = 64 << 10, most_list_bytes = 1 << 20;
+
+/// A copied row of results' inputs, or the sums of a row that wait, take no more than this.
+constexpr int64_t most_row_bytes = 2 << 20;
+constexpr int64_t least_columns = 256, most_copied_columns = 8192;
+/// Tiles of a row are listed.
+constexpr int64_t most_columns = 1 << 16;
+
+/// Whether it goes without a copy of the input.
+template <class T>
+bool reads_in_place(const Conv2dGeometry& g, const TensorView<const T>& input) {
+  return !g.w.padded() && (channels_last(input) || !takes_rows_of_taps(g)) &&
+         (g.taps() == 1 || size_product(g.h.kernel, g.w.in, g.group_channels(), sizeof(T)) <= most_bytes_in_place);
+}
+
+/// Output channels in the vectors, pixels of a row broadcast.
+template <class T>
+class ChannelVectors : DirectTasks<T> {
+  using Base = DirectTasks<T>;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
+
+ public:
+  ChannelVectors(const Conv2dRun<T>& run, const Conv2dGeometry& whole) : Base(run, whole) {
+    vectors_ = ceil_div(g_.group_out_channels(), lanes_);
+    tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
+    input_channels_last_ = channels_last(input_);
+    interleaves_ = !input_channels_last_ && takes_rows_of_taps(g_);
+    in_place_ = reads_in_place(g_, input_);
+    output_channels_last_ = channels_last(output_);
+    output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
+    padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
+    cut_tiles();
+    // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
+    large_ = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
+    const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large_ ? 1 : 4) * reduction_block);
+    const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
+    rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
+    copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
+    row_tasks_ = ceil_div(g_.h.out, rows_);
+    // A plane that reads as one row, or has only one: the row is shared out.
+    if (g_.h.out == 1 && in_place_) {
+      const int64_t run_bytes = size_product(pixels_per_flush * g_.w.stride, g_.group_channels(), sizeof(T));
+      const int64_t fitting = std::max<int64_t>(large_ ? 4 : 1, 2 * copied_block_bytes / run_bytes);
+      const int64_t shared = ceil_div(g_.batch * g_.groups * runs_.size(), 4 * run.threads);
+      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max<int64_t>(large_ ? 4 : 1, shared)));
+    } else {
+      run_split_ = EvenSplit(runs_.size(), runs_.size());
+    }
+    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * run_split_.pieces;
+    int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
+    if (keeps_partial_sums()) {
+      // Sums that wait for the next channels are bounded too.
+      const int64_t most =
+          std::max<int64_t>(tile_.vectors, 2 * copied_block_bytes / (rows_ * g_.w.out * lanes_ * int64_t{sizeof(T)}));
+      pieces = std::max(pieces, ceil_div(vectors_, most));
+    }
+    channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
+    list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
+    // By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
+    if (size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes) share_taps();
+    row_pitch_ = size_product(list_pitch_, taps_.size());
+    listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
+  }
+
+  void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * ceil_div(g_.w.out, run_split_.pieces),
+                        std::min(g_.group_out_channels(), channel_split_.largest() * lanes_),
+                        size_product(copy_channels_, g_.taps())};
+    }
+    const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
+    const int64_t partial = output_channels_last_  ? 0
+                            : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
+                                                   : most_waiting() * tile_.vectors * lanes_;
+    const int64_t segments = size_product(row_pitch_, listed_rows_);
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
+    const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
+    parallel_for(g_.batch * g_.groups * row_tasks_ * run_split_.pieces * channel_split_.pieces, run_.threads,
+                 [&](int64_t task, int thread) {
+                   T* const block = scratch.slot(thread);
+                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   if (streams_) run_.kernels.finish_streaming();
+                 });
+  }
+
+ private:
+  /// Neighbouring tiles of a row, of `count` outputs each, and the taps that they see, as an index to taps_.
+  struct TileRun {
+    int64_t ow, count, tiles, taps;
+    int64_t pixels() const { return count * tiles; }
+  };
+
+  /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
+  /// wholly into the padding then.
+  void cut_tiles() {
+    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
+    runs_ = ScratchList<TileRun>(2 * ceil_div(g_.w.out, least));
+    taps_ = ScratchList<Range>(2 * ceil_div(g_.w.out, least));
+    ScratchList<int64_t> cuts(size_product(2, g_.w.kernel) + 2);
+    cuts.push_back(0);
+    cuts.push_back(g_.w.out);
+    if (g_.padding_mode == PaddingMode::zeros) {
+      for (int64_t j = 0; j < g_.w.kernel; ++j) {
+        const Range inside = g_.w.outputs_inside(j);
+        for (const int64_t cut : {inside.begin, inside.end}) {
+          if (cut > 0 && cut < g_.w.out) cuts.push_back(cut);
+        }
+      }
+    }
+    std::sort(cuts.begin(), cuts.end());
+    for (int64_t i = 1, from = 0; i < cuts.size(); ++i) {
+      const bool last = i + 1 == cuts.size();
+      if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
+      const EvenSplit tiles(cuts[i] - cuts[from], tallest);
+      for (int64_t t = 0; t < tiles.pieces; ++t) add_tile(cuts[from] + tiles.begin(t), tiles.end(t) - tiles.begin(t));
+      tiles_in_row_ += tiles.pieces;
+      from = i;
+    }
+  }
+
+  void add_tile(int64_t ow, int64_t count) {
+    const Range taps = this->taps_seen(ow, count);
+    const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
+    const Range* const known = std::find_if(taps_.begin(), taps_.end(), same);
+    const int64_t index = known - taps_.begin();
+    if (known == taps_.end()) taps_.push_back(taps);
+    tile_.rows = std::max(tile_.rows, static_cast<int>(count));
+    if (runs_.size() > 0) {
+      TileRun& run = runs_[runs_.size() - 1];
+      if (run.count == count && run.taps == index && run.pixels() + count <= pixels_per_flush) {
+        ++run.tiles;
+        return;
+      }
+    }
+    runs_.push_back({ow, count, 1, index});
+  }
+
+  /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
+  void share_taps() {
+    Range all = taps_[0];
+    for (const Range& taps : taps_) all = {std::min(all.begin, taps.begin), std::max(all.end, taps.end)};
+    for (TileRun& run : runs_) run.taps = 0;
+    taps_[0] = all;
+    taps_.resize_down(1);
+  }
+
+  int64_t most_waiting() const { return pixels_per_flush + tile_.rows; }
+
+  bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
+
+  void run_task(int64_t task, T* block, T* partial, Segment* segments) const {
+    const int64_t piece = task % channel_split_.pieces;
+    task /= channel_split_.pieces;
+    const TileRun* const runs_begin = runs_.data() + run_split_.begin(task % run_split_.pieces);
+    const TileRun* const runs_end = runs_.data() + run_split_.end(task % run_split_.pieces);
+    task /= run_split_.pieces;
+    const int64_t oh_begin = task % row_tasks_ * rows_;
+    const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
+    task /= row_tasks_;
+    const int64_t group = task % g_.groups, n = task / g_.groups;
+    const int64_t v_begin = channel_split_.begin(piece), v_end = channel_split_.end(piece);
+    for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {
+      const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
+      const InputWindow<T> window =
+          in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
+      const Listing listing{window, c, c_end, segments};
+      const bool last = c_end == g_.group_channels();
+      Waiting waiting;
+      int64_t listed_begin = 0, listed_end = 0;
+      for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
+        const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
+        WeightsAhead ahead;
+        if (large_) {
+          const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
+          ahead = v + tile_.vectors < v_end ? weights_ahead(group, v + tile_.vectors, v_end, c, tiles)
+                                            : weights_ahead(group, v_begin, v_end, c_end, tiles);
+        }
+        for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
+          if (oh < listed_begin || oh >= listed_end) {
+            listed_begin = oh_begin + (oh - oh_begin) / listed_rows_ * listed_rows_;
+            listed_end = std::min(oh_end, listed_begin + listed_rows_);
+            list_rows(listing, listed_begin, listed_end);
+          }
+          const Segment* const lists = segments + (oh - listed_begin) * row_pitch_;
+          for (const TileRun* tiles = runs_begin; tiles != runs_end; ++tiles) {
+            const int64_t pixel = (oh - oh_begin) * g_.w.out + tiles->ow;
+            const bool transposes = last && !output_channels_last_;
+            if (transposes && waiting.pixels + tiles->pixels() > most_waiting()) {
+              flush(waiting, n, group, v, width);
+              waiting.pixels = 0;
+            }
+            if (keeps_partial_sums()) {
+              waiting.sums_row = (v_end - v_begin) * lanes_;
+              waiting.sums = partial + (pixel - waiting.pixels) * waiting.sums_row + (v - v_begin) * lanes_;
+            } else {
+              waiting.sums_row = width * lanes_;
+              waiting.sums = partial;
+            }
+            run_tiles(lists + tiles->taps * list_pitch_, window, n, group, v, width, oh, *tiles, c == 0, last,
+                      waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row, ahead);
+            if (!transposes) continue;
+            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles->ow;
+            waiting.pixels += tiles->pixels();
+            const bool row_ends = tiles + 1 == runs_end;
+            if (waiting.pixels >= pixels_per_flush || (row_ends && (!output_rows_contiguous_ || oh + 1 == oh_end))) {
+              flush(waiting, n, group, v, width);
+              waiting.pixels = 0;
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
+  /// They are fetched a few lines with each segment, so that what a tile reads doesn't queue behind them; not where few
+  /// tiles use a set, which then comes faster by itself.
+  struct WeightsAhead {
+    const T* data = nullptr;
+    int64_t vector = 0, vector_lines = 0, lines = 0, lines_per_segment = 0, fetched = 0;
+
+    void take(TileArguments<T>& tile) {
+      if (fetched >= lines) return;
+      constexpr int64_t line = 64 / int64_t{sizeof(T)};
+      const int64_t v = fetched / vector_lines;
+      tile.ahead = data + v * vector + fetched % vector_lines * line;
+      tile.ahead_lines = lines_per_segment;
+      fetched = std::min(fetched + lines_per_segment * tile.segment_count * tile.tiles, (v + 1) * vector_lines);
+    }
+  };
+
+  WeightsAhead weights_ahead(int64_t group, int64_t v, int64_t v_end, int64_t c, int64_t tiles) const {
+    constexpr int64_t most_lines_per_segment = 4;
+    WeightsAhead ahead;
+    const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
+    if (channels <= 0) return ahead;
+    ahead.data = run_.weights.data + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
+    ahead.vector = g_.reduction() * lanes_;
+    ahead.vector_lines = ceil_div(channels * g_.taps() * lanes_ * int64_t{sizeof(T)}, 64);
+    ahead.lines = std::min<int64_t>(tile_.vectors, v_end - v) * ahead.vector_lines;
+    // Twice as fast as would do if every tile saw every tap.
+    const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block);
+    ahead.lines_per_segment = ceil_div(2 * ahead.lines, segments);
+    if (ahead.lines_per_segment > most_lines_per_segment) ahead.lines = 0;
+    return ahead;
+  }
+
+  /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
+  struct Waiting {
+    T* sums = nullptr;
+    int64_t sums_row = 0, oh = 0, ow = 0, pixels = 0;
+  };
+
+  void flush(const Waiting& waiting, int64_t n, int64_t group, int64_t v, int64_t width) const {
+    const int64_t k = group * g_.group_out_channels() + v * lanes_;
+    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
+    T* const out = this->result(n, k, waiting.oh, waiting.ow);
+    run_.kernels.transpose(waiting.sums, waiting.sums_row, waiting.pixels, channels, out, output_.stride(1));
+    if (epilogue_.remains()) {
+      epilogue_.finish_channels(out, output_.stride(1), channels, waiting.pixels, n, k,
+                                waiting.oh * g_.w.out + waiting.ow);
+    }
+  }
+
+  struct Listing {
+    const InputWindow<T>& window;
+    int64_t c_begin, c_end;
+    Segment* segments;
+  };
+
+  /// The segments of each row in [begin, end), for each range of taps, relative to a tile's first pixel. The first
+  /// entry of a list has nothing but how many follow.
+  void list_rows(const Listing& listing, int64_t begin, int64_t end) const {
+    Segment* to = listing.segments;
+    for (int64_t oh = begin; oh < end; ++oh) {
+      for (const Range& taps : taps_) {
+        to->count = list_segments(listing.window, listing.c_begin, listing.c_end, oh, taps, to + 1);
+        to += list_pitch_;
+      }
+    }
+  }
+
+  InputWindow<T> whole_input(int64_t n, int64_t group) const {
+    return {this->image(n, group), input_.stride(2), input_.stride(1), input_.stride(3), 0, 0, 0};
+  }
+
+  InputWindow<T> copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end,
+                            T* block) const {
+    const int64_t channels = c_end - c_begin;
+    InputWindow<T> window{block, channels * padded_width_, 0, 0, c_begin, g_.h.start(oh_begin), g_.w.start(0)};
+    const bool pixels_together = input_channels_last_ || interleaves_;
+    window.channel = pixels_together ? 1 : padded_width_;
+    window.pixel = pixels_together ? channels : 1;
+    const T* const from = this->image(n, group) + c_begin * input_.stride(1);
+    this->for_each_run_read(oh_begin, oh_end, [&](int64_t source, int64_t row, int64_t rows) {
+      const T* const run = from + source * input_.stride(2);
+      if (pixels_together) {
+        for (int64_t r = 0; r < rows; ++r) {
+          copy_pixels(run + r * input_.stride(2), channels, block + (row + r) * window.row);
+        }
+        return;
+      }
+      for (int64_t c = 0; c < channels; ++c) {  // in the order of memory
+        copy_padded_rows(run_.kernels, {run + c * input_.stride(1), input_.stride(2), input_.stride(3), g_.w.in}, rows,
+                         g_.padding_mode, T(0), g_.w.start(0), padded_width_,
+                         block + row * window.row + c * padded_width_, window.row);
+      }
+    });
+    return window;
+  }
+
+  void copy_pixels(const T* row, int64_t channels, T* to) const {
+    if (interleaves_) return interleave_row(row, channels, to);
+    const int64_t first = g_.w.start(0);
+    int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_), end = begin;
+    if (input_.stride(3) == channels) {  // whole pixels: a run
+      end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+      std::copy_n(row + (first + begin) * channels, (end - begin) * channels, to + begin * channels);
+    }
+    for (int64_t x = 0; x < padded_width_; ++x) {
+      if (x == begin) x = end;
+      if (x == padded_width_) break;
+      const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
+      if (source < 0) {
+        std::fill_n(to + x * channels, channels, T(0));
+      } else {
+        std::copy_n(row + source * input_.stride(3), channels, to + x * channels);
+      }
+    }
+  }
+
+  void interleave_row(const T* row, int64_t channels, T* to) const {
+    const int64_t first = g_.w.start(0), pixel = input_.stride(3);
+    const int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_);
+    const int64_t end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+    const auto one_by_one = [&](int64_t from, int64_t until) {
+      for (int64_t x = from; x < until; ++x) {
+        const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
+        for (int64_t c = 0; c < channels; ++c) {
+          to[x * channels + c] = source < 0 ? T(0) : row[c * input_.stride(1) + source * pixel];
+        }
+      }
+    };
+    one_by_one(0, begin);
+    if (pixel == 1) {
+      run_.kernels.transpose(row + first + begin, input_.stride(1), channels, end - begin, to + begin * channels,
+                             channels);
+    } else {
+      one_by_one(begin, end);
+    }
+    one_by_one(end, padded_width_);
+  }
+
+  int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                        Segment* segments) const {
+    int64_t used = 0;
+    for (int64_t c = c_begin; c < c_end; c += reduction_block) {
+      const int64_t channels = std::min(reduction_block, c_end - c);
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        int64_t row;
+        if (!this->row_offset(window, in_place_, oh, i, row)) continue;
+        for (int64_t j = taps.begin; j < taps.end; ++j) {
+          const Segment next{row + window.channel_offset(c) + j * g_.w.dilation * window.pixel,
+                             reduction_index(g_, c, i, j) * lanes_, channels};
+          // Few channels, pixel by pixel: the taps of a row follow one another in both operands.
+          if (used > 0) {
+            Segment& last = segments[used - 1];
+            if (last.a + last.count * window.channel == next.a && last.b + last.count * lanes_ == next.b) {
+              last.count += next.count;
+              continue;
+            }
+          }
+          segments[used++] = next;
+        }
+      }
+    }
+    return used;
+  }
+
+  void run_tiles(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
+                 int64_t oh, const TileRun& where, bool first, bool last, T* sums, int64_t sums_row,
+                 WeightsAhead& ahead) const {
+    const int64_t packed = group * vectors_ + v;
+    const int64_t k = group * g_.group_out_channels() + v * lanes_;
+    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
+    T* const out = this->result(n, k, oh, where.ow);
+    TileArguments<T> tile{};
+    tile.segments = list + 1;
+    tile.segment_count = list->count;
+    tile.a = window.base + (g_.w.start(where.ow) - window.first_column) * window.pixel;
+    tile.a_row = g_.w.stride * window.pixel;
+    tile.a_step = window.channel;
+    tile.b = run_.weights.data + packed * g_.reduction() * lanes_;
+    tile.b_vector = g_.reduction() * lanes_;
+    tile.b_step = lanes_;
+    tile.c = output_channels_last_ ? out : sums;
+    tile.c_row = output_channels_last_ ? output_.stride(3) : sums_row;
+    tile.columns = output_channels_last_ ? channels : width * lanes_;
+    tile.column_bias = run_.weights.bias + packed * lanes_;
+    tile.accumulate = !first;
+    tile.stream = streams_ && output_channels_last_ && first && last;
+    tile.low = epilogue_.low(last);
+    tile.high = epilogue_.high(last);
+    if (last && !output_channels_last_) {
+      // The lines that the transposition will write arrive while the sums run.
+      tile.fetched = out;
+      tile.fetched_row = output_.stride(1);
+      tile.fetched_rows = channels;
+      tile.fetched_tile = where.count * output_.stride(3);
+    }
+    tile.tiles = where.tiles;
+    tile.a_tile = where.count * tile.a_row;
+    tile.c_tile = where.count * tile.c_row;
+    ahead.take(tile);
+    run_.kernels.tile[width][where.count](tile);
+    if (last && output_channels_last_ && epilogue_.remains()) {
+      epilogue_.finish_pixels(out, output_.stride(3), where.pixels(), channels, n, k, oh * g_.w.out + where.ow);
+    }
+  }
+
+  int64_t vectors_ = 0;
+  TileShape tile_{};
+  bool in_place_ = false, input_channels_last_ = false, interleaves_ = false;
+  bool output_channels_last_ = false, output_rows_contiguous_ = false;
+  int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
+  bool large_ = false;
+  int64_t tiles_in_row_ = 0;
+  ScratchList<TileRun> runs_;
+  ScratchList<Range> taps_;
+  EvenSplit run_split_{1, 1}, channel_split_{1, 1};
+};
+
+}  // namespace
+
+template <class T>
+void run_direct_by_channels(const Conv2dRun<T>& run) {
+  const Conv2dGeometry& g = run.geometry;
+  const auto whole_rows = [&](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece, g}(); };
+  int64_t columns = most_columns;
+  if (!reads_in_place(g, run.input)) {
+    const int64_t copied =
+        size_product(g.h.effective_kernel(), std::min(reduction_block, g.group_channels()), sizeof(T));
+    columns =
+        std::clamp((most_row_bytes / copied - g.w.effective_kernel()) / g.w.stride, least_columns, most_copied_columns);
+  }
+  const int64_t rows = reads_as_one_row(run) ? std::max<int64_t>(1, most_columns / g.w.out) : g.h.out;
+  for_each_piece_of_rows(run, rows,
+                         [&](const Conv2dRun<T>& piece) { for_each_piece_of_columns(piece, columns, whole_rows); });
+}
+
+template void run_direct_by_channels(const Conv2dRun<float>&);
+template void run_direct_by_channels(const Conv2dRun<double>&);
+
+}  // namespace convpool

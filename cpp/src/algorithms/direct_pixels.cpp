@@ -1,0 +1,270 @@
+// The direct algorithm with pixels of a row in the vectors: weights broadcast as they lie, input rows read in whole
+// vectors, in place or from a padded copy of a few of them, taken apart by the stride.
+
+#include <algorithm>
+
+#include "direct_tasks.hpp"
+#include "padded_rows.hpp"
+#include "parallel.hpp"
+#include "workspace.hpp"
+
+namespace convpool {
+namespace {
+
+using kernels::Segment;
+using kernels::TileArguments;
+using std::int64_t;
+
+/// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
+constexpr int64_t low_tile = 4, panel_bytes = 12 << 10;
+
+/// Pixels of a row in the vectors, output channels broadcast.
+template <class T>
+class PixelVectors : DirectTasks<T> {
+  using Base = DirectTasks<T>;
+  using Base::epilogue_, Base::g_, Base::input_, Base::lanes_, Base::output_, Base::run_, Base::streams_;
+
+ public:
+  explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
+    const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
+    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
+    // Long rows are cut, so that the copied block stays small whatever the image.
+    columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
+    walks_columns_ = takes_rows_of_taps(g_);
+    const int64_t pixels = columns_.largest() * lanes_;
+    const PhasedRows rows(g_.w, 0, pixels, lanes_);
+    rows_ = this->rows_per_task(
+        tiles_per_block, ceil_div(columns_.largest(), tile_.vectors),
+        size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)), true);
+    copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
+    channels_in_place_ = g_.group_channels();
+    if (tile_.rows <= low_tile) {
+      const int64_t channels = panel_bytes / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps());
+      channels_in_place_ =
+          std::min(channels_in_place_, std::max(reduction_block, channels / reduction_block * reduction_block));
+    }
+    row_tasks_ = ceil_div(g_.h.out, rows_);
+    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
+    channel_split_ = EvenSplit(g_.group_out_channels(),
+                               ceil_div(g_.group_out_channels(), this->channel_pieces(tasks, g_.group_out_channels())));
+  }
+
+  void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * std::min(g_.w.out, columns_.largest() * lanes_),
+                        channel_split_.largest(), size_product(copy_channels_, g_.taps())};
+    }
+    const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
+    const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
+    const int64_t row_scratch = rows.scratch_elements();
+    const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
+    const int64_t segments = size_product(g_.taps(), channel_steps);
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
+    const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
+    parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
+                 [&](int64_t task, int thread) {
+                   T* const block = scratch.slot(thread);
+                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   if (streams_) run_.kernels.finish_streaming();
+                 });
+  }
+
+ private:
+  struct Window : InputWindow<T> {
+    bool in_place = false;
+    PhasedRows rows{Axis{}, 0, 1, 1};
+  };
+
+  void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
+    const int64_t piece = task % channel_split_.pieces;
+    task /= channel_split_.pieces;
+    const int64_t column = task % columns_.pieces;
+    task /= columns_.pieces;
+    const int64_t oh_begin = task % row_tasks_ * rows_;
+    const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
+    task /= row_tasks_;
+    const int64_t group = task % g_.groups, n = task / g_.groups;
+    const int64_t ow_begin = columns_.begin(column) * lanes_;
+    const int64_t ow_read = columns_.end(column) * lanes_;
+    const int64_t ow_end = std::min(g_.w.out, ow_read);
+    const EvenSplit tiles(columns_.end(column) - columns_.begin(column), tile_.vectors);
+    const bool in_place = reads_in_place(n, group, {oh_begin, oh_end}, {ow_begin, ow_end}, ow_read);
+    const int64_t copy_channels = in_place ? channels_in_place_ : copy_channels_;
+    for (int64_t c = 0; c < g_.group_channels(); c += copy_channels) {
+      const int64_t c_end = std::min(g_.group_channels(), c + copy_channels);
+      const Window window =
+          in_place ? whole_input(n, group, ow_begin, ow_read)
+                   : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
+      const bool first = c == 0, last = c_end == g_.group_channels();
+      for (int64_t oh = oh_begin, rows; oh < oh_end; oh += rows) {
+        rows = rows_alike(in_place, oh, oh_end);
+        int64_t used = 0;
+        Range listed{-1, -1};
+        for (int64_t t = 0; t < tiles.pieces; ++t) {
+          const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
+          const int64_t vectors = tiles.end(t) - tiles.begin(t);
+          const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
+          const Range taps = walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(ow, columns);
+          if (taps.begin != listed.begin || taps.end != listed.end) {
+            used = list_segments(window, c, c_end, oh, taps, segments);
+            listed = taps;
+          }
+          const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
+                             g_.h.stride * window.row};
+          run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, rows,
+                    ow, vectors, columns, first, last);
+        }
+      }
+    }
+  }
+
+  /// How many rows from oh on read the same taps, each as far below the last one's.
+  int64_t rows_alike(bool in_place, int64_t oh, int64_t oh_end) const {
+    if (!g_.h.padded()) return oh_end - oh;
+    if (g_.padding_mode != PaddingMode::zeros) return in_place ? 1 : oh_end - oh;
+    const Range taps = g_.h.taps_inside(oh);
+    int64_t end = oh + 1;
+    for (; end < oh_end; ++end) {
+      const Range others = g_.h.taps_inside(end);
+      if (others.begin != taps.begin || others.end != taps.end) break;
+    }
+    return end - oh;
+  }
+
+  /// Whole vectors read past the row's end, which serves no result. They must not leave the array: rows of which that
+  /// isn't certain go through the copy.
+  bool reads_in_place(int64_t n, int64_t group, Range oh, Range ow, int64_t ow_read) const {
+    if (g_.w.stride != 1 || input_.stride(3) != 1 || g_.w.start(ow.begin) < 0 ||
+        g_.w.start(ow.end - 1) + g_.w.effective_kernel() > g_.w.in) {
+      return false;
+    }
+    const int64_t last_column = g_.w.start(ow_read - 1) + g_.w.effective_kernel() - 1;
+    if (last_column < g_.w.in) return true;
+    const bool contiguous = (g_.h.in == 1 || input_.stride(2) == g_.w.in) && input_.stride(1) == g_.h.in * g_.w.in &&
+                            input_.stride(0) == g_.channels * input_.stride(1);
+    const int64_t last_channel = (group + 1) * g_.group_channels() - 1;
+    const int64_t last_row = std::clamp<int64_t>(g_.h.start(oh.end - 1) + g_.h.effective_kernel() - 1, 0, g_.h.in - 1);
+    return contiguous && n * input_.stride(0) + last_channel * input_.stride(1) + last_row * g_.w.in + last_column <
+                             g_.batch * input_.stride(0);
+  }
+
+  Window whole_input(int64_t n, int64_t group, int64_t ow_begin, int64_t ow_read) const {
+    Window window;
+    static_cast<InputWindow<T>&>(window) = {this->image(n, group), input_.stride(2), input_.stride(1), 1, 0, 0, 0};
+    window.in_place = true;
+    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin, lanes_);
+    return window;
+  }
+
+  Window copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end,
+                    int64_t ow_begin, int64_t ow_read, T* block, T* row_scratch) const {
+    Window window;
+    window.rows = PhasedRows(g_.w, ow_begin, ow_read - ow_begin, lanes_);
+    window.first_row = g_.h.start(oh_begin);
+    window.channel = window.rows.row_pitch();
+    window.row = (c_end - c_begin) * window.channel;
+    window.base = block;
+    window.first_channel = c_begin;
+    const T* const from = this->image(n, group) + c_begin * input_.stride(1);
+    this->for_each_run_read(oh_begin, oh_end, [&](int64_t source, int64_t row, int64_t rows) {
+      for (int64_t c = 0; c < c_end - c_begin; ++c) {  // in the order of memory
+        const T* const run = from + c * input_.stride(1) + source * input_.stride(2);
+        window.rows.copy(run_.kernels, {run, input_.stride(2), input_.stride(3), g_.w.in}, rows, g_.padding_mode, T(0),
+                         row_scratch, block + row * window.row + c * window.channel, window.row);
+      }
+    });
+    return window;
+  }
+
+  /// The segments of a row for some taps, relative to a tile's first pixel.
+  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                        Segment* segments) const {
+    int64_t used = 0;
+    const int64_t step = walks_columns_ ? 1 : reduction_block;
+    for (int64_t c = c_begin; c < c_end; c += step) {
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        int64_t row;
+        if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
+        const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel;
+        const int64_t b = row + window.channel_offset(c);
+        if (walks_columns_) {
+          for (int64_t j = 0; j < std::min(g_.w.stride, g_.w.kernel); ++j) {
+            segments[used++] = {a + j, b + tap_offset(window, j), ceil_div(g_.w.kernel - j, g_.w.stride)};
+          }
+          continue;
+        }
+        for (int64_t j = taps.begin; j < taps.end; ++j) {
+          segments[used++] = {a + j, b + tap_offset(window, j), std::min(reduction_block, c_end - c)};
+        }
+      }
+    }
+    return used;
+  }
+
+  int64_t tap_offset(const Window& window, int64_t j) const {
+    return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
+  }
+
+  /// A tile's first pixel in the window, and the distances of channels and rows of results.
+  struct Columns {
+    const T* data;
+    int64_t step, row;
+  };
+
+  void run_tiles(const Segment* segments, int64_t used, const Columns& from, int64_t n, int64_t group, int64_t k_begin,
+                 int64_t k_end, int64_t oh, int64_t rows, int64_t ow, int64_t vectors, int64_t columns, bool first,
+                 bool last) const {
+    TileArguments<T> tile{};
+    tile.segments = segments;
+    tile.segment_count = used;
+    tile.a_row = g_.reduction();
+    tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
+    tile.b_vector = lanes_;
+    tile.b_step = walks_columns_ ? 1 : from.step;
+    tile.c_row = output_.stride(1);
+    tile.columns = columns;
+    tile.accumulate = !first;
+    tile.stream = streams_ && first && last;
+    tile.low = epilogue_.low(last);
+    tile.high = epilogue_.high(last);
+    const EvenSplit pieces(k_end - k_begin, run_.kernels.tile_rows[vectors]);
+    // Where a tile takes all output channels, it runs down the rows.
+    const int64_t rows_in_run = pieces.pieces == 1 ? rows : 1;
+    for (int64_t row = 0; row < rows; row += rows_in_run) {
+      tile.b = from.data + row * from.row;
+      for_each_equal_pieces(pieces, [&](int64_t begin, int64_t count, int64_t tiles) {
+        const int64_t k = group * g_.group_out_channels() + k_begin + begin;
+        tile.a = run_.weights.data + k * g_.reduction();
+        tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
+        tile.c = this->result(n, k, oh + row, ow);
+        tile.tiles = tiles * rows_in_run;
+        tile.a_tile = pieces.pieces == 1 ? 0 : count * tile.a_row;
+        tile.b_tile = pieces.pieces == 1 ? from.row : 0;
+        tile.c_tile = pieces.pieces == 1 ? output_.stride(2) : count * tile.c_row;
+        run_.kernels.tile[vectors][count](tile);
+        if (!last || !epilogue_.remains()) return;
+        for (int64_t r = row; r < row + rows_in_run; ++r) {
+          epilogue_.finish_channels(this->result(n, k, oh + r, ow), tile.c_row, count * tiles, columns, n, k,
+                                    (oh + r) * g_.w.out + ow);
+        }
+      });
+    }
+  }
+
+  TileShape tile_{};
+  EvenSplit columns_{1, 1}, channel_split_{1, 1};
+  int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
+  bool walks_columns_ = false;
+};
+
+}  // namespace
+
+template <class T>
+void run_direct_by_pixels(const Conv2dRun<T>& run) {
+  PixelVectors<T>{run}();
+}
+
+template void run_direct_by_pixels(const Conv2dRun<float>&);
+template void run_direct_by_pixels(const Conv2dRun<double>&);
+
+}  // namespace convpool

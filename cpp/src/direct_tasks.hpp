@@ -1,0 +1,161 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "conv2d_algorithm.hpp"
+#include "conv2d_weights.hpp"
+#include "epilogue.hpp"
+#include "tiling.hpp"
+
+namespace convpool {
+
+/// A copied block should stay in the L2 cache beside the weights that pass it.
+inline constexpr std::int64_t copied_block_bytes = 256 << 10;
+/// Rows that are taken together even where fewer would do.
+inline constexpr std::int64_t small_block_bytes = 32 << 10;
+/// Tiles that a set of weights passes before the next set is fetched.
+inline constexpr std::int64_t tiles_per_block = 8;
+
+/// Where element (c, y, x) of a group's input lies: the distances from base to its row, channel and pixel, added up.
+template <class T>
+struct InputWindow {
+  const T* base = nullptr;
+  std::int64_t row = 0, channel = 0, pixel = 0;
+  std::int64_t first_channel = 0, first_row = 0, first_column = 0;
+
+  std::int64_t channel_offset(std::int64_t c) const { return (c - first_channel) * channel; }
+};
+
+/// A 1x1 convolution that moves by single pixels sees one long row.
+template <class T>
+bool reads_as_one_row(const Conv2dRun<T>& run) {
+  const Conv2dGeometry& g = run.geometry;
+  return g.taps() == 1 && g.h.stride == 1 && g.w.stride == 1 && !g.h.padded() && !g.w.padded() && g.h.in == g.h.out &&
+         g.w.in == g.w.out && rows_contiguous(run.input) && rows_contiguous(run.output);
+}
+
+/// Does so.
+template <class T>
+void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& output) {
+  g.w.in = g.w.out = g.h.in * g.w.in;
+  g.h.in = g.h.out = 1;
+  input.shape[2] = output.shape[2] = 1;
+  input.shape[3] = output.shape[3] = g.w.in;
+}
+
+/// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output
+/// channels.
+template <class T>
+class DirectTasks {
+ public:
+  /// A run that may be a piece of `whole`.
+  DirectTasks(const Conv2dRun<T>& run, const Conv2dGeometry& whole)
+      : run_(run), g_(run.geometry), input_(run.input), output_(run.output), epilogue_(run), lanes_(run.kernels.lanes) {
+    if (reads_as_one_row(run)) flatten_rows(g_, input_, output_);
+    streams_ = epilogue_.streams(run, whole.out_pixels());
+  }
+
+ protected:
+  std::int64_t rows_read(std::int64_t rows) const { return (rows - 1) * g_.h.stride + g_.h.effective_kernel(); }
+
+  /// Rows of results for a task: tiles enough to use a set of weights well, few rows copied for two tasks, a copy that
+  /// fits the cache, and no more tasks than the threads share out well, since two that write neighbouring rows write
+  /// the line between them in turn. `row_elements` is what a row of all channels that are taken together has.
+  std::int64_t rows_per_task(std::int64_t tiles_wanted, std::int64_t tiles_in_row, std::int64_t row_elements,
+                             bool copied) const {
+    std::int64_t rows = ceil_div(tiles_wanted, tiles_in_row);
+    const std::int64_t shared = g_.batch * g_.groups * g_.h.out / (8 * run_.threads);
+    if (copied) {
+      const std::int64_t overlap = std::clamp<std::int64_t>(g_.h.effective_kernel() - g_.h.stride, 0, 1 << 20);
+      rows = std::max(rows, std::min(4 * overlap / g_.h.stride, shared));
+    }
+    rows = std::max(rows, std::min(shared, small_block_bytes / size_product(g_.h.stride, row_elements, sizeof(T))));
+    rows = std::clamp<std::int64_t>(rows, 1, g_.h.out);
+    while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > copied_block_bytes) --rows;
+    return rows;
+  }
+
+  /// Channels that a copied block takes at a time.
+  std::int64_t channels_per_copy(std::int64_t rows, std::int64_t row_elements_per_channel) const {
+    const std::int64_t bytes = size_product(rows_read(rows), row_elements_per_channel, sizeof(T));
+    const std::int64_t fitting =
+        copied_block_bytes / std::max<std::int64_t>(1, bytes) / reduction_block * reduction_block;
+    return std::clamp<std::int64_t>(fitting, std::min(reduction_block, g_.group_channels()), g_.group_channels());
+  }
+
+  /// Pieces of the output channels, so that a few pixels still give every thread something to do.
+  std::int64_t channel_pieces(std::int64_t other_tasks, std::int64_t most) const {
+    return std::clamp<std::int64_t>(ceil_div(2 * run_.threads, other_tasks), 1, run_.threads == 1 ? 1 : most);
+  }
+
+  /// Offset of tap row i for output row oh in the window; false where it shows only zeros.
+  bool row_offset(const InputWindow<T>& window, bool in_place, std::int64_t oh, std::int64_t i,
+                  std::int64_t& offset) const {
+    const std::int64_t y = g_.h.start(oh) + i * g_.h.dilation;
+    const std::int64_t source = source_index(y, g_.h.in, g_.padding_mode);
+    if (source < 0) return false;
+    offset = ((in_place ? source : y) - window.first_row) * window.row;
+    return true;
+  }
+
+  /// Whether the outputs of rows [oh_begin, oh_end) read row y of the padded input at all.
+  bool row_is_read(std::int64_t y, std::int64_t oh_begin, std::int64_t oh_end) const {
+    for (std::int64_t i = 0; i < g_.h.kernel; ++i) {
+      const std::int64_t distance = y - g_.h.start(oh_begin) - i * g_.h.dilation;
+      if (distance >= 0 && distance % g_.h.stride == 0 && distance / g_.h.stride < oh_end - oh_begin) return true;
+    }
+    return false;
+  }
+
+  /// copy(source row, row of the block, how many) for the rows that a block of output rows needs: neighbours together.
+  template <class Copy>
+  void for_each_run_read(std::int64_t oh_begin, std::int64_t oh_end, Copy&& copy) const {
+    const std::int64_t first = g_.h.start(oh_begin), count = rows_read(oh_end - oh_begin);
+    std::int64_t run_source = 0, run_row = 0, run = 0;
+    for (std::int64_t row = 0; row < count; ++row) {
+      const std::int64_t source = source_index(first + row, g_.h.in, g_.padding_mode);
+      if (source < 0 || !row_is_read(first + row, oh_begin, oh_end)) continue;
+      if (run > 0 && source == run_source + run && row == run_row + run) {
+        ++run;
+        continue;
+      }
+      if (run > 0) copy(run_source, run_row, run);
+      run_source = source;
+      run_row = row;
+      run = 1;
+    }
+    if (run > 0) copy(run_source, run_row, run);
+  }
+
+  /// The taps of a row that don't show only zeros to the outputs [ow, ow + count).
+  Range taps_seen(std::int64_t ow, std::int64_t count) const {
+    Range taps{0, g_.w.kernel};
+    if (g_.padding_mode != PaddingMode::zeros) return taps;
+    const auto is_zero = [&](std::int64_t j) {
+      const Range inside = g_.w.outputs_inside(j);
+      return ow + count <= inside.begin || ow >= inside.end;
+    };
+    while (taps.begin < taps.end && is_zero(taps.begin)) ++taps.begin;
+    while (taps.begin < taps.end && is_zero(taps.end - 1)) --taps.end;
+    return taps;
+  }
+
+  const T* image(std::int64_t n, std::int64_t group) const {
+    return input_.data + n * input_.stride(0) + group * g_.group_channels() * input_.stride(1);
+  }
+  T* result(std::int64_t n, std::int64_t k, std::int64_t oh, std::int64_t ow) const {
+    return output_.data + n * output_.stride(0) + k * output_.stride(1) + oh * output_.stride(2) +
+           ow * output_.stride(3);
+  }
+
+  const Conv2dRun<T>& run_;
+  Conv2dGeometry g_;
+  TensorView<const T> input_;
+  TensorView<T> output_;
+  Epilogue<T> epilogue_;
+  std::int64_t lanes_;
+  bool streams_ = false;
+};
+
+}  // namespace convpool
