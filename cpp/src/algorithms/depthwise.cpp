@@ -30,7 +30,7 @@ constexpr int64_t copied_bytes = 64 << 10;
 /// Where a tile's whole rows would take more than this, columns are taken in pieces.
 constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 /// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
-constexpr int64_t channel_block_bytes = 192 << 10;
+constexpr int64_t channel_block_bytes = 384 << 10;
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
 constexpr int64_t tile_rows = 14;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
@@ -84,8 +84,9 @@ class ChannelVectors {
     copies_ = pads_with_image(g_);
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
-    block_ = std::clamp<int64_t>(channel_block_bytes / std::max<int64_t>(1, vector_bytes), 1, vectors_);
-    const int64_t blocks = ceil_div(vectors_, block_);
+    const int64_t most = std::max<int64_t>(1, channel_block_bytes / std::max<int64_t>(1, vector_bytes));
+    const int64_t blocks = ceil_div(vectors_, most);
+    block_ = ceil_div(vectors_, blocks);
     const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
     int64_t most_rows = g_.h.out;
     if (copies_) {
