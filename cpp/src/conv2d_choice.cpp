@@ -142,7 +142,8 @@ Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* rea
 
 double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
   const double taps = static_cast<double>(g.reduction()), channels = static_cast<double>(g.group_channels());
-  const int64_t phases = std::max<int64_t>(1, g.h.dilation / std::gcd(g.h.stride, g.h.dilation));
+  const int64_t phases =
+      std::clamp<int64_t>(g.h.dilation / std::gcd(g.h.stride, g.h.dilation), 1, std::max<int64_t>(1, g.h.out));
   const int64_t rows = ceil_div(g.h.out, phases);
   const bool shares_rows = g.h.stride <= 2 && g.h.stride == g.w.stride;
   double row = 3 * taps + 60 * channels;  // one at a time, as short planes go

@@ -32,7 +32,16 @@ void copy_padded_rows(const kernels::Table<T>& kernels, const SourceRows<T>& fro
     T* const out = to + r * to_row;
     if (from.pixel != 1) {
       std::fill(out, out + begin, fill);
-      for (std::int64_t x = begin; x < end; ++x) out[x] = row[(first + x) * from.pixel];
+      const T* in = row + (first + begin) * from.pixel;
+      std::int64_t x = begin;
+      for (; x + 4 <= end; x += 4, in += 4 * from.pixel) {
+        const T a = in[0], b = in[from.pixel], c = in[2 * from.pixel], d = in[3 * from.pixel];
+        out[x] = a;
+        out[x + 1] = b;
+        out[x + 2] = c;
+        out[x + 3] = d;
+      }
+      for (; x < end; ++x, in += from.pixel) out[x] = *in;
       std::fill(out + end, out + count, fill);
     }
     if (mode == PaddingMode::zeros) {

@@ -30,7 +30,7 @@ constexpr int64_t copied_bytes = 64 << 10;
 /// Where a tile's whole rows would take more than this, columns are taken in pieces.
 constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 /// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
-constexpr int64_t channel_block_bytes = 192 << 10;
+constexpr int64_t channel_block_bytes = 384 << 10;
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
 constexpr int64_t tile_rows = 14;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
@@ -60,6 +60,22 @@ void run_rows(void (*kernel)(const Arguments&), const Arguments& all) {
   }
 }
 
+/// What both kernels are told alike, for `rows` rows of results.
+template <template <class> class Arguments, class T>
+Arguments<T> row_arguments(const Conv2dGeometry& g, const Epilogue<T>& epilogue, int64_t rows, bool stream) {
+  Arguments<T> d{};
+  d.row_stride = g.h.stride;
+  d.row_dilation = g.h.dilation;
+  d.kernel_rows = g.h.kernel;
+  d.kernel_columns = g.w.kernel;
+  d.rows = rows;
+  d.columns = g.w.out;
+  d.low = epilogue.low();
+  d.high = epilogue.high();
+  d.stream = stream;
+  return d;
+}
+
 bool pads_with_image(const Conv2dGeometry& g) {
   return g.padding_mode != PaddingMode::zeros && (g.h.padded() || g.w.padded());
 }
@@ -84,8 +100,9 @@ class ChannelVectors {
     copies_ = pads_with_image(g_);
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
-    block_ = std::clamp<int64_t>(channel_block_bytes / std::max<int64_t>(1, vector_bytes), 1, vectors_);
-    const int64_t blocks = ceil_div(vectors_, block_);
+    const int64_t most = std::max<int64_t>(1, channel_block_bytes / std::max<int64_t>(1, vector_bytes));
+    const int64_t blocks = ceil_div(vectors_, most);
+    block_ = ceil_div(vectors_, blocks);
     const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
     int64_t most_rows = g_.h.out;
     if (copies_) {
@@ -131,25 +148,16 @@ class ChannelVectors {
   int64_t padded_width() const { return (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(); }
 
   DepthwiseChannelsArguments<T> arguments(int64_t oh, int64_t rows) const {
-    DepthwiseChannelsArguments<T> d{};
+    auto d = row_arguments<DepthwiseChannelsArguments>(g_, epilogue_, rows, streams_);
     d.in_rows = g_.h.in;
     d.in_columns = g_.w.in;
     d.in_vector = in_vector_;
     d.first_row = g_.h.start(oh);
     d.first_column = g_.w.start(0);
-    d.row_stride = g_.h.stride;
-    d.row_dilation = g_.h.dilation;
     d.column_stride = g_.w.stride;
     d.column_dilation = g_.w.dilation;
-    d.kernel_rows = g_.h.kernel;
-    d.kernel_columns = g_.w.kernel;
     d.channels_per_output = g_.group_channels();
     d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
-    d.rows = rows;
-    d.columns = g_.w.out;
-    d.low = epilogue_.low();
-    d.high = epilogue_.high();
-    d.stream = streams_;
     return d;
   }
 
@@ -178,14 +186,10 @@ class ChannelVectors {
       d.in = in;
       d.in_pixel = in_vector_;
       d.in_row = g_.w.in * in_vector_;
-      d.in_channels = in_channels;
-      d.weight = run_.weights.data + v * lanes_ * g_.reduction();
-      d.bias = run_.weights.bias + v * lanes_;
       d.out = out;
       d.out_pixel = lanes_;
       d.out_row = g_.w.out * lanes_;
-      d.out_channels = lanes_;
-      run_rows(run_.kernels.depthwise->channels, d);
+      run_vectors(d, v, in_channels, lanes_);
       T* const result = run_.output.data + n * run_.output.stride(0) + v * lanes_ * run_.output.stride(1) +
                         rows.begin(piece) * run_.output.stride(2);
       const int64_t pixels = d.rows * g_.w.out;
@@ -211,15 +215,20 @@ class ChannelVectors {
     }
   }
 
+  /// The vectors of channels from v on.
+  void run_vectors(DepthwiseChannelsArguments<T>& d, int64_t v, int64_t in_channels, int64_t out_channels) const {
+    d.in_channels = in_channels;
+    d.weight = run_.weights.data + v * lanes_ * g_.reduction();
+    d.bias = run_.weights.bias + v * lanes_;
+    d.out_channels = out_channels;
+    run_rows(run_.kernels.depthwise->channels, d);
+  }
+
   void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
     const int64_t first = v * lanes_, count = std::min(g_.out_channels - first, block_ * lanes_);
     d.in += v * in_vector_;
-    d.in_channels = g_.channels - v * in_vector_;
-    d.weight = run_.weights.data + first * g_.reduction();
-    d.bias = run_.weights.bias + first;
     d.out += first;
-    d.out_channels = count;
-    run_rows(run_.kernels.depthwise->channels, d);
+    run_vectors(d, v, g_.channels - v * in_vector_, count);
     if (!epilogue_.remains()) return;
     for (int64_t r = 0; r < d.rows; ++r) {
       epilogue_.finish_pixels(d.out + r * d.out_row, d.out_pixel, d.columns, count, n, first, (oh + r) * g_.w.out);
@@ -345,15 +354,11 @@ class PlaneVectors {
 
   DepthwisePlaneArguments<T> arguments(int64_t n, int64_t group, int64_t oh, int64_t rows) const {
     const int64_t k = group * g_.group_out_channels();
-    DepthwisePlaneArguments<T> d{};
-    d.row_stride = g_.h.stride;
-    d.row_dilation = g_.h.dilation;
+    auto d = row_arguments<DepthwisePlaneArguments>(g_, epilogue_, rows, streams_);
     d.column_stride = splits_columns_ ? 1 : g_.w.stride;
     d.weight = run_.weights.data + k * g_.reduction();
     d.taps = tap_memory_.template as<TapColumns>();
     d.tap_count = tap_count_;
-    d.kernel_rows = g_.h.kernel;
-    d.kernel_columns = g_.w.kernel;
     d.bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
     d.out = run_.output.data + n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2);
     d.out_channel = run_.output.stride(1);
@@ -361,11 +366,6 @@ class PlaneVectors {
     d.groups = 1;
     d.outputs_per_group = g_.group_out_channels();
     d.channels_per_group = g_.group_channels();
-    d.rows = rows;
-    d.columns = g_.w.out;
-    d.low = epilogue_.low();
-    d.high = epilogue_.high();
-    d.stream = streams_;
     return d;
   }
 

@@ -29,8 +29,12 @@ template <class T>
 inline constexpr int shortest_vector = lanes<T>;
 #endif
 
+#if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
+#define CONVPOOL_MASKS_LOADS 1
+
 /// The lanes of N elements from `column` on that lie inside a row of `columns`. A load gives zeros for the others and
-/// doesn't touch them. Measured on Zen 4: as fast as plain loads, also where a mask leaves nothing out.
+/// doesn't touch them. Measured on Zen 4, where a mask leaves nothing out: as fast as plain loads with AVX-512, up to a
+/// tenth slower with AVX2.
 template <class T, int N>
 class InsideRow {
  public:
@@ -41,16 +45,13 @@ class InsideRow {
 #if defined(CONVPOOL_ISA_AVX512)
     mask_ = static_cast<__mmask16>((1u << last) - (1u << first));
     __asm__("" : "+Yk"(mask_));  // GCC 12 otherwise moves it there for every load
-#elif defined(CONVPOOL_ISA_AVX2)
+#else
     static constexpr int edge[24] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
     constexpr ptrdiff_t words = sizeof(T) / 4;
     Mask from, until;
     __builtin_memcpy(&from, edge + 8 - first * words, sizeof from);
     __builtin_memcpy(&until, edge + 16 - last * words, sizeof until);
     mask_ = from & until;
-#else
-    first_ = first;
-    last_ = last;
 #endif
   }
 
@@ -66,7 +67,7 @@ class InsideRow {
     } else {
       return (V)_mm256_maskz_loadu_pd(static_cast<__mmask8>(mask_), p);
     }
-#elif defined(CONVPOOL_ISA_AVX2)
+#else
     if constexpr (sizeof(T) == 4 && N == 8) {
       return (V)_mm256_maskload_ps(p, (__m256i)mask_);
     } else if constexpr (sizeof(T) == 4) {
@@ -76,72 +77,113 @@ class InsideRow {
     } else {
       return (V)_mm_maskload_pd(p, (__m128i)mask_);
     }
-#else
-    V x;
-    if (last_ - first_ == N) {
-      __builtin_memcpy(&x, p, sizeof x);
-    } else {
-      load_piece(p, first_, last_, &x);
-    }
-    return pinned(x);
 #endif
   }
 
  private:
 #if defined(CONVPOOL_ISA_AVX512)
   __mmask16 mask_;
-#elif defined(CONVPOOL_ISA_AVX2)
+#else
   typedef int Mask __attribute__((vector_size(N * sizeof(T))));
   Mask mask_;
-#else
-  [[gnu::noinline]] static void load_piece(const T* p, ptrdiff_t first, ptrdiff_t last, VecN<T, N>* x) {
-    T stage[N] = {};
-    for (ptrdiff_t i = first; i < last; ++i) stage[i] = p[i];
-    __builtin_memcpy(x, stage, sizeof *x);
-  }
-  ptrdiff_t first_, last_;
 #endif
 };
 
-/// Stores the first `left` of N elements, all of them where there are more.
-template <class T, int N>
-class StoreColumns {
+/// Loads neighbouring vectors of N elements, zeros where they lie outside a row. read_pieces says where from.
+template <class T, int N, int Vectors>
+class Window {
  public:
-#if defined(CONVPOOL_ISA_AVX512)
-  CONVPOOL_INLINE explicit StoreColumns(ptrdiff_t left)
-      : mask_(static_cast<__mmask16>(left >= N ? (1u << N) - 1 : (1u << left) - 1)) {
-    __asm__("" : "+Yk"(mask_));
-  }
-  CONVPOOL_INLINE void operator()(T* p, VecN<T, N> v) const {
-    if constexpr (sizeof(T) == 4 && N == 16) {
-      _mm512_mask_storeu_ps(p, mask_, (__m512)v);
-    } else if constexpr (sizeof(T) == 4) {
-      _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask_), (__m256)v);
-    } else if constexpr (N == 8) {
-      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask_), (__m512d)v);
-    } else {
-      _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask_), (__m256d)v);
-    }
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns)
+      : Window(column, columns, typename MakeIndices<Vectors>::type{}) {}
+  template <int I>
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    return inside_[I].load(p + I * N);
   }
 
  private:
-  __mmask16 mask_;
-#else
-  CONVPOOL_INLINE explicit StoreColumns(ptrdiff_t left) : left_(left) {}
-  CONVPOOL_INLINE void operator()(T* p, VecN<T, N> v) const {
-    if (left_ >= N) {
-      __builtin_memcpy(p, &v, sizeof v);
-    } else {
-      alignas(vector_alignment) T stage[N];
-      __builtin_memcpy(stage, &v, sizeof v);
-      copy_short<T, N>(stage, left_, p);
-    }
-  }
-
- private:
-  ptrdiff_t left_;
-#endif
+  template <int... I>
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns, Indices<I...>) : inside_{{column + I * N, columns}...} {}
+  InsideRow<T, N> inside_[Vectors];
 };
+
+#else
+#define CONVPOOL_MASKS_LOADS 0
+
+/// Pieces of a window, `step` apart, to a stage without gaps: zeros for pieces whose bit isn't set and for elements
+/// outside [first, last), which are not touched.
+template <class T, int Width>
+[[gnu::noinline]] void stage_pieces(const T* p, ptrdiff_t step, unsigned live, int count, ptrdiff_t first,
+                                    ptrdiff_t last, T* stage) {
+  for (int i = 0; i < count; ++i, p += step, stage += Width) {
+    const ptrdiff_t end = live & (1u << i) ? last : first;
+    for (ptrdiff_t x = 0; x < Width; ++x) stage[x] = x >= first && x < end ? p[x] : T(0);
+  }
+}
+
+/// Loads neighbouring vectors of N elements, from where read_pieces says: what lies outside a row is zeros there.
+template <class T, int N, int Vectors>
+class Window {
+ public:
+  static constexpr int width = N * Vectors;
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns) {
+    first_ = column >= 0 ? 0 : column > -width ? -column : width;
+    const ptrdiff_t left = columns - column;
+    last_ = left >= width ? width : left > first_ ? left : first_;
+  }
+  template <int I>
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    VecN<T, N> x;
+    __builtin_memcpy(&x, p + I * N, sizeof x);
+    return x;
+  }
+  CONVPOOL_INLINE bool whole() const { return last_ - first_ == width; }
+  CONVPOOL_INLINE void stage(const T* p, ptrdiff_t step, unsigned live, int count, T* to) const {
+    stage_pieces<T, width>(p, step, live, count, first_, last_, to);
+  }
+
+ private:
+  ptrdiff_t first_, last_;
+};
+#endif
+
+#if !defined(CONVPOOL_ISA_AVX512)
+/// The tile's part of a store that is cut short. A function of its own: GCC takes the vector apart in general
+/// registers, and a vector that ends so it keeps in memory all through the tile.
+template <class T, int N>
+[[gnu::noinline, gnu::cold]] void store_short(const T* stage, ptrdiff_t count, ptrdiff_t columns, T* out,
+                                              ptrdiff_t row) {
+  for (ptrdiff_t r = 0; r < count; ++r) copy_short<T, N>(stage + r * N, columns, out + r * row);
+}
+#endif
+
+/// Stores the first `left` of the N elements of each vector, all of them where there are more.
+template <class T, int N, int R>
+CONVPOOL_INLINE void store_columns(const VecN<T, N> (&v)[R], ptrdiff_t left, T* out, ptrdiff_t row) {
+#if defined(CONVPOOL_ISA_AVX512)
+  auto mask = static_cast<__mmask16>(left >= N ? (1u << N) - 1 : (1u << left) - 1);
+  __asm__("" : "+Yk"(mask));
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+    T* const p = out + r * row;
+    if constexpr (sizeof(T) == 4 && N == 16) {
+      _mm512_mask_storeu_ps(p, mask, (__m512)v[r]);
+    } else if constexpr (sizeof(T) == 4) {
+      _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m256)v[r]);
+    } else if constexpr (N == 8) {
+      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v[r]);
+    } else {
+      _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m256d)v[r]);
+    }
+  });
+#else
+  if (left >= N) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { __builtin_memcpy(out + r * row, &v[r], sizeof v[r]); });
+  } else {
+    alignas(vector_alignment) VecN<T, N> stage[R];
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { stage[r] = v[r]; });
+    store_short<T, N>(reinterpret_cast<const T*>(stage), R, left, out, row);
+  }
+#endif
+}
 
 /// Whether vectors stored to rows `row` apart are aligned.
 template <class T>
@@ -162,30 +204,33 @@ CONVPOOL_INLINE bool bounded(T low, T high) {
   return low > -__builtin_inf() || high < __builtin_inf();
 }
 
-template <class V, int Odd, int... I>
-CONVPOOL_INLINE V alternate(V a, V b, Indices<I...>) {
-  return __builtin_shufflevector(a, b, (2 * I + Odd)...);
+/// Taps of one axis go in chunks of Chunk and Chunk - 1, at most `Most`: f(Chunk), which is one of a few that serve any
+/// count.
+template <int Most, class F>
+CONVPOOL_INLINE void with_tap_chunk(ptrdiff_t taps, F f) {
+  if constexpr (Most == 3) {
+    taps == 1 ? f(Constant<1>{}) : f(Constant<3>{});
+  } else if (CONVPOOL_VECTOR_REGISTERS < 32 && (taps == 2 || taps == 3)) {
+    f(Constant<3>{});
+  } else if (taps <= 2) {
+    f(Constant<1>{});
+  } else {
+    taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? f(Constant<4>{}) : f(Constant<5>{});
+  }
 }
-
-/// Taps of one axis go in chunks of Chunk and Chunk - 1, compiled for a few sizes of Chunk that serve any count.
-constexpr int tap_chunk(ptrdiff_t taps) {
-  if (taps <= 2) return 1;
-  return taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? 4 : 5;
-}
+/// The most where tap columns are taken together, or rows of results, whose weights want registers, too.
+inline constexpr int double_chunk = CONVPOOL_VECTOR_REGISTERS < 32 ? 3 : 5;
 /// The first so many taps go in whole chunks, the rest in chunks that are one shorter.
 template <int Chunk>
 CONVPOOL_INLINE ptrdiff_t taps_in_whole_chunks(ptrdiff_t taps) {
   return taps - (Chunk - taps % Chunk) % Chunk * (Chunk - 1);
 }
 
+/// *p, zero where that isn't inside. Not a branch: those cost vector registers where they meet again.
 template <class T>
-inline constexpr T zeros[4 * lanes<T>] __attribute__((aligned(vector_alignment))) = {};
-
-/// p where the bit is set, else zeros to read, from a vector before it to two behind. Not a branch: those cost vector
-/// registers where they meet again.
-template <class T>
-CONVPOOL_INLINE const T* where_inside(const T* p, unsigned bits, int bit) {
-  return bits & (1u << bit) ? p : zeros<T> + lanes<T>;
+CONVPOOL_INLINE T where_inside(const T* p, bool inside) {
+  static constexpr T zero = 0;
+  return *(inside ? p : &zero);
 }
 
 /// Bit i tells whether first + i lies in [0, size), for i < count <= 32.
@@ -205,17 +250,82 @@ CONVPOOL_INLINE void advance(const T*& p, ptrdiff_t step) {
 #endif
 }
 
+/// Loads neighbouring vectors of N elements that lie inside.
+template <class T, int N, int Vectors>
+class WholeWindow {
+ public:
+  CONVPOOL_INLINE WholeWindow(ptrdiff_t, ptrdiff_t) {}
+  template <int I>
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    VecN<T, N> x;
+    __builtin_memcpy(&x, p + I * N, sizeof x);
+    return x;
+  }
+};
+template <bool Inside, class T, int N, int Vectors>
+struct ChooseWindow {
+  typedef Window<T, N, Vectors> type;
+};
+template <class T, int N, int Vectors>
+struct ChooseWindow<true, T, N, Vectors> {
+  typedef WholeWindow<T, N, Vectors> type;
+};
+template <bool Inside, class T, int N, int Vectors>
+using WindowOf = typename ChooseWindow<Inside, T, N, Vectors>::type;
+
+/// f(0, p), f(1, p + step), ... Four at a time share an address: so few additions that it shows, and few registers.
+template <int Count, class T, class F>
+CONVPOOL_INLINE void unroll_steps(const T* p, ptrdiff_t step, F f) {
+  unroll<Count>([&](auto i) CONVPOOL_INLINE_LAMBDA {
+    f(i, p + i % 4 * step);
+    if constexpr (i % 4 == 3 && i + 1 < Count) advance(p, 4 * step);
+  });
+}
+
+template <int Count, class T, int N, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, ptrdiff_t step, unsigned, Read read) {
+  unroll_steps<Count>(p, step, read);
+}
+
+/// read(i, p) for those of Count pieces of a window, `step` apart from p on, whose bit is set in `live`; p is where to
+/// load piece i.
+template <int Count, class T, int N, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, N, Vectors>& window, const T* p, ptrdiff_t step,
+                                 unsigned live, Read read) {
+  constexpr unsigned all = (std::uint64_t{1} << Count) - 1;
+#if !CONVPOOL_MASKS_LOADS
+  alignas(vector_alignment) T stage[Count * N * Vectors];
+  if (!window.whole()) {
+    window.stage(p, step, live, Count, stage);
+    p = stage;
+    step = N * Vectors;
+    live = all;
+  }
+#endif
+  if (live == all) {
+    unroll_steps<Count>(p, step, read);
+  } else {
+    unroll<Count>([&](auto i) CONVPOOL_INLINE_LAMBDA {
+      if (live & (1u << i)) read(i, p);
+      advance(p, step);
+    });
+  }
+}
+
 // Pixels in the vectors
 
-/// What a tile of R rows and one vector of columns of one output works on. `row` and `column` are where the window of
-/// its first result starts in the input.
+/// What `count` tiles beside each other, of R rows and one vector of columns of one output, work on. `row` and `column`
+/// are where the window of their first result starts in the input, which is `in`. R rows from `next` on are to be
+/// fetched, null for none.
 template <class T>
-struct PlaneTile {
+struct PlaneTiles {
   const T* in;
   const T* weight;
   T bias;
   T* out;
-  ptrdiff_t row, column, left;
+  ptrdiff_t row, column, left, count;
+  const T* next;
+  ptrdiff_t whole_chunks;
 };
 
 /// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
@@ -231,124 +341,152 @@ CONVPOOL_INLINE V shifted_down(V v, V last, Indices<I...>) {
   return __builtin_shufflevector(v, last, (I + 1)...);
 }
 
+/// Whether halves of a vector are shuffled apart, each by itself: that takes one instruction where a whole one takes
+/// two. Results are put in order once, at their end.
+template <class T, int N>
+#if defined(CONVPOOL_ISA_AVX2)
+inline constexpr bool shuffles_halves = N == lanes<T>;
+#else
+inline constexpr bool shuffles_halves = false;
+#endif
+
+/// Every other element of a and b.
+template <class T, int N, int Odd, int... I>
+CONVPOOL_INLINE VecN<T, N> alternate(VecN<T, N> a, VecN<T, N> b, Indices<I...>) {
+  if constexpr (shuffles_halves<T, N>) {
+    constexpr int h = N / 2, q = N / 4;
+    return __builtin_shufflevector(a, b, (I / h * h + I % h / q * N + I % q * 2 + Odd)...);
+  } else {
+    return __builtin_shufflevector(a, b, (2 * I + Odd)...);
+  }
+}
+template <class V, int... I>
+CONVPOOL_INLINE V in_order(V v, Indices<I...>) {
+  constexpr int q = sizeof...(I) / 4;
+  return __builtin_shufflevector(v, v, (I / q == 1 ? I + q : I / q == 2 ? I - q : I)...);
+}
+
+/// The most tap columns that are taken at once: their weights want registers, too.
+inline constexpr int columns_together = CONVPOOL_VECTOR_REGISTERS < 32 ? 2 : CONVPOOL_MASKS_LOADS ? 3 : 2;
+
 /// The columns of a row that a vector of results sees through each of the tap columns taken. With a column stride of 2,
 /// what the third sees is what one of the others saw, a result further, and one more element: that costs less than the
 /// two loads that it would take.
-template <Taken taken, int ColumnStride, class T, int N>
-CONVPOOL_INLINE void load_columns(const T* p, InsideRow<T, N> inside, InsideRow<T, N> inside_next, bool third_inside,
-                                  VecN<T, N> (&x)[3]) {
+template <Taken taken, int ColumnStride, class T, int N, class W>
+CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside, VecN<T, N> (&x)[3]) {
   using V = VecN<T, N>;
   if constexpr (ColumnStride == 1) {
-    x[0] = inside.load(p);
+    x[0] = pinned(window.template load<0>(p));
   } else {
     using All = typename MakeIndices<N>::type;
-    const V a = inside.load(p), b = inside_next.load(p + N);
-    x[0] = alternate<V, 0>(a, b, All{});
-    if constexpr (taken != Taken::one) x[1] = alternate<V, 1>(a, b, All{});
+    const V a = window.template load<0>(p), b = window.template load<1>(p);
+    x[0] = alternate<T, N, 0>(a, b, All{});
+    if constexpr (taken != Taken::one) x[1] = alternate<T, N, 1>(a, b, All{});
     if constexpr (taken == Taken::two_after_one) {
-      x[2] = shifted_up<V>(x[1], *where_inside(p - 1, third_inside, 0) - V{}, All{});
+      x[2] = shifted_up<V>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
     } else if constexpr (taken == Taken::two_before_one) {
-      x[2] = shifted_down<V>(x[0], *where_inside(p + 2 * N, third_inside, 0) - V{}, All{});
+      x[2] = shifted_down<V>(x[0], where_inside(p + 2 * N, third_inside) - V{}, All{});
     }
   }
 }
 
 /// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
-/// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share.
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Taken taken>
+/// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share. Row `row` is at
+/// `in`. Inside: nothing that is read lies outside the plane.
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Taken taken, bool Inside>
 CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
-                                    const T* const (&weight)[3], InsideRow<T, N> inside, InsideRow<T, N> inside_next,
+                                    const T* const (&weight)[3], const WindowOf<Inside, T, N, ColumnStride>& window,
                                     bool third_inside, VecN<T, N> (&acc)[R]) {
   using V = VecN<T, N>;
   constexpr int columns = taken == Taken::one ? 1 : taken == Taken::two ? 2 : 3;
+  const auto load_weights = [&](V(&w)[columns][Chunk]) CONVPOOL_INLINE_LAMBDA {
+    unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
+      unroll<Chunk>([&](auto m)
+                        CONVPOOL_INLINE_LAMBDA { w[t][m] = pinned(weight[t][(i + m) * d.kernel_columns] - V{}); });
+    });
+  };
   V w[columns][Chunk];
-  unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
-    unroll<Chunk>([&](auto m)
-                      CONVPOOL_INLINE_LAMBDA { w[t][m] = pinned(weight[t][(i + m) * d.kernel_columns] - V{}); });
-  });
   if constexpr (Stride == 0) {
     static_assert(Chunk == 1);
+    load_weights(w);
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-      const ptrdiff_t y = row + r * d.row_stride + i * d.row_dilation;
-      V x[3];
-      load_columns<taken, ColumnStride>(where_inside(in + y * d.in_row, inside_bits(y, d.in_rows, 1), 0), inside,
-                                        inside_next, third_inside, x);
-      unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][0] * x[t]; });
+      const ptrdiff_t y = r * d.row_stride;
+      const unsigned live = Inside ? 1 : inside_bits(row + y, d.in_rows, 1);
+      if (live == 0) return;
+      read_pieces<1>(window, in + y * d.in_row, 0, live, [&](auto, const T* p) CONVPOOL_INLINE_LAMBDA {
+        V x[3];
+        load_columns<taken, ColumnStride, T, N>(p, window, third_inside, x);
+        unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][0] * x[t]; });
+      });
     });
   } else {
-    row += i;
-    const T* p = in + row * d.in_row;
-    const unsigned live = inside_bits(row, d.in_rows, Stride * (R - 1) + Chunk);
+    constexpr int reads = Stride * (R - 1) + Chunk;
+    const unsigned live = Inside ? (std::uint64_t{1} << reads) - 1 : inside_bits(row, d.in_rows, reads);
     if (live == 0) return;
-    const auto add = [&](auto y) CONVPOOL_INLINE_LAMBDA {
+    load_weights(w);
+    read_pieces<reads>(window, in, d.in_row, live, [&](auto y, const T* p) CONVPOOL_INLINE_LAMBDA {
       V x[3];
-      load_columns<taken, ColumnStride>(p, inside, inside_next, third_inside, x);
+      load_columns<taken, ColumnStride, T, N>(p, window, third_inside, x);
       unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
         constexpr int distance = y - m, r = distance / Stride;
         if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
           unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][m] * x[t]; });
         }
       });
-    };
-    constexpr int reads = Stride * (R - 1) + Chunk;
-    if (live == (1u << reads) - 1) {
-      unroll<reads>([&](auto y) CONVPOOL_INLINE_LAMBDA {
-        add(y);
-        advance(p, d.in_row);
-      });
-    } else {
-      unroll<reads>([&](auto y) CONVPOOL_INLINE_LAMBDA {
-        if (live & (1u << y)) add(y);
-        advance(p, d.in_row);
-      });
-    }
+    });
   }
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride>
-CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTile<T>& t) {
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Inside>
+CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t) {
   VecN<T, N> acc[R];
   unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = t.bias - VecN<T, N>{}; });
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns;
-  const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_rows);
+  const ptrdiff_t whole = t.whole_chunks;
   const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
   for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
     const T* const weight = t.weight + c * taps;
     for (const TapColumns *tap = d.taps, *end = tap + d.tap_count; tap != end; ++tap) {
-      const ptrdiff_t column = t.column + tap->in;
-      if (column - 1 >= d.in_columns || column + width < 0) continue;
-      const T* const in = t.in + c * d.in_channel + column;
-      const auto run = [&](auto taken) CONVPOOL_INLINE_LAMBDA {
+      const auto run = [&](auto taken, ptrdiff_t column, const T* const(&tap_weight)[3]) CONVPOOL_INLINE_LAMBDA {
         constexpr Taken taken_ = static_cast<Taken>(decltype(taken)::value);
-        const InsideRow<T, N> inside(column, d.in_columns), inside_next(column + N, d.in_columns);
+        if (!Inside && (column - 1 >= d.in_columns || column + width < 0)) return;
+        const WindowOf<Inside, T, N, ColumnStride> window(column, d.in_columns);
         const ptrdiff_t third = taken_ == Taken::two_after_one ? column - 1 : column + 2 * N;
-        const bool third_inside = third >= 0 && third < d.in_columns;
-        const T* const tap_weight[3] = {weight + tap->first, weight + tap->second, weight + tap->third};
-        ptrdiff_t i = 0;
-        for (; i < whole; i += Chunk) {
-          plane_tap_rows<T, N, R, Chunk, Stride, ColumnStride, taken_>(d, in, t.row, i, tap_weight, inside, inside_next,
-                                                                       third_inside, acc);
-        }
+        const bool third_inside = Inside || (third >= 0 && third < d.in_columns);
+        const T* in = t.in + c * d.in_channel + (column - t.column);
+        ptrdiff_t row = t.row, i = 0;
+        const auto run_rows = [&](auto count) CONVPOOL_INLINE_LAMBDA {
+          plane_tap_rows<T, N, R, count, Stride, ColumnStride, taken_, Inside>(d, in, row, i, tap_weight, window,
+                                                                               third_inside, acc);
+          i += count;
+          row += count * d.row_dilation;
+          in += count * d.row_dilation * d.in_row;
+        };
+        while (i < whole) run_rows(Constant<Chunk>{});
         if constexpr (Chunk > 1) {
-          for (; i < d.kernel_rows; i += Chunk - 1) {
-            plane_tap_rows<T, N, R, Chunk - 1, Stride, ColumnStride, taken_>(d, in, t.row, i, tap_weight, inside,
-                                                                             inside_next, third_inside, acc);
-          }
+          while (i < d.kernel_rows) run_rows(Constant<Chunk - 1>{});
         }
       };
-      if constexpr (ColumnStride == 2) {
-        if (tap->third >= 0) {
-          tap->third < tap->first ? run(Constant<int(Taken::two_after_one)>{})
-                                  : run(Constant<int(Taken::two_before_one)>{});
+      const ptrdiff_t column = t.column + tap->in;
+      if constexpr (ColumnStride == 1) {
+        run(Constant<int(Taken::one)>{}, column, {weight + tap->first});
+      } else {
+        const T* const tap_weight[3] = {weight + tap->first, weight + tap->second, weight + tap->third};
+        if (columns_together == 3 && tap->third >= 0) {
+          if constexpr (columns_together == 3) {
+            tap->third < tap->first ? run(Constant<int(Taken::two_after_one)>{}, column, tap_weight)
+                                    : run(Constant<int(Taken::two_before_one)>{}, column, tap_weight);
+          }
           continue;
         }
-        if (tap->second >= 0) {
-          run(Constant<int(Taken::two)>{});
-          continue;
-        }
+        if (tap->second >= 0) run(Constant<int(Taken::two)>{}, column, tap_weight);
+        const ptrdiff_t alone = tap->second < 0 ? tap->first : tap->third;
+        if (alone >= 0) run(Constant<int(Taken::one)>{}, column + alone - tap->first, {weight + alone});
       }
-      run(Constant<int(Taken::one)>{});
     }
+  }
+  if constexpr (ColumnStride == 2 && shuffles_halves<T, N>) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = in_order(acc[r], typename MakeIndices<N>::type{}); });
   }
   if (bounded(d.low, d.high)) {
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = clamp_to(acc[r], d.low, d.high); });
@@ -359,42 +497,78 @@ CONVPOOL_KERNEL void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       return;
     }
   }
-  const StoreColumns<T, N> store_columns(t.left);
-  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_columns(t.out + r * d.out_row, acc[r]); });
+  store_columns<T, N>(acc, t.left, t.out, d.out_row);
+}
+
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Inside>
+CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles<T> t) {
+  for (;;) {
+    if (t.next != nullptr) {
+      for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
+        const T* p = t.next + c * d.in_channel;
+        for (int r = 0; r < R; ++r, p += d.in_row) __builtin_prefetch(p);
+      }
+      t.next += N;
+    }
+    plane_tile<T, N, R, Chunk, Stride, ColumnStride, Inside>(d, t);
+    if (--t.count == 0) return;
+    t.in += N * ColumnStride;
+    t.out += N;
+    t.column += N * ColumnStride;
+    t.left -= N;
+  }
 }
 
 template <class T, int R, int Chunk, int Stride, int ColumnStride>
 void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out,
                     ptrdiff_t row) {
   constexpr int L = lanes<T>, S = shortest_vector<T>;
+  constexpr ptrdiff_t most_together = 8;
+  // Not of the largest: they would be half as large again.
+  constexpr bool has_inside = !(columns_together == 3 && ColumnStride == 2);
   const ptrdiff_t weights = d.channels_per_group * d.kernel_rows * d.kernel_columns;
+  const ptrdiff_t first_row = d.first_row + row * d.row_stride;
+  const bool rows_inside =
+      first_row >= 0 && first_row + (R - 1) * d.row_stride + (d.kernel_rows - 1) * d.row_dilation < d.in_rows;
+  // Strided rows are loaded to the end of their last pair.
+  const ptrdiff_t columns_read = d.taps[d.tap_count - 1].in + (L + 1) * ColumnStride;
+  const auto inside = [&](ptrdiff_t x) CONVPOOL_INLINE_LAMBDA {
+    const ptrdiff_t column = d.first_column + x * ColumnStride;
+    return rows_inside && d.columns - x >= L && column >= 0 && column + columns_read <= d.in_columns;
+  };
   // What the next row of tiles reads first. Measured on planes beyond the last cache: 2.1 to 1.5 ms; slower with
   // stride 2.
-  const T* const next = in + d.first_column + (d.first_row + row + R + d.kernel_rows - 1) * d.in_row;
-  for (ptrdiff_t x = 0; x < d.columns; x += L) {
-    if constexpr (Stride == 1) {
-      for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
-        const T* p = next + x + c * d.in_channel;
-        for (int r = 0; r < R; ++r, p += d.in_row) __builtin_prefetch(p);
-      }
-    }
-    PlaneTile<T> tile{in,
-                      weight,
-                      T(0),
-                      out + row * d.out_row + x,
-                      d.first_row + row * d.row_stride,
-                      d.first_column + x * ColumnStride,
-                      d.columns - x};
+  const T* const next =
+      Stride == 1 ? in + d.first_column + (d.first_row + row + R + d.kernel_rows - 1) * d.in_row : nullptr;
+  for (ptrdiff_t x = 0; x < d.columns;) {
+    const bool whole = has_inside && inside(x);
+    ptrdiff_t count = 1;
+    while (count < most_together && x + (count + 1) * L <= d.columns && (has_inside && inside(x + count * L)) == whole)
+      ++count;
+    PlaneTiles<T> tiles{in + first_row * d.in_row + d.first_column + x * ColumnStride,
+                        weight,
+                        T(0),
+                        out + row * d.out_row + x,
+                        first_row,
+                        d.first_column + x * ColumnStride,
+                        d.columns - x,
+                        count,
+                        next == nullptr ? nullptr : next + x,
+                        taps_in_whole_chunks<Chunk>(d.kernel_rows)};
     for (ptrdiff_t k = 0; k < d.outputs_per_group; ++k) {
-      tile.bias = bias == nullptr ? T(0) : bias[k];
-      if (S < L && tile.left <= S) {
-        plane_tile<T, S, R, Chunk, Stride, ColumnStride>(d, tile);
+      tiles.bias = bias == nullptr ? T(0) : bias[k];
+      if (S < L && tiles.left <= S) {
+        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, false>(d, tiles);
+      } else if (has_inside && whole) {
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, has_inside>(d, tiles);
       } else {
-        plane_tile<T, L, R, Chunk, Stride, ColumnStride>(d, tile);
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, false>(d, tiles);
       }
-      tile.weight += weights;
-      tile.out += d.out_channel;
+      tiles.weight += weights;
+      tiles.out += d.out_channel;
+      tiles.next = nullptr;
     }
+    x += count * L;
   }
 }
 
@@ -447,18 +621,20 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
       out += d.outputs_per_group * d.out_channel;
     }
   };
-  const int chunk = tap_chunk(d.kernel_rows);
-  if (d.row_dilation == 1 && d.row_stride == d.column_stride && (chunk > 1 || d.row_stride == 1)) {
-    if (d.row_stride == 2) {
-      return chunk == 4 ? run(Constant<4>{}, Constant<2>{}, Constant<2>{})
-                        : run(Constant<5>{}, Constant<2>{}, Constant<2>{});
+  if (d.row_dilation == 1 && d.row_stride == d.column_stride) {
+    if (d.row_stride == 1) {
+      return with_tap_chunk<5>(d.kernel_rows,
+                               [&](auto chunk) CONVPOOL_INLINE_LAMBDA { run(chunk, Constant<1>{}, Constant<1>{}); });
     }
-    if (chunk == 1) return run(Constant<1>{}, Constant<1>{}, Constant<1>{});
-    return chunk == 4 ? run(Constant<4>{}, Constant<1>{}, Constant<1>{})
-                      : run(Constant<5>{}, Constant<1>{}, Constant<1>{});
+    // The largest tiles of all: small chunks leave them half as large, and serve all but 5 taps as well.
+    const auto strided = [&](auto chunk) CONVPOOL_INLINE_LAMBDA { run(chunk, Constant<2>{}, Constant<2>{}); };
+    if constexpr (double_chunk == 5) {
+      if (d.kernel_rows == 5) return strided(Constant<5>{});
+    }
+    if (d.kernel_rows > 1) return strided(Constant<3>{});
   }
-  if (d.column_stride == 1) return run(Constant<1>{}, Constant<0>{}, Constant<1>{});
-  run(Constant<1>{}, Constant<0>{}, Constant<2>{});
+  d.column_stride == 1 ? run(Constant<1>{}, Constant<0>{}, Constant<1>{})
+                       : run(Constant<1>{}, Constant<0>{}, Constant<2>{});
 }
 
 // Channels in the vectors
@@ -490,14 +666,14 @@ struct ChannelsTile {
 
 /// R rows x P pixels of one vector of channels. An input pixel is loaded once for all tap columns of a chunk and all
 /// rows of results that it serves; ColumnStride 0 stands for any, where each tap column loads its own.
-template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted>
+template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted, bool Inside>
 CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const ChannelsTile<T>& t) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][P];
   const Vec<T> bias = load(t.bias);
   unroll<R>([&](auto r)
                 CONVPOOL_INLINE_LAMBDA { unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = bias; }); });
-  const InsideRow<T, L> inside(0, t.in_left);
+  const WindowOf<Inside, T, L, 1> window(0, t.in_left);
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_columns);
   const ptrdiff_t column_stride = ColumnStride == 0 ? d.column_stride : ColumnStride;
   const ptrdiff_t column_dilation = ColumnStride == 0 ? d.column_dilation : 1;
@@ -512,26 +688,32 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
       const auto chunk = [&](ptrdiff_t j, auto columns) CONVPOOL_INLINE_LAMBDA {
         constexpr int J = columns, S = ColumnStride == 0 ? 1 : ColumnStride;
         const ptrdiff_t column = t.column + j * column_dilation;
-        if (column >= d.in_columns || column + (P - 1) * column_stride + J <= 0) return;
         constexpr int pixels = (P - 1) * S + J;
-        Vec<T> x[pixels];
         const T* pixel = in + column * d.in_pixel;
         const ptrdiff_t next_pixel = (ColumnStride == 0 ? column_stride : 1) * d.in_pixel;
-        unsigned live = 0;
-        if constexpr (ColumnStride == 0) {
-          for (int p = 0; p < P; ++p) live |= inside_bits(column + p * column_stride, d.in_columns, 1) << p;
-        } else {
-          live = inside_bits(column, d.in_columns, pixels);
+        unsigned live = (1u << pixels) - 1;
+        if constexpr (!Inside) {
+          if constexpr (ColumnStride == 0) {
+            live = 0;
+            for (int p = 0; p < P; ++p) live |= inside_bits(column + p * column_stride, d.in_columns, 1) << p;
+          } else {
+            live = inside_bits(column, d.in_columns, pixels);
+          }
+          if (live == 0) return;
         }
-        unroll<pixels>([&](auto at) CONVPOOL_INLINE_LAMBDA {
-          x[at] = inside.load(where_inside(pixel, live, at));
-          if constexpr (Permuted) x[at] = permuted<T>(x[at], d.permutation + c * L * ptrdiff_t(sizeof(T) / 4));
-          advance(pixel, next_pixel);
+        Vec<T> w[Count][J];
+        unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+          unroll<J>([&](auto m)
+                        CONVPOOL_INLINE_LAMBDA { w[r][m] = pinned(load(row_weight - r * next_row + (j + m) * L)); });
         });
-        unroll<J>([&](auto m) CONVPOOL_INLINE_LAMBDA {
-          unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-            const Vec<T> w = pinned(load(row_weight - r * next_row + (j + m) * L));
-            unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[First + r][p] += w * x[p * S + m]; });
+        read_pieces<pixels>(window, pixel, next_pixel, live, [&](auto at, const T* from) CONVPOOL_INLINE_LAMBDA {
+          Vec<T> x = pinned(window.template load<0>(from));
+          if constexpr (Permuted) x = permuted<T>(x, d.permutation + c * L * ptrdiff_t(sizeof(T) / 4));
+          unroll<J>([&](auto m) CONVPOOL_INLINE_LAMBDA {
+            constexpr int distance = at - m, p = distance / S;
+            if constexpr (distance >= 0 && distance % S == 0 && p < P) {
+              unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[First + r][p] += w[r][m] * x; });
+            }
           });
         });
       };
@@ -569,10 +751,8 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
     });
     return;
   }
-  const StoreColumns<T, L> store_columns(t.out_left);
   unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-    unroll<P>([&](auto p)
-                  CONVPOOL_INLINE_LAMBDA { store_columns(t.out + r * d.out_row + p * d.out_pixel, acc[r][p]); });
+    store_columns<T, L>(acc[r], t.out_left, t.out + r * d.out_row, d.out_pixel);
   });
 }
 
@@ -587,8 +767,15 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
                        d.first_column + column * d.column_stride,
                        d.in_channels,
                        d.out_channels};
+  const bool columns_inside =
+      tile.column >= 0 &&
+      tile.column + (P - 1) * d.column_stride + (d.kernel_columns - 1) * d.column_dilation < d.in_columns;
   for (; tile.out_left > 0; tile.out_left -= L) {
-    channels_tile<T, R, P, Chunk, ColumnStride, Permuted>(d, tile);
+    if (P > 1 && columns_inside && tile.in_left >= L) {
+      channels_tile<T, R, P, Chunk, ColumnStride, Permuted, (P > 1)>(d, tile);
+    } else {
+      channels_tile<T, R, P, Chunk, ColumnStride, Permuted, false>(d, tile);
+    }
     tile.in += d.in_vector;
     tile.in_left -= d.in_vector;
     tile.weight += d.channels_per_output * d.kernel_rows * d.kernel_columns * L;
@@ -599,7 +786,7 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
 
 template <class T, int R, int Chunk, int ColumnStride, bool Permuted>
 void channels_row(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row) {
-  constexpr int widest = CONVPOOL_VECTOR_REGISTERS >= 32 ? 7 : 4;
+  constexpr int widest = 7;
   for (ptrdiff_t x = 0; x < d.columns;) {
     const ptrdiff_t left = d.columns - x;
     const auto run = [&](auto pixels) CONVPOOL_INLINE_LAMBDA {
@@ -621,23 +808,27 @@ void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
   const auto run = [&](auto chunk, auto column_stride, auto is_permuted) CONVPOOL_INLINE_LAMBDA {
     constexpr bool Permuted = is_permuted;
     ptrdiff_t row = 0;
-    if (d.row_dilation == 1 && d.row_stride < d.kernel_rows) {
-      for (; row + 2 <= d.rows; row += 2) channels_row<T, 2, chunk, column_stride, Permuted>(d, row);
+    if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32) {
+      if (d.row_dilation == 1 && d.row_stride < d.kernel_rows) {
+        for (; row + 2 <= d.rows; row += 2) channels_row<T, 2, chunk, column_stride, Permuted>(d, row);
+      }
     }
     for (; row < d.rows; ++row) channels_row<T, 1, chunk, column_stride, Permuted>(d, row);
   };
-  const int chunk = tap_chunk(d.kernel_columns);
-  const int column_stride = d.column_dilation == 1 && chunk > 1 && d.column_stride <= 2 ? int(d.column_stride) : 0;
-  if (d.permutation != nullptr) {
-    if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<1>{});
-    if (column_stride == 1) return run(Constant<5>{}, Constant<1>{}, Constant<1>{});
-    return run(Constant<1>{}, Constant<0>{}, Constant<1>{});
-  }
-  if (column_stride == 1 && chunk == 4) return run(Constant<4>{}, Constant<1>{}, Constant<0>{});
-  if (column_stride == 1) return run(Constant<5>{}, Constant<1>{}, Constant<0>{});
-  if (column_stride == 2 && chunk == 4) return run(Constant<4>{}, Constant<2>{}, Constant<0>{});
-  if (column_stride == 2) return run(Constant<5>{}, Constant<2>{}, Constant<0>{});
-  run(Constant<1>{}, Constant<0>{}, Constant<0>{});
+  const auto shares_pixels = [&](auto is_permuted) CONVPOOL_INLINE_LAMBDA {
+    constexpr bool Permuted = is_permuted;
+    const bool neighbours = d.column_dilation == 1 && d.column_stride <= (Permuted ? 1 : 2);
+    with_tap_chunk<double_chunk>(d.kernel_columns, [&](auto chunk) CONVPOOL_INLINE_LAMBDA {
+      if constexpr (chunk > 1) {
+        if (neighbours && d.column_stride == 1) return run(chunk, Constant<1>{}, Constant<Permuted>{});
+        if constexpr (!Permuted) {
+          if (neighbours) return run(chunk, Constant<2>{}, Constant<Permuted>{});
+        }
+      }
+      run(Constant<1>{}, Constant<0>{}, Constant<Permuted>{});
+    });
+  };
+  d.permutation != nullptr ? shares_pixels(Constant<1>{}) : shares_pixels(Constant<0>{});
 }
 
 }  // namespace
