@@ -31,7 +31,7 @@ using std::ptrdiff_t;
 /// faster on 80x80.
 constexpr int64_t transposed_bytes = 1 << 20;
 /// Rows of a thread should stay in the L2 cache.
-constexpr int64_t scratch_bytes = 256 << 10;
+constexpr int64_t scratch_bytes = 448 << 10;
 /// Up to this many taps are taken one by one: as many steps as the ways for long windows have.
 constexpr int64_t few_taps = 7;
 
