@@ -10,7 +10,7 @@ import pytest
 import convpool
 from arrays import values
 from comparison import assert_same_bits, check_conv2d
-from convpool import nn
+from convpool import nn, reference
 
 f32 = np.float32
 
@@ -84,6 +84,22 @@ def test_what_cannot_be_held_is_refused(name: str) -> None:
     with pytest.raises((MemoryError, ValueError), match=r"memory|bytes|64 bits"):
         EXTREMES[name]()
     assert convpool.max_pool2d(FEW, 2).shape == (1, 1, 2, 2)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("kernel", [1, 2, 3, (2, 20)])
+@pytest.mark.parametrize("far", [9, 2**20, 2**40, 2**61])
+@pytest.mark.parametrize("width", [20, 27])
+def test_a_pooling_stride_that_leaves_one_result(kernel: int, far: int, width: int) -> None:
+    """What lies between the windows takes no memory."""
+    input = np.arange(3 * 2 * width, dtype=f32).reshape(1, 3, 2, width)
+    for layout in ("NCHW", "NHWC"):
+        image = input if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(input, 1, -1))
+        options = {"padding": (1, 0) if kernel == 3 else 0, "layout": layout}
+        got = convpool.max_pool2d(image, kernel, (far, far), **options)
+        np.testing.assert_array_equal(got, reference.max_pool2d(image, kernel, (far, far), **options))
+        got = convpool.avg_pool2d(image, kernel, (far, far), **options)
+        np.testing.assert_allclose(got, reference.avg_pool2d(image, kernel, (far, far), **options), rtol=1e-6)
 
 
 @pytest.mark.usefixtures("isa")

@@ -81,8 +81,7 @@ bool run_rows(const Pool2dRun<T>& run) {
   auto usual = common_arguments<Arguments>(run, divisors);
   usual.in_plane = run.input.stride(1);
   usual.out_plane = run.output.stride(1);
-  const int64_t lanes = run.kernels.lanes;
-  const int64_t scratch = g.w.stride > 2 ? g.w.covered_span(round_up(g.w.out, lanes) + lanes) + 4 * lanes : 0;
+  const int64_t scratch = g.w.stride > 2 ? g.w.covered_span(g.w.out) + 12 * int64_t{run.kernels.lanes} : 0;
   const SlottedWorkspace<T> memory(scratch, run.threads);
   const EvenSplit rows = row_split(g, g.w.in);
   const int64_t plane = std::max<int64_t>(1, g.h.in * g.w.in);

@@ -64,7 +64,8 @@ CONVPOOL_INLINE void reduce_line(const CoveredRows<typename Op::Element>& rows, 
   }
 }
 
-/// A vector of results: its first window starts with line[0].
+/// A vector of results: its first window starts with line[0]. Reads at most S vectors after the last window's start and
+/// taps.
 template <class Op, int S>
 CONVPOOL_INLINE Vec<typename Op::Element> reduce_collected(const typename Op::Element* line, ptrdiff_t taps) {
   using T = typename Op::Element;
