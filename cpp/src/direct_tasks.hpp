@@ -35,7 +35,7 @@ bool reads_as_one_row(const Conv2dRun<T>& run) {
          g.w.in == g.w.out && rows_contiguous(run.input) && rows_contiguous(run.output);
 }
 
-/// Does so.
+/// Makes that row of it.
 template <class T>
 void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& output) {
   g.w.in = g.w.out = g.h.in * g.w.in;

@@ -11,6 +11,7 @@ import convpool
 from arrays import values
 from comparison import assert_same_bits, check_conv2d
 from convpool import nn, reference
+from guarded import guarded_memory, needs_guards
 
 f32 = np.float32
 
@@ -312,3 +313,48 @@ def test_what_an_infinite_weight_meets_in_the_padding_is_the_same_for_any_thread
     for num_threads in (2, 4):
         np.testing.assert_array_equal(run(images, num_threads), once)
     np.testing.assert_array_equal(run(images[:1], 1), once[:1])
+
+
+# Tall enough for several tasks, of widths that fill no vector.
+BESIDE: dict[str, tuple[Any, Any, Any, Any]] = {
+    "3x1": ((1, 16, 200, 17), (3, 16, 3, 1), ((1, 1), (0, 0)), 1),
+    "3x1, two images": ((2, 3, 128, 30), (4, 3, 3, 1), ((1, 1), (0, 0)), 1),
+    "5x1": ((1, 8, 100, 33), (6, 8, 5, 1), ((2, 2), (0, 0)), 1),
+    "padded far above": ((1, 8, 11, 257), (3, 8, 3, 1), ((10, 0), (0, 0)), 1),
+    "padded on the left": ((1, 6, 7, 70), (3, 2, 2, 5), ((1, 1), (3, 0)), 3),
+    "1x1": ((1, 5, 13, 19), (7, 5, 1, 1), ((0, 0), (0, 0)), 1),
+    "3x3": ((2, 4, 9, 21), (5, 4, 3, 3), ((1, 1), (1, 1)), 1),
+    "depthwise": ((1, 9, 13, 21), (9, 1, 3, 3), ((1, 1), (1, 1)), 9),
+}
+
+
+@needs_guards
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("mode", ["zeros", "replicate", "reflect", "circular"])
+@pytest.mark.parametrize("case", BESIDE)
+def test_nothing_beside_the_image_is_read(case: str, mode: str) -> None:
+    shape, filters, padding, groups = BESIDE[case]
+    algorithms = ["auto", "direct", "implicit_gemm", *(["depthwise"] if groups > 3 else ["winograd"])]
+    if case in ("1x1", "padded on the left"):
+        algorithms.remove("winograd")
+    with guarded_memory(256) as place:
+        for dtype in (np.float32, np.float64):
+            weight = values(filters, dtype, seed=1)
+            for layout in ("NCHW", "NHWC"):
+                for at_end in (False, True):
+                    image = values(shape, dtype)
+                    image = image if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(image, 1, -1))
+                    guarded = place(image.shape, dtype, at_end)
+                    guarded[...] = image
+                    for algorithm in algorithms:
+                        for num_threads in (1, 2):
+                            options = {
+                                "padding": padding,
+                                "groups": groups,
+                                "padding_mode": mode,
+                                "layout": layout,
+                                "algorithm": algorithm,
+                                "num_threads": num_threads,
+                            }
+                            got = convpool.conv2d(guarded, weight, **options)
+                            assert_same_bits(got, convpool.conv2d(image, weight, **options))

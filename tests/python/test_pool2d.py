@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import ctypes
-import mmap
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ import convpool
 from arrays import FORMS, OUT_FORMS, values
 from comparison import assert_same_bits, assert_same_specials, check_avg_pool2d, plain
 from convpool import reference
+from guarded import guarded_memory, needs_guards
 
 
 def to_layout(array: Any, layout: str) -> Any:
@@ -323,35 +321,20 @@ def test_large_arrays(case: str, layout: str) -> None:
         assert (memory[begin + fresh.size :] == 7).all()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="protects pages as Linux does")
+@needs_guards
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_nothing_beside_the_input_is_read(dtype: Any) -> None:
-    """Inputs that end, or begin, where a page can't be read."""
-    page = mmap.PAGESIZE
-    size = 64 * page
-    memory = mmap.mmap(-1, size + 2 * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc = ctypes.CDLL(None)
-    none, both = 0, mmap.PROT_READ | mmap.PROT_WRITE
-    guards = [start, start + page + size]
-    for guard in guards:
-        assert libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), none) == 0
-    try:
+    with guarded_memory() as place:
         for width in [*range(5, 37), 63, 64, 65, 66, 67]:
             for layout, shape in (("NCHW", (2, 6, width)), ("NHWC", (6, 5, width))):
-                count = int(np.prod(shape))
-                for offset in (0, size // np.dtype(dtype).itemsize - count):
-                    input = np.frombuffer(memory, dtype, size // np.dtype(dtype).itemsize, page)
-                    input = input[offset : offset + count].reshape(shape)
+                for at_end in (False, True):
+                    input = place(shape, dtype, at_end)
                     input[...] = 1
                     for window in WINDOWS.values():
                         convpool.max_pool2d(input, layout=layout, **window)
                         convpool.max_pool2d(input, layout=layout, return_indices=True, **window)
                         convpool.avg_pool2d(input, layout=layout, **window)
-    finally:
-        for guard in guards:
-            libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), both)
 
 
 @pytest.mark.usefixtures("isa")

@@ -143,7 +143,10 @@ class PixelVectors : DirectTasks<T> {
     const bool contiguous = (g_.h.in == 1 || input_.stride(2) == g_.w.in) && input_.stride(1) == g_.h.in * g_.w.in &&
                             input_.stride(0) == g_.channels * input_.stride(1);
     const int64_t last_channel = (group + 1) * g_.group_channels() - 1;
-    const int64_t last_row = std::clamp<int64_t>(g_.h.start(oh.end - 1) + g_.h.effective_kernel() - 1, 0, g_.h.in - 1);
+    // Padding that repeats rows may show the last one anywhere.
+    const bool any_row = g_.h.padded() && g_.padding_mode != PaddingMode::zeros;
+    const int64_t lowest = g_.h.start(oh.end - 1) + g_.h.effective_kernel() - 1;
+    const int64_t last_row = any_row ? g_.h.in - 1 : std::clamp<int64_t>(lowest, 0, g_.h.in - 1);
     return contiguous && n * input_.stride(0) + last_channel * input_.stride(1) + last_row * g_.w.in + last_column <
                              g_.batch * input_.stride(0);
   }
