@@ -50,9 +50,14 @@ bool run_whole_plane_pool(const Pool2dRun<T>& run);
 template <class T>
 bool run_window_pool(const Pool2dRun<T>& run);
 
-/// Every window: along the rows first, then down the columns.
+/// Every window: along the rows first, then down the columns. Small planes are transposed before, as many as a vector
+/// has lanes.
 template <class T>
 void run_sliding_pool(const Pool2dRun<T>& run);
+
+/// Whether run_sliding_pool transposes them: short rows waste vectors, and time between them.
+template <class T>
+bool transposes_planes(const Pool2dRun<T>& run);
 
 /// Plain loops with positions of 64 bits, for planes that a vector's positions can't count.
 template <class T>

@@ -68,6 +68,8 @@ template <class T>
 bool run_rows(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
   using Arguments = kernels::WindowRowsArguments<T>;
+  // Vectors of results that are half empty cost more than transposing.
+  if (g.w.stride > 2 && 2 * g.w.out <= run.kernels.lanes && transposes_planes(run)) return false;
   const PoolDivisors<T> divisors(run, 1);
   const kernels::ReductionKernels<T>& kernels = run.reduction_kernels();
   const bool without_gaps = run.input.stride(2) == g.w.in && run.output.stride(2) == g.w.out;

@@ -133,6 +133,39 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
   if (stream) streaming_fence();
 }
 
+/// Any window, pixel by pixel: for those that hardly share pixels, which is all that the caches would keep.
+template <class Op>
+CONVPOOL_KERNEL void separate_window_pixels(const WindowPixelsArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t L = lanes<T>;
+  // Long runs of channels: pixels may be as far apart as makes them compete for the same places in the cache.
+  constexpr int U = CONVPOOL_VECTOR_REGISTERS / 2;
+  for (ptrdiff_t o = a.row_begin; o < a.row_end; ++o) {
+    const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
+    const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[o] : T(1));
+    for (ptrdiff_t x = 0; x < a.w.out; ++x) {
+      const CoveredRows<T> columns = covered_rows(rows.first, a.in_pixel, a.w, 0, x);
+      T* const out = a.out + o * a.out_row + x * a.out_pixel;
+      const auto channels = [&](ptrdiff_t c, auto vectors) CONVPOOL_INLINED {
+        constexpr int V = decltype(vectors)::value;
+        Vec<T> acc[V];
+        unroll<V>([&](auto v) { acc[v] = Op::identity(); });
+        for (ptrdiff_t i = 0; i < rows.count; ++i) {
+          const T* pixel = columns.first + i * rows.step + c;
+          for (ptrdiff_t j = 0; j < columns.count; ++j, pixel += columns.step) {
+            unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load(pixel + v * L)); });
+          }
+        }
+        unroll<V>([&](auto v) { store(out + c + v * L, divisor.apply_to_pixel(acc[v], x)); });
+      };
+      ptrdiff_t c = 0;
+      for (; c + U * L <= a.channels; c += U * L) channels(c, Constant<U>{});
+      for (; c + L <= a.channels; c += L) channels(c, Constant<1>{});
+      if (c < a.channels) channels(a.channels - L, Constant<1>{});  // overlaps what is done already
+    }
+  }
+}
+
 template <class Op, int KW, int S>
 WindowPixelsKernel<typename Op::Element> window_pixels_for(const WindowAxis& h) {
   return is_window(h, KW, S, 1) ? window_pixels<Op, known_height<Op>(KW), KW, S> : window_pixels<Op, 0, KW, S>;
@@ -140,6 +173,12 @@ WindowPixelsKernel<typename Op::Element> window_pixels_for(const WindowAxis& h) 
 
 template <class Op>
 WindowPixelsKernel<typename Op::Element> choose_window_pixels(const WindowAxis& h, const WindowAxis& w) {
+  const auto windows_of_a_pixel = [](const WindowAxis& axis) {
+    return axis.out == 1 ? 1 : (axis.kernel - 1) / axis.stride + 1;
+  };
+  if ((w.stride > 2 || w.out == 1) && windows_of_a_pixel(h) * windows_of_a_pixel(w) <= 2) {
+    return separate_window_pixels<Op>;
+  }
   if (is_tall(h)) return nullptr;
   if (is_window(w, 2, 1, 1)) return window_pixels_for<Op, 2, 1>(h);
   if (is_window(w, 3, 1, 1)) return window_pixels_for<Op, 3, 1>(h);
