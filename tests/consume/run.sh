@@ -86,7 +86,7 @@ if (cd "$scratch" && python -c 'import convpool') 2> /dev/null; then
   if python -c 'import scikit_build_core' 2> /dev/null; then
     cp -r python_build "$scratch/python_build"
     quietly python -m pip install --no-build-isolation --no-deps --no-index --target "$scratch/installed_by_pip" \
-      -Cbuild-dir="$scratch/python_build/build" "$scratch/python_build"
+      --config-settings=build-dir="$scratch/python_build/build" "$scratch/python_build"
     echo "cmake.root: $("$(find "$scratch/python_build/build" -name consumer -type f)")"
   fi
 else
