@@ -28,11 +28,10 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
   Vec<Index> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i);
   LaneSet<T> has_left[widest], has_right[widest];
-  ptrdiff_t period = 0;
-  for (ptrdiff_t column = 0; period == 0 || column != 0; column = (column + L) % width, ++period) {
-    has_left[period] = LaneSet<T>(lanes_with_neighbour<T>(column, width, -1));
-    has_right[period] = LaneSet<T>(lanes_with_neighbour<T>(column, width, 1));
-  }
+  const ptrdiff_t period = for_each_first_column<T>(width, [&](ptrdiff_t vector, ptrdiff_t column) {
+    has_left[vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, -1));
+    has_right[vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, 1));
+  });
   const auto select = [](const LaneSet<T>& set, const Item& there, const Item& other) CONVPOOL_INLINED {
     return Item{set.select(there.value, other.value), set.select(there.at, other.at)};
   };

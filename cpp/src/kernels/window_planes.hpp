@@ -26,6 +26,18 @@ CONVPOOL_INLINE std::uint32_t lanes_with_neighbour(ptrdiff_t column, ptrdiff_t w
   return bits;
 }
 
+/// Calls set(vector, the column of its first lane) for the vectors of a run of rows, until one would start with a row's
+/// first column again. Returns how many they are, at most `width`.
+template <class T, class Set>
+CONVPOOL_INLINE ptrdiff_t for_each_first_column(ptrdiff_t width, Set&& set) {
+  ptrdiff_t vector = 0, column = 0;
+  do {
+    set(vector++, column);
+    column = (column + lanes<T>) % width;
+  } while (column != 0);
+  return vector;
+}
+
 /// Lane i is element i + Distance of `current`, which stands between the other two.
 template <class T, int Distance, int... I>
 CONVPOOL_INLINE Vec<T> neighbours(Vec<T> previous, Vec<T> current, Vec<T> next, Indices<I...>) {
@@ -53,14 +65,13 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
   DivisorArguments<T> one_divisor = a.divisor;
   one_divisor.uniform_end = end;
   const RowDivisor<Op> divisor(one_divisor, Op::divided ? a.row_count[0] : T(1));
-  // For each tap of a row, in which lanes the row has it; vectors come to start with the same column again.
+  // For each tap of a row, in which lanes the row has it.
   LaneSet<T> has_column[K][widest_of_planes<T>(K)];
-  ptrdiff_t period = 0;
-  for (ptrdiff_t column = 0; period == 0 || column != 0; column = (column + L) % width, ++period) {
+  const ptrdiff_t period = for_each_first_column<T>(width, [&](ptrdiff_t vector, ptrdiff_t column) {
     unroll<K>([&](auto j) {
-      has_column[j][period] = LaneSet<T>(lanes_with_neighbour<T>(column, width, decltype(j)::value * D - side));
+      has_column[j][vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, decltype(j)::value * D - side));
     });
-  }
+  });
   // The vectors from `begin` on, one more than results need; those in [whole_begin, whole_end) have all rows in all
   // lanes, and results as well as the one before them. For the others, in which lanes the plane has each row.
   const ptrdiff_t highest = begin - a.h.pad * width, span = (K - 1) * D * width;
@@ -82,7 +93,7 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const top = a.in + p * a.in_plane + highest;
     T* const out = a.out + p * a.out_plane + begin;
-    const bool streams = a.stream && reinterpret_cast<std::uintptr_t>(out) % 64 == 0;
+    const bool streams = a.stream && reinterpret_cast<std::uintptr_t>(out) % cache_line == 0;
     ptrdiff_t v = 0, edge = 0, column_set = 0;
     const auto reduce_down = [&](auto whole) CONVPOOL_INLINED {
       const auto load_row = [&](auto i) CONVPOOL_INLINED {
