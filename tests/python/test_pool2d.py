@@ -274,6 +274,8 @@ STREAMED = {
     "stride 2": ((128, 256, 256), {"kernel_size": 2}),
     "overlap, stride 2": ((128, 254, 256), {"kernel_size": 3, "stride": 2, "padding": 1}),
     "small planes": ((16, 96, 56, 56), {"kernel_size": 2, "stride": 1}),
+    "narrow planes": ((16, 96, 56, 56), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "narrow planes off the lines": ((16, 250, 35, 35), {"kernel_size": 3, "stride": 1, "padding": 1}),
 }
 
 
