@@ -92,7 +92,7 @@ test-clang: $(STAMPS)/build-tools  ## the C++ tests, compiled by Clang with warn
 	@if command -v clang++ >/dev/null; then \
 	  cmake --preset clang $(CMAKE_ARGS) && cmake --build build/clang && ctest --test-dir build/clang --output-on-failure; \
 	else \
-	  echo "test-clang: no clang++ (Debian: clang libomp-dev)"; \
+	  echo "test-clang: no clang++ (Debian: clang)"; \
 	fi
 
 test-aarch64: $(STAMPS)/build-tools  ## the C++ tests, cross-compiled for 64-bit ARM and run under qemu

@@ -22,15 +22,8 @@ if(CONVPOOL_WERROR)
   list(APPEND convpool_warnings -Werror)
 endif()
 
-set(CONVPOOL_USES_OPENMP OFF)
-if(CONVPOOL_OPENMP)
-  find_package(OpenMP COMPONENTS CXX)
+if(CONVPOOL_THREADS)
   find_package(Threads REQUIRED)
-  if(OpenMP_CXX_FOUND)
-    set(CONVPOOL_USES_OPENMP ON)
-  else()
-    message(WARNING "No OpenMP found: convpool will use one thread")
-  endif()
 endif()
 
 # How every part is compiled: position-independent, and hidden unless a header says otherwise.
@@ -65,12 +58,13 @@ add_library(convpool_core OBJECT
   cpp/src/geometry.cpp
   cpp/src/parallel.cpp
   cpp/src/patches.cpp
+  cpp/src/thread_pool.cpp
   cpp/src/workspace.cpp)
 convpool_compile_as_part(convpool_core)
 target_compile_definitions(convpool_core PRIVATE CONVPOOL_HIDDEN)
-if(CONVPOOL_USES_OPENMP)
-  set_source_files_properties(cpp/src/parallel.cpp PROPERTIES COMPILE_DEFINITIONS CONVPOOL_OPENMP)
-  target_link_libraries(convpool_core PRIVATE OpenMP::OpenMP_CXX)
+if(CONVPOOL_THREADS)
+  set_source_files_properties(cpp/src/thread_pool.cpp PROPERTIES COMPILE_DEFINITIONS CONVPOOL_THREADS)
+  target_link_libraries(convpool_core PRIVATE Threads::Threads)
 endif()
 convpool_add_kernels(convpool_core)
 
@@ -98,8 +92,8 @@ foreach(kind IN LISTS convpool_kinds)
   convpool_compile_as_part(${library})
   target_compile_definitions(${library} PRIVATE ${convpool_kernel_definitions})
   set_target_properties(${library} PROPERTIES OUTPUT_NAME convpool EXPORT_NAME ${kind})
-  if(CONVPOOL_USES_OPENMP)
-    target_link_libraries(${library} PRIVATE OpenMP::OpenMP_CXX Threads::Threads)
+  if(CONVPOOL_THREADS)
+    target_link_libraries(${library} PRIVATE Threads::Threads)
   endif()
   if(kind STREQUAL "static")
     target_compile_definitions(${library} PRIVATE CONVPOOL_HIDDEN)

@@ -1,6 +1,6 @@
 #include "convpool/runtime.hpp"
 #include "convpool/version.hpp"
-#include "parallel.hpp"
+#include "thread_pool.hpp"
 
 namespace convpool {
 
@@ -27,7 +27,7 @@ BuildInfo build_info() {
 #if defined(CONVPOOL_HAVE_NEON)
   info.isas.emplace_back("neon");
 #endif
-  info.openmp = built_with_openmp();
+  info.threads = built_with_threads();
   return info;
 }
 

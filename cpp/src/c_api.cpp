@@ -361,7 +361,7 @@ const char* convpool_available_isa(int32_t i) noexcept {
   return name;
 }
 
-int32_t convpool_has_openmp(void) noexcept { return convpool::built_with_openmp(); }
+int32_t convpool_has_threads(void) noexcept { return convpool::built_with_threads(); }
 
 convpool_status convpool_conv2d_output_shape(const int64_t input[4], const int64_t weight[4],
                                              const convpool_conv2d_params* params, int64_t output[4]) noexcept {

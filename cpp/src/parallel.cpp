@@ -2,48 +2,8 @@
 
 #include "call_scope.hpp"
 
-#if defined(CONVPOOL_OPENMP)
-#include <omp.h>
-#include <pthread.h>
-
-#include <thread>
-#endif
-
 namespace convpool {
 namespace {
-
-#if defined(CONVPOOL_OPENMP)
-
-std::atomic<bool> forked{false};
-
-// GNU OpenMP keeps its idle threads in a pool that belongs to the thread that started them; after fork() they are gone
-// in the child, and the next region would wait for them forever.
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
-
-void run_region(int threads, ThreadBody body, void* context) noexcept {
-#pragma omp parallel num_threads(threads)
-  body(context, omp_get_thread_num());
-}
-
-void run_on_own_threads(int threads, ThreadBody body, void* context) noexcept {
-  static_cast<void>(fork_handler);
-  if (!forked.load(std::memory_order_relaxed)) {
-    run_region(threads, body, context);
-    return;
-  }
-  // A new thread has no pool yet, so that the region builds one that lives.
-  try {
-    std::thread(run_region, threads, body, context).join();
-  } catch (...) {  // no thread or no memory for one: nothing has run yet
-    body(context, 0);
-  }
-}
-
-#else
-
-void run_on_own_threads(int, ThreadBody body, void* context) noexcept { body(context, 0); }
-
-#endif
 
 struct HookedBody {
   ThreadBody body;
@@ -62,7 +22,7 @@ void run_hooked(void* work, std::int64_t index) {
 void run_on_threads(int threads, ThreadBody body, void* context) noexcept {
   const CallScope* const call = CallScope::current();
   if (call == nullptr || call->parallel_for().run == nullptr) {
-    run_on_own_threads(threads, body, context);
+    run_on_pool(threads, body, context);
     return;
   }
   HookedBody hooked{body, context, threads};
@@ -77,14 +37,6 @@ void run_on_threads(int threads, ThreadBody body, void* context) noexcept {
 bool tasks_are_left_out() noexcept {
   const CallScope* const call = CallScope::current();
   return call != nullptr && call->measures();
-}
-
-bool built_with_openmp() noexcept {
-#if defined(CONVPOOL_OPENMP)
-  return true;
-#else
-  return false;
-#endif
 }
 
 }  // namespace convpool

@@ -3,13 +3,13 @@
 #include <atomic>
 #include <cstdint>
 
-namespace convpool {
+#include "thread_pool.hpp"
 
-using ThreadBody = void (*)(void* context, int thread);
+namespace convpool {
 
 /// Runs body(context, i) at once for distinct i from 0 on, below `threads`, each on a thread of its own: for as many as
 /// there are threads to be had, at least for 0. The body takes its share of the work from the context, so that the last
-/// to return leaves none; it must not throw. The threads are those of the call's parallel_for hook, else OpenMP's.
+/// to return leaves none; it must not throw. The threads are those of the call's parallel_for hook, else the pool's.
 void run_on_threads(int threads, ThreadBody body, void* context) noexcept;
 
 /// Whether the call that runs is only measured, see MeasuringScope: tasks are left out.
@@ -39,7 +39,5 @@ void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
       },
       &shared);
 }
-
-bool built_with_openmp() noexcept;
 
 }  // namespace convpool

@@ -15,7 +15,7 @@
 #endif
 
 #include "convpool/runtime.hpp"
-#include "parallel.hpp"
+#include "thread_pool.hpp"
 #include "threads.hpp"
 
 namespace convpool {
@@ -82,7 +82,7 @@ double cores_by_cgroup() {
 }
 
 int choose_default() noexcept {
-  if (!built_with_openmp()) return 1;
+  if (!built_with_threads()) return 1;
   for (const char* name : {"CONVPOOL_NUM_THREADS", "OMP_NUM_THREADS"}) {
     if (const int value = from_environment(name); value > 0) return value;
   }

@@ -1,5 +1,5 @@
-// Convolutions on the program's own threads: a small pool, and the hook that hands work to it. OpenMP starts no thread
-// then, and the program decides what runs where.
+// Convolutions on the program's own threads: a small pool, and the hook that hands work to it. The library starts
+// no thread then, and the program decides what runs where.
 
 #include <atomic>
 #include <condition_variable>

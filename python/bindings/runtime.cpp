@@ -21,7 +21,7 @@ void bind_runtime(py::module_& m) {
     config["isas_built"] = py::tuple(py::cast(info.isas));
     config["isas_available"] = py::tuple(py::cast(available_isas()));
     config["isa"] = isa();
-    config["openmp"] = info.openmp;
+    config["threads"] = info.threads;
     config["num_threads"] = get_num_threads();
     return config;
   });

@@ -18,7 +18,7 @@ class Config(TypedDict):
     isas_built: tuple[str, ...]
     isas_available: tuple[str, ...]
     isa: str
-    openmp: bool
+    threads: bool
     num_threads: int
 
 class Conv2dPlan:

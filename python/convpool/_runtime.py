@@ -60,7 +60,7 @@ def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> Config: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
-    """Prints version, compiler, flags, instruction sets, OpenMP and threads.
+    """Prints version, compiler, flags, instruction sets and threads.
 
     ``mode="dicts"`` returns them instead. Raises ValueError for another mode.
 
@@ -81,8 +81,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
         "ISAs built": ", ".join(config["isas_built"]),
         "ISAs available": ", ".join(config["isas_available"]),
         "ISA in use": config["isa"],
-        "OpenMP": "yes" if config["openmp"] else "no",
-        "threads": config["num_threads"],
+        "threads": config["num_threads"] if config["threads"] else "1, built without threads",
     }
     print("convpool")
     for name, value in lines.items():

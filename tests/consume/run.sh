@@ -72,8 +72,8 @@ build "$source_dir/benchmarks/cpp" benchmarks -DCMAKE_PREFIX_PATH="$scratch/move
 
 consume add_subdirectory -DCONVPOOL_SOURCE="$source_dir" -DCONVPOOL_ISAS="$baseline"
 consume fetch_content -DCONVPOOL_SOURCE="$source_dir" -DFETCH=ON -DCONVPOOL_ISAS="$baseline" -DBUILD_SHARED_LIBS=ON \
-  -DCONVPOOL_OPENMP=OFF
-CONVPOOL_WITHOUT_OPENMP=1 bash "$source_dir/tests/cpp/check_shared_library.sh" \
+  -DCONVPOOL_THREADS=OFF
+bash "$source_dir/tests/cpp/check_shared_library.sh" \
   "$(find "$scratch/fetch_content" -name libconvpool.so)"
 
 # ---- the wheel, in the environment that python belongs to

@@ -17,11 +17,10 @@ if ! diff -u --label "$list" <(grep -v '^#' "$list") --label "$library" <(echo "
 fi
 
 # Debian's libc holds pthread and dl; elsewhere they are libraries of their own.
-allowed='^(libc|libm|libpthread|libdl|libstdc\+\+|libgcc_s|libgomp|libomp|ld-linux[a-z0-9_-]*)\.so(\.[0-9.]+)?$'
-[[ ${CONVPOOL_WITHOUT_OPENMP:-} ]] && allowed=${allowed/|libgomp|libomp/}
+allowed='^(libc|libm|libpthread|libdl|libstdc\+\+|libgcc_s|ld-linux[a-z0-9_-]*)\.so(\.[0-9.]+)?$'
 needed=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
 if others=$(grep -vE "$allowed" <<< "$needed"); then
-  echo "$library needs more than the C and C++ libraries and OpenMP's: $others" >&2
+  echo "$library needs more than the C and C++ libraries: $others" >&2
   exit 1
 fi
 soname=$(readelf -d "$library" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')

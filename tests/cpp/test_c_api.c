@@ -453,7 +453,7 @@ int main(void) {
   struct_sizes();
   memory_running_out();
   runtime();
-  printf("%s, %d threads, OpenMP %d: %d failures\n", convpool_version(), (int)convpool_get_num_threads(),
-         (int)convpool_has_openmp(), failures);
+  printf("%s, %d threads, built with threads %d: %d failures\n", convpool_version(), (int)convpool_get_num_threads(),
+         (int)convpool_has_threads(), failures);
   return failures != 0;
 }

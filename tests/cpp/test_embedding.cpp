@@ -51,7 +51,7 @@ bool new_fails() {
 #endif
 
 #if COUNTS_MALLOC
-// In front of the C library's own: what the library, the C++ runtime and OpenMP's take passes here.
+// In front of the C library's own: what the library, and the C++ runtime take passes here.
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
@@ -158,7 +158,7 @@ std::int64_t threads_of_process() {
   return std::distance(std::filesystem::directory_iterator(tasks), {});
 }
 
-/// The same once the kernel has cleared away threads that were joined already; those of OpenMP would stay.
+/// The same once the kernel has cleared away threads that were joined already; those of the pool would stay.
 bool threads_settle_at(std::int64_t expected) {
   for (int i = 0; i < 1000 && threads_of_process() != expected; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -403,7 +403,7 @@ TEST_CASE("when the caller's allocator gives up, the call throws, keeps nothing,
   for (const Case& c : all_cases()) {
     CAPTURE(c.name);
     ExecutionContext context = with_threads(2);
-    BackwardPool pool;  // no test here starts a thread of OpenMP: another one counts them
+    BackwardPool pool;  // no test here starts a thread of the library: another one counts them
     context.parallel_for = ParallelFor::through(pool);
     c.run(context);
     const std::vector<char> expected = c.result();

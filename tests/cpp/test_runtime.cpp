@@ -6,7 +6,6 @@
 #include <string>
 
 #include "convpool/convpool.hpp"
-#include "parallel.hpp"
 #include "workspace.hpp"
 
 using namespace convpool;
@@ -30,19 +29,6 @@ TEST_CASE("threads") {
   CHECK_THROWS_AS(set_num_threads(0), std::invalid_argument);
   CHECK_THROWS_AS(set_num_threads(100000), std::invalid_argument);
   set_num_threads(before);
-}
-
-TEST_CASE("parallel_for runs each task once") {
-  for (const int threads : {1, 2, 5}) {
-    std::vector<std::atomic<int>> runs(1000);
-    std::atomic<int> bad_slots{0};
-    parallel_for(1000, threads, [&](std::int64_t task, int thread) {
-      ++runs[static_cast<std::size_t>(task)];
-      if (thread < 0 || thread >= threads) ++bad_slots;
-    });
-    CHECK(std::all_of(runs.begin(), runs.end(), [](const auto& n) { return n == 1; }));
-    CHECK(bad_slots == 0);
-  }
 }
 
 TEST_CASE("a workspace is aligned, its own, and reused") {

@@ -92,7 +92,7 @@ static inline convpool_tensor convpool_nhwc(int32_t dtype, const void* data, int
 typedef void (*convpool_task)(void* work, int64_t index);
 
 /* What a call may use of the program around it. All zero, or a null pointer to it: the library's own memory and
- * OpenMP's threads. */
+ * threads. */
 typedef struct convpool_context {
   uint32_t struct_size; /* sizeof(convpool_context) */
   int32_t num_threads;  /* at most so many; 0 stands for convpool_get_num_threads() */
@@ -128,8 +128,8 @@ CONVPOOL_API const char* convpool_isa(void) CONVPOOL_NOEXCEPT;
 CONVPOOL_API convpool_status convpool_set_isa(const char* name) CONVPOOL_NOEXCEPT;
 /* The name of the i-th instruction set that this machine can run, weakest first; null past the last. */
 CONVPOOL_API const char* convpool_available_isa(int32_t i) CONVPOOL_NOEXCEPT;
-/* Whether the library was built with OpenMP. */
-CONVPOOL_API int32_t convpool_has_openmp(void) CONVPOOL_NOEXCEPT;
+/* Whether calls may use several threads of the library's own (a build option). */
+CONVPOOL_API int32_t convpool_has_threads(void) CONVPOOL_NOEXCEPT;
 
 /* ---- convolution ------------------------------------------------------------------------------------------------- */
 

@@ -35,18 +35,18 @@ struct ParallelFor {
   }
 };
 
-/// What a call may use of the program around it. Default-constructed: the library's own memory and OpenMP threads.
+/// What a call may use of the program around it. Default-constructed: the library's own memory and threads.
 ///
 /// A call takes scratch from `workspace` first; what doesn't fit comes from `allocator`. `workspace_size` tells how
 /// much a call needs: with that, it asks nobody for memory. Any alignment will do. Calls that run at the same time need
 /// a workspace each.
 struct ExecutionContext {
-  /// At most so many threads; 0 stands for get_num_threads(), which is 1 in a build without OpenMP.
+  /// At most so many threads; 0 stands for get_num_threads(), which is 1 in a build without threads.
   int num_threads = 0;
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
   Allocator allocator{};
-  /// Instead of OpenMP: a call with it starts no thread of its own.
+  /// Instead of the library's pool: a call with it starts no thread.
   ParallelFor parallel_for{};
 };
 

@@ -11,7 +11,7 @@ namespace convpool {
 ///
 /// Before `set_num_threads` it is, in this order: the environment variable CONVPOOL_NUM_THREADS, OMP_NUM_THREADS (its
 /// first figure), or the cores that the process may use: the CPU affinity, cut down to the cgroup's quota. 1 in a build
-/// without OpenMP.
+/// without threads (CONVPOOL_THREADS=OFF).
 CONVPOOL_API int get_num_threads() noexcept;
 
 /// Sets that number for all callers. Throws std::invalid_argument unless 1 <= n <= 1024.
@@ -38,7 +38,7 @@ struct BuildInfo {
   std::string flags;
   std::string build_type;
   std::vector<std::string> isas;
-  bool openmp;
+  bool threads;
 };
 CONVPOOL_API BuildInfo build_info();
 

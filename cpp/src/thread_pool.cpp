@@ -1,0 +1,208 @@
+#include "thread_pool.hpp"
+
+#include "threads.hpp"
+
+#if defined(CONVPOOL_THREADS)
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#include <signal.h>
+#define CONVPOOL_POSIX_THREADS
+#endif
+
+namespace convpool {
+namespace {
+
+/// A call that wants help. It lies on its caller's stack: nobody touches it after counting himself as returned.
+struct Job {
+  ThreadBody body;
+  void* context;
+  std::atomic<int> next_slot{1};
+  std::atomic<int> returned{0};
+};
+
+/// What a worker's inbox holds besides the job that it is offered.
+Job* const idle = nullptr;
+Job busy_mark{}, ended_mark{};
+Job* const busy = &busy_mark;
+Job* const ended = &ended_mark;
+
+/// Apart by two cache lines, which processors fetch together.
+struct alignas(128) Worker {
+  std::atomic<Job*> inbox{idle};
+  std::atomic<int> sleeps{0};
+  std::thread* thread = nullptr;
+};
+
+/// How long a thread looks for work, or for the others to return, before it sleeps. A sleeping thread takes tens of
+/// microseconds to come back, more than the pause between two calls of a loop; one that looks keeps its core from
+/// others.
+constexpr std::chrono::microseconds awake_for{200};
+
+constinit Worker workers[max_threads - 1];
+constinit std::atomic<int> worker_count{0};
+/// Who starts or ends workers.
+constinit std::mutex growing;
+constinit bool has_ended = false;
+/// Callers sleep until `returns` changes.
+constinit std::atomic<int> sleeping_callers{0}, returns{0};
+
+void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// Looks at `done` for a while; whether it became true.
+template <class Done>
+bool happens_soon(const Done& done) noexcept {
+  if (done()) return true;
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() - start < awake_for);
+  return false;
+}
+
+void run_share(Job& job, Worker& self) noexcept {
+  job.body(job.context, job.next_slot.fetch_add(1, std::memory_order_relaxed));
+  // Idle before the caller goes on, so that its next call finds this worker.
+  self.inbox.store(idle);
+  job.returned.fetch_add(1);
+  if (sleeping_callers.load() > 0) {
+    returns.fetch_add(1);
+    returns.notify_all();
+  }
+}
+
+void work(Worker& self) noexcept {
+  while (true) {
+    const auto offered = [&] { return self.inbox.load(std::memory_order_relaxed) != idle; };
+    while (!happens_soon(offered)) {
+      self.sleeps.store(1);
+      if (self.inbox.load() == idle) self.sleeps.wait(1);
+      self.sleeps.store(0, std::memory_order_relaxed);
+    }
+    Job* job = self.inbox.load(std::memory_order_relaxed);
+    if (job == ended) return;
+    // The caller may have taken its offer back.
+    if (job == idle || !self.inbox.compare_exchange_strong(job, busy)) continue;
+    run_share(*job, self);
+  }
+}
+
+bool offer(Worker& worker, Job& job) noexcept {
+  Job* expected = idle;
+  if (!worker.inbox.compare_exchange_strong(expected, &job)) return false;
+  if (worker.sleeps.load() != 0 && worker.sleeps.exchange(0) != 0) worker.sleeps.notify_one();
+  return true;
+}
+
+#if defined(CONVPOOL_POSIX_THREADS)
+
+void before_fork() { growing.lock(); }
+void after_fork() { growing.unlock(); }
+
+/// The child has none of the threads; their handles must not be touched any more.
+void start_anew() {
+  for (int i = 0; i < worker_count.load(); ++i) {
+    workers[i].inbox.store(idle);
+    workers[i].sleeps.store(0);
+    workers[i].thread = nullptr;
+  }
+  worker_count.store(0);
+  sleeping_callers.store(0);
+  growing.unlock();
+}
+
+#endif
+
+/// Ends the workers when the process exits, or before a library that was loaded at run time takes their code away.
+struct Ending {
+  Ending() {
+#if defined(CONVPOOL_POSIX_THREADS)
+    pthread_atfork(before_fork, after_fork, start_anew);
+#endif
+  }
+  ~Ending() {
+    const std::lock_guard lock(growing);
+    has_ended = true;
+    for (int i = 0; i < worker_count.load(); ++i) {
+      Worker& worker = workers[i];
+      // Other threads may still make calls: what they have offered is done first.
+      while (!offer(worker, *ended)) std::this_thread::yield();
+      worker.thread->join();
+      delete worker.thread;
+    }
+  }
+};
+
+/// Starts workers until there are `wanted`, or no more to be had.
+void grow(int wanted) noexcept {
+  try {
+    static Ending ending;
+    const std::lock_guard lock(growing);
+    if (has_ended) return;
+#if defined(CONVPOOL_POSIX_THREADS)
+    // Signals are for the program's own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct Restore {
+      sigset_t& mask;
+      ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+    } restore{before};
+#endif
+    for (int i = worker_count.load(); i < wanted; ++i) {
+      workers[i].thread = new std::thread(work, std::ref(workers[i]));
+      worker_count.store(i + 1);
+    }
+  } catch (...) {  // no memory or no thread: those that there are have to do
+  }
+}
+
+}  // namespace
+
+void run_on_pool(int threads, ThreadBody body, void* context) noexcept {
+  if (threads > worker_count.load(std::memory_order_relaxed) + 1) grow(threads - 1);
+  const int count = worker_count.load(std::memory_order_acquire);
+  Job job{body, context};
+  int offers = 0, last = 0;
+  // The first ones first: they are the likeliest to be awake.
+  for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job);
+  body(context, 0);
+  for (int i = 0; i < last; ++i) {
+    Job* expected = &job;
+    offers -= workers[i].inbox.compare_exchange_strong(expected, idle);
+  }
+  const auto all_returned = [&] { return job.returned.load() == offers; };
+  if (happens_soon(all_returned)) return;
+  sleeping_callers.fetch_add(1);
+  for (int seen = returns.load(); !all_returned(); seen = returns.load()) returns.wait(seen);
+  sleeping_callers.fetch_sub(1);
+}
+
+bool built_with_threads() noexcept { return true; }
+
+}  // namespace convpool
+
+#else
+
+namespace convpool {
+
+void run_on_pool(int, ThreadBody body, void* context) noexcept { body(context, 0); }
+bool built_with_threads() noexcept { return false; }
+
+}  // namespace convpool
+
+#endif
