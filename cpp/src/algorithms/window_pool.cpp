@@ -68,8 +68,6 @@ template <class T>
 bool run_rows(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
   using Arguments = kernels::WindowRowsArguments<T>;
-  // Vectors of results that are half empty cost more than transposing.
-  if (g.w.stride > 2 && 2 * g.w.out <= run.kernels.lanes && transposes_planes(run)) return false;
   const PoolDivisors<T> divisors(run, 1);
   const kernels::ReductionKernels<T>& kernels = run.reduction_kernels();
   const bool without_gaps = run.input.stride(2) == g.w.in && run.output.stride(2) == g.w.out;
@@ -78,6 +76,9 @@ bool run_rows(const Pool2dRun<T>& run) {
   if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal() && !past_caches) {
     kernel = kernels.window_planes(window_axis(g.h), window_axis(g.w));
   }
+  // Vectors of results that are half empty cost more than transposing.
+  const bool half_empty = g.w.stride > 2 && 2 * g.w.out <= run.kernels.lanes;
+  if (kernel == nullptr && half_empty && transposes_planes(run)) return false;
   if (kernel == nullptr) kernel = kernels.window_rows(window_axis(g.h), window_axis(g.w));
   if (kernel == nullptr) return false;
   auto usual = common_arguments<Arguments>(run, divisors);

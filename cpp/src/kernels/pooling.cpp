@@ -1,4 +1,5 @@
 #include "isa_tables.hpp"
+#include "narrow_windows.hpp"
 #include "plane_positions.hpp"
 #include "reduce_runs.hpp"
 #include "row_layout.hpp"
@@ -20,6 +21,12 @@ WindowRowsKernel<T> choose_rows(const WindowAxis& h, const WindowAxis& w) {
 }
 
 template <class Op, class T>
+WindowRowsKernel<T> choose_planes(const WindowAxis& h, const WindowAxis& w) {
+  const WindowRowsKernel<T> kernel = choose_window_planes<Op>(h, w);
+  return kernel != nullptr ? kernel : choose_narrow_windows<Op>(h, w);
+}
+
+template <class Op, class T>
 constexpr ReductionKernels<T> make_reduction() {
   ReductionKernels<T> kernels{};
   kernels.reduce = reduce<Op>;
@@ -31,7 +38,7 @@ constexpr ReductionKernels<T> make_reduction() {
   if constexpr (!Op::indexed) {
     kernels.window_rows = choose_rows<Op, T>;
     kernels.window_pixels = choose_window_pixels<Op>;
-    if constexpr (is_floating<T>) kernels.window_planes = choose_window_planes<Op>;
+    if constexpr (is_floating<T>) kernels.window_planes = choose_planes<Op, T>;
     kernels.reduce_run = reduce_run<Op>;
   } else if constexpr (is_floating<T>) {
     kernels.window_rows = choose_window_row_positions<T>;

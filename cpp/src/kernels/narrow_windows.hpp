@@ -1,0 +1,175 @@
+#pragma once
+
+// Windows two columns apart or more over planes that are at most two vectors wide, without gaps: down the columns, and
+// then along them by shuffles whose indices the call makes once, so that stride, dilation and padding are all alike to
+// them. Where a vector holds a whole row of the input, two rows of results are taken at once and stored as a run.
+
+#include "window_rows.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+/// Shuffling two vectors by indices known at run time is slow elsewhere.
+template <class T>
+inline constexpr bool has_narrow_windows =
+#if defined(CONVPOOL_ISA_AVX512)
+    is_floating<T>;
+#elif defined(CONVPOOL_ISA_AVX2)
+    is_floating<T> && sizeof(T) == 4;
+#else
+    false;
+#endif
+
+/// A shuffle for each tap of a row.
+inline constexpr int widest_narrow = 8;
+
+/// Whether a vector holds a row of the input, with a lane to spare for padding, and two rows of results.
+template <class T>
+constexpr bool rows_come_in_pairs(const WindowAxis& w) {
+  return w.in < lanes<T> && 2 * w.out <= lanes<T>;
+}
+
+/// The lanes that hold the columns of windows, tap by tap; in pairs, the second row's are in the second vector.
+template <class T, bool Pairs>
+struct ColumnShuffles {
+  using Index = typename IndexOf<T>::type;
+  Vec<Index> tap[widest_narrow];
+
+  CONVPOOL_INLINE explicit ColumnShuffles(const WindowAxis& w) {
+    for (ptrdiff_t j = 0; j < w.kernel; ++j) {
+      for (ptrdiff_t i = 0; i < lanes<T>; ++i) {
+        const ptrdiff_t row = Pairs && i >= w.out ? 1 : 0;
+        const ptrdiff_t column = (i - row * w.out) * w.stride + j * w.dilation - w.pad;
+        // The lane after the last column holds the identity.
+        const ptrdiff_t lane = column >= 0 && column < w.in ? column : w.in;
+        tap[j][i] = static_cast<Index>(row * lanes<T> + lane);
+      }
+    }
+  }
+};
+
+/// As window_rows, for one divisor. K: the rows and columns of a window, S of either from one to the next; or 0 for any.
+template <class Op, int K, int S, bool Pairs>
+CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t L = lanes<T>;
+  constexpr int V = Pairs ? 1 : 2;
+  struct Line {
+    Vec<T> part[V];
+  };
+  const ColumnShuffles<T, Pairs> columns(a.w);
+  const LaneSet<T> inside[2] = {LaneSet<T>(bits_between<T>(0, a.w.in)), LaneSet<T>(bits_between<T>(0, a.w.in - L))};
+  DivisorArguments<T> one_divisor = a.divisor;
+  one_divisor.uniform_end = L;
+  const RowDivisor<Op> divisor(one_divisor, Op::divided ? a.row_count[0] : T(1));
+  const auto load_part = [&](const T* row, auto v) CONVPOOL_INLINED {
+    return inside[v].load_or(row + decltype(v)::value * L, Op::identity());
+  };
+  const auto load_line = [&](const T* row) CONVPOOL_INLINED {
+    Line line;
+    unroll<V>([&](auto v) { line.part[v] = load_part(row, v); });
+    return line;
+  };
+  const auto combine = [](Line x, const Line& y) CONVPOOL_INLINED {
+    unroll<V>([&](auto v) { x.part[v] = Op::combine(x.part[v], y.part[v]); });
+    return x;
+  };
+  const auto along = [&](Vec<T> first, Vec<T> second) CONVPOOL_INLINED {
+    Vec<T> result = __builtin_shuffle(first, second, columns.tap[0]);
+    const auto tap = [&](ptrdiff_t j) CONVPOOL_INLINED {
+      result = Op::combine(result, __builtin_shuffle(first, second, columns.tap[j]));
+    };
+    if constexpr (K > 0) {
+      unroll<K - 1>([&](auto j) { tap(j + 1); });
+    } else {
+      for (ptrdiff_t j = 1; j < a.w.kernel; ++j) tap(j);
+    }
+    return divisor.apply(result, 0, L);
+  };
+  // Rows of results whose windows lie inside the plane from top to bottom.
+  const ptrdiff_t room = a.h.in + a.h.pad - (a.h.kernel - 1) * a.h.dilation;
+  const auto within = [&](ptrdiff_t o) { return o < a.row_begin ? a.row_begin : o < a.row_end ? o : a.row_end; };
+  const ptrdiff_t whole_begin = within((a.h.pad + a.h.stride - 1) / a.h.stride);
+  const ptrdiff_t whole_end = within(room <= 0 ? 0 : (room - 1) / a.h.stride + 1);
+  for (ptrdiff_t p = 0; p < a.planes; ++p) {
+    const T* const plane = a.in + p * a.in_plane;
+    T* const out = a.out + p * a.out_plane;
+    // What a whole vector holds beyond its rows is overwritten by the next ones.
+    const auto put = [&](Vec<T> result, ptrdiff_t o, ptrdiff_t rows) CONVPOOL_INLINED {
+      if ((a.row_end - o) * a.w.out >= L) {
+        store(out + o * a.w.out, result);
+      } else if (const ptrdiff_t count = rows * a.w.out; count == L) {
+        store(out + o * a.w.out, result);
+      } else {
+        store_first<T>(out + o * a.w.out, result, count);
+      }
+    };
+    const auto put_two = [&](const Line& upper, const Line& lower, ptrdiff_t o) CONVPOOL_INLINED {
+      if constexpr (Pairs) {
+        put(along(upper.part[0], lower.part[0]), o, 2);
+      } else {
+        put(along(upper.part[0], upper.part[1]), o, 1);
+        put(along(lower.part[0], lower.part[1]), o + 1, 1);
+      }
+    };
+    const auto reduce_one = [&](ptrdiff_t o) CONVPOOL_INLINED {
+      const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
+      Line down;
+      unroll<V>([&](auto v) { down.part[v] = Op::identity(); });
+      if (rows.count > 0) down = load_line(rows.first);
+      for (ptrdiff_t t = 1; t < rows.count; ++t) down = combine(down, load_line(rows.first + t * rows.step));
+      return down;
+    };
+    const auto put_one = [&](ptrdiff_t o) CONVPOOL_INLINED {
+      const Line down = reduce_one(o);
+      put(along(down.part[0], down.part[V - 1]), o, 1);
+    };
+    ptrdiff_t o = a.row_begin;
+    for (; o < whole_begin; ++o) put_one(o);
+    if (whole_end - whole_begin >= 2) {
+      for (; o < whole_end; o += 2) {
+        if (o + 1 == whole_end) --o;  // one row once more, rather than one alone
+        const T* const top = plane + (o * a.h.stride - a.h.pad) * a.in_row;
+        if constexpr (K > 0) {
+          Line upper, lower;
+          unroll<V>([&](auto v) {
+            reduce_rows<Op, K, S, 1, 2>(
+                [&](auto i) CONVPOOL_INLINED { return load_part(top + i * a.in_row, v); },
+                [&](int r) CONVPOOL_INLINED -> Vec<T>& { return (r == 0 ? upper : lower).part[v]; });
+          });
+          put_two(upper, lower, o);
+        } else {
+          const ptrdiff_t step = a.h.dilation * a.in_row, next = a.h.stride * a.in_row;
+          Line upper = load_line(top), lower = load_line(top + next);
+          for (ptrdiff_t t = 1; t < a.h.kernel; ++t) {
+            upper = combine(upper, load_line(top + t * step));
+            lower = combine(lower, load_line(top + next + t * step));
+          }
+          put_two(upper, lower, o);
+        }
+      }
+    }
+    for (; o < a.row_end; ++o) put_one(o);
+  }
+}
+
+template <class Op, bool Pairs>
+WindowRowsKernel<typename Op::Element> narrow_window_rows_for(const WindowAxis& h, const WindowAxis& w) {
+  if (is_window(h, 2, 2, 1) && is_window(w, 2, 2, 1)) return narrow_window_rows<Op, 2, 2, Pairs>;
+  if (is_window(h, 3, 2, 1) && is_window(w, 3, 2, 1)) return narrow_window_rows<Op, 3, 2, Pairs>;
+  return narrow_window_rows<Op, 0, 0, Pairs>;
+}
+
+template <class Op>
+WindowRowsKernel<typename Op::Element> choose_narrow_windows(const WindowAxis& h, const WindowAxis& w) {
+  using T = typename Op::Element;
+  if constexpr (has_narrow_windows<T>) {
+    if (is_tall(h) || w.stride < 2 || w.kernel > widest_narrow) return nullptr;
+    if (rows_come_in_pairs<T>(w)) return narrow_window_rows_for<Op, true>(h, w);
+    if (w.in < 2 * lanes<T> && w.out <= lanes<T>) return narrow_window_rows_for<Op, false>(h, w);
+  }
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace convpool::kernels
