@@ -48,7 +48,8 @@ struct ColumnShuffles {
   }
 };
 
-/// As window_rows, for one divisor. K: the rows and columns of a window, S of either from one to the next; or 0 for any.
+/// As window_rows, for one divisor. K: the rows and columns of a window, S of either from one to the next; or 0 for
+/// any.
 template <class Op, int K, int S, bool Pairs>
 CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
@@ -59,9 +60,7 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
   };
   const ColumnShuffles<T, Pairs> columns(a.w);
   const LaneSet<T> inside[2] = {LaneSet<T>(bits_between<T>(0, a.w.in)), LaneSet<T>(bits_between<T>(0, a.w.in - L))};
-  DivisorArguments<T> one_divisor = a.divisor;
-  one_divisor.uniform_end = L;
-  const RowDivisor<Op> divisor(one_divisor, Op::divided ? a.row_count[0] : T(1));
+  const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[0] : T(1));
   const auto load_part = [&](const T* row, auto v) CONVPOOL_INLINED {
     return inside[v].load_or(row + decltype(v)::value * L, Op::identity());
   };
@@ -84,7 +83,7 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
     } else {
       for (ptrdiff_t j = 1; j < a.w.kernel; ++j) tap(j);
     }
-    return divisor.apply(result, 0, L);
+    return divisor.apply_usual(result);
   };
   // Rows of results whose windows lie inside the plane from top to bottom.
   const ptrdiff_t room = a.h.in + a.h.pad - (a.h.kernel - 1) * a.h.dilation;
@@ -133,9 +132,9 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
         if constexpr (K > 0) {
           Line upper, lower;
           unroll<V>([&](auto v) {
-            reduce_rows<Op, K, S, 1, 2>(
-                [&](auto i) CONVPOOL_INLINED { return load_part(top + i * a.in_row, v); },
-                [&](int r) CONVPOOL_INLINED -> Vec<T>& { return (r == 0 ? upper : lower).part[v]; });
+            reduce_rows<Op, K, S, 1, 2>([&](auto i) CONVPOOL_INLINED { return load_part(top + i * a.in_row, v); },
+                                        [&](int r)
+                                            CONVPOOL_INLINED -> Vec<T>& { return (r == 0 ? upper : lower).part[v]; });
           });
           put_two(upper, lower, o);
         } else {

@@ -55,25 +55,38 @@ CONVPOOL_INLINE Vec<T> maximum(Vec<T> first, Vec<T> second) {
 /// x / divisor. A division takes 10 to 24 cycles; with a fused multiply-add, one correction of x * reciprocal rounds as
 /// it does wherever nothing over- or underflows. What isn't finite needs no correction.
 template <class T>
-CONVPOOL_INLINE Vec<T> divide(Vec<T> x, Vec<T> divisor, [[maybe_unused]] Vec<T> reciprocal) {
-#if defined(__FMA__) || defined(CONVPOOL_ISA_NEON)
-  const Vec<T> quotient = x * reciprocal;
-  const Vec<T> remainder = x - quotient * divisor;
-  const Vec<T> corrected = quotient + remainder * reciprocal;
+struct Quotient {
+  Vec<T> divisor, reciprocal;
 #if defined(CONVPOOL_ISA_AVX512)
-  // The table takes the quotient where it is NaN or infinite.
-  if constexpr (sizeof(T) == 4) {
-    return (Vec<T>)_mm512_fixupimm_ps((__m512)corrected, (__m512)quotient, _mm512_set1_epi32(0x110011), 0);
-  } else {
-    return (Vec<T>)_mm512_fixupimm_pd((__m512d)corrected, (__m512d)quotient, _mm512_set1_epi64(0x110011), 0);
+  // The table takes the quotient where it is NaN or infinite. Pinned: GCC makes it anew for each use otherwise.
+  Vec<T> table;
+#endif
+
+  CONVPOOL_INLINE explicit Quotient(T by) : divisor(broadcast(by)), reciprocal(broadcast(static_cast<T>(T(1) / by))) {
+#if defined(CONVPOOL_ISA_AVX512)
+    table = (Vec<T>)pinned(Vec<std::int64_t>{} + (sizeof(T) == 4 ? 0x110011'00110011 : 0x110011));
+#endif
   }
+
+  CONVPOOL_INLINE Vec<T> of(Vec<T> x) const {
+#if defined(__FMA__) || defined(CONVPOOL_ISA_NEON)
+    const Vec<T> quotient = x * reciprocal;
+    const Vec<T> remainder = x - quotient * divisor;
+    const Vec<T> corrected = quotient + remainder * reciprocal;
+#if defined(CONVPOOL_ISA_AVX512)
+    if constexpr (sizeof(T) == 4) {
+      return (Vec<T>)_mm512_fixupimm_ps((__m512)corrected, (__m512)quotient, (__m512i)table, 0);
+    } else {
+      return (Vec<T>)_mm512_fixupimm_pd((__m512d)corrected, (__m512d)quotient, (__m512i)table, 0);
+    }
 #else
-  return remainder == remainder ? corrected : quotient;
+    return remainder == remainder ? corrected : quotient;
 #endif
 #else
-  return x / divisor;
+    return x / divisor;
 #endif
-}
+  }
+};
 
 /// Whether x * (1 / divisor) is x / divisor for every x: the divisor is a power of two.
 template <class T>
@@ -180,7 +193,7 @@ template <class Op>
 struct RowDivisor {
   using T = typename Op::Element;
   DivisorArguments<T> a;
-  Vec<T> usual{}, reciprocal{};
+  Quotient<T> usual{T(1)};
   bool exact = false;
 
   CONVPOOL_INLINE RowDivisor(const DivisorArguments<T>& arguments, T row_count) : a(arguments) {
@@ -188,9 +201,17 @@ struct RowDivisor {
     if constexpr (Op::divided) {
       if (a.column_count == nullptr) return;
       const T divisor = a.uniform_begin < a.uniform_end ? a.column_count[a.uniform_begin] * row_count : T(1);
-      usual = broadcast(divisor);
-      reciprocal = broadcast(T(1) / divisor);
+      usual = Quotient<T>(divisor);
       exact = reciprocal_is_exact(divisor);
+    }
+  }
+
+  /// For columns that have the usual divisor.
+  CONVPOOL_INLINE Vec<T> apply_usual(Vec<T> sum) const {
+    if constexpr (Op::divided) {
+      return exact ? sum * usual.reciprocal : usual.of(sum);
+    } else {
+      return sum;
     }
   }
 
@@ -200,9 +221,7 @@ struct RowDivisor {
       if (a.column_count == nullptr) return sum;
       constexpr ptrdiff_t L = lanes<T>;
       const ptrdiff_t columns = left < L ? left : L;
-      if (x >= a.uniform_begin && x + columns <= a.uniform_end) {
-        return exact ? sum * reciprocal : divide<T>(sum, usual, reciprocal);
-      }
+      if (x >= a.uniform_begin && x + columns <= a.uniform_end) return apply_usual(sum);
       const Vec<T> counts = columns == L ? load(a.column_count + x) : load_first(a.column_count + x, columns);
       return sum / (counts * a.row_count);
     } else {
@@ -214,7 +233,7 @@ struct RowDivisor {
   CONVPOOL_INLINE Vec<T> apply_to_pixel(Vec<T> sum, ptrdiff_t x) const {
     if constexpr (Op::divided) {
       if (x < a.uniform_begin || x >= a.uniform_end) return sum / (a.column_count[x] * a.row_count);
-      return exact ? sum * reciprocal : divide<T>(sum, usual, reciprocal);
+      return apply_usual(sum);
     } else {
       return sum;
     }

@@ -70,12 +70,15 @@ struct ReduceArguments {
   DivisorArguments<T> divisor;
 };
 
-/// out[x] = reduction of in[x] to in[x + taps - 1], for 1 <= taps <= lanes, positions as in ReduceArguments. Stores
-/// whole vectors; reads up to max_slide_levels vectors after the last one that it stores.
+/// out[x] = reduction of line[x] to line[x + taps - 1], for 1 <= taps <= lanes, where line[x] is in[x - lead] for
+/// lead <= x < lead + in_columns, and elsewhere padding, which changes nothing. Positions as in ReduceArguments, with
+/// in_at beside the line. Stores whole vectors; reads of in_at up to max_slide_levels vectors after the last one that
+/// it stores.
 template <class T>
 struct SlideArguments {
   using Index = typename IndexOf<T>::type;
   const T* in;
+  ptrdiff_t lead, in_columns;
   const Index* in_at;
   ptrdiff_t taps;
   T* out;
@@ -96,9 +99,10 @@ struct SuffixArguments {
   ptrdiff_t count, columns;
 };
 
-/// out[i] = reduction of suffix[i + 1] and rows[0] to rows[i], for 0 <= i < count wherever out[i] isn't null; without
-/// suffix where that is null or i + 1 == suffix_count. Reads whole vectors, divides and stores as in ReduceArguments,
-/// with a row_count for each row.
+/// out[i] = reduction of suffix[i + 1], of what comes before rows[0], and of rows[0] to rows[i], for 0 <= i < count,
+/// count >= 1, wherever out[i] isn't null; without suffix where i + 1 >= suffix_count. Where prefix isn't null, it
+/// takes the reduction of all rows; what comes before them is what it held, if it `continues`, else nothing. Reads
+/// whole vectors, divides and stores as in ReduceArguments, with a row_count for each row.
 template <class T>
 struct PrefixArguments {
   using Index = typename IndexOf<T>::type;
@@ -109,6 +113,9 @@ struct PrefixArguments {
   ptrdiff_t suffix_count;
   ptrdiff_t pitch;
   ptrdiff_t count, columns;
+  T* prefix;
+  Index* prefix_at;
+  bool continues;
   T* const* out;
   std::int64_t* const* out_wide;
   DivisorArguments<T> divisor;

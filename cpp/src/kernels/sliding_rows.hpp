@@ -70,6 +70,15 @@ CONVPOOL_INLINE typename Op::Item shifted_item(const typename Op::Item& a, const
   }
 }
 
+/// What changes neither a maximum nor a sum.
+template <class Op>
+CONVPOOL_INLINE Vec<typename Op::Element> padding() {
+  return broadcast(Op::divided ? typename Op::Element(0) : lowest<typename Op::Element>);
+}
+
+/// How far ahead of its use a row is fetched.
+inline constexpr ptrdiff_t far_of_slide = 4096;
+
 /// Levels of windows that double: the next level of a vector comes from two neighbours of the level below, so each
 /// level runs one vector behind. Windows of a maximum may overlap; to those of a sum a single element is added where
 /// the number of taps has a one.
@@ -94,8 +103,24 @@ CONVPOOL_INLINE void slide_levels(const SlideArguments<typename Op::Element>& a)
   });
   Item level[Levels + 1]{}, raw[Levels + 1]{};
   const ptrdiff_t vectors = (a.columns + L - 1) / L;
+  const auto load_line = [&](ptrdiff_t x) CONVPOOL_INLINED {
+    const ptrdiff_t from = x - a.lead;
+    if (from >= 0 && from + L <= a.in_columns) {
+      // The rows after this one are wanted next.
+      __builtin_prefetch(a.in + from + far_of_slide / ptrdiff_t{sizeof(T)});
+      return load(a.in + from);
+    }
+    const ptrdiff_t begin = from >= 0 ? 0 : -from < L ? -from : L;
+    const ptrdiff_t end = a.in_columns <= from ? 0 : a.in_columns - from < L ? a.in_columns - from : L;
+    return begin < end ? load_between(a.in + from, begin, end, padding<Op>()) : padding<Op>();
+  };
   for (ptrdiff_t n = 0; n < vectors + Levels; ++n) {
-    Item item = load_item<Op>(a.in, a.in_at, n * L);
+    Item item;
+    if constexpr (Op::indexed) {
+      item = {load_line(n * L), load(a.in_at + n * L)};
+    } else {
+      item = load_line(n * L);
+    }
     if constexpr (Op::divided) {
       unroll<Levels>([&](auto l) { raw[Levels - l] = raw[Levels - l - 1]; });
       raw[0] = item;
@@ -171,25 +196,34 @@ CONVPOOL_KERNEL void prefix_rows(const PrefixArguments<typename Op::Element>& a)
   over_strips<T>(a.columns, [&](ptrdiff_t strip, auto vectors) {
     constexpr int V = decltype(vectors)::value;
     typename Op::Item acc[V];
-    for (ptrdiff_t i = 0; i < a.count; ++i) {
-      const ptrdiff_t x = strip + i * a.pitch;
-      if (i + ahead < a.count && a.out[i + ahead] != nullptr) {
-        unroll<V>([&](auto v) { __builtin_prefetch(a.out[i + ahead] + strip + v * L, 1); });
-      }
-      unroll<V>([&](auto v) {
-        const auto item = load_item<Op>(a.rows, a.at, x + v * L);
-        acc[v] = i == 0 ? item : Op::combine(acc[v], item);
-      });
-      if (a.out[i] == nullptr) continue;
+    const auto load_row = [&](ptrdiff_t i, auto v)
+                              CONVPOOL_INLINED { return load_item<Op>(a.rows, a.at, strip + i * a.pitch + v * L); };
+    const auto finish_row = [&](ptrdiff_t i) CONVPOOL_INLINED {
+      if (a.out[i] == nullptr) return;
       const RowDivisor<Op> divisor(a.divisor, a.row_count == nullptr ? T(1) : a.row_count[i]);
       std::int64_t* const wide = Op::indexed ? a.out_wide[i] : nullptr;
-      const bool alone = a.suffix == nullptr || i + 1 >= a.suffix_count;
+      const bool alone = i + 1 >= a.suffix_count;
+      const ptrdiff_t after = strip + (i + 1) * a.pitch;
       unroll<V>([&](auto v) {
-        const auto item =
-            alone ? acc[v] : Op::combine(load_item<Op>(a.suffix, a.suffix_at, x + a.pitch + v * L), acc[v]);
+        const auto item = alone ? acc[v] : Op::combine(load_item<Op>(a.suffix, a.suffix_at, after + v * L), acc[v]);
         store_result<Op>(item, divisor, a.out[i], static_cast<Index*>(nullptr), wide, 0, strip + v * L,
                          a.columns - strip - v * L);
       });
+    };
+    unroll<V>([&](auto v) {
+      acc[v] = load_row(0, v);
+      if (a.continues) acc[v] = Op::combine(load_item<Op>(a.prefix, a.prefix_at, strip + v * L), acc[v]);
+    });
+    finish_row(0);
+    for (ptrdiff_t i = 1; i < a.count; ++i) {
+      if (i + ahead < a.count && a.out[i + ahead] != nullptr) {
+        unroll<V>([&](auto v) { __builtin_prefetch(a.out[i + ahead] + strip + v * L, 1); });
+      }
+      unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load_row(i, v)); });
+      finish_row(i);
+    }
+    if (a.prefix != nullptr) {
+      unroll<V>([&](auto v) { store_item<Op>(acc[v], a.prefix, a.prefix_at, strip + v * L); });
     }
   });
 }
