@@ -22,7 +22,7 @@ enum class WeightForm {
 /// null only in plain form.
 template <class T>
 struct Weights {
-  const T* data = nullptr;
+  const T* data = nullptr;  ///< null where the algorithm packs them itself, see packed_where_used
   const T* bias = nullptr;
   const T* plain = nullptr;  ///< the weights in plain form, beside the others
 };

@@ -109,13 +109,52 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
         unroll<L>([&](auto i) { square[i] = i < rows ? load_first(source + i * from_row, width) : Vec<T>{}; });
       }
       transpose_square<T>(square);
-      if (rows == L) {
+      if (rows == L && width == L) {
+        unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
+      } else if (rows == L) {
         for (int i = 0; i < width; ++i) store(target + i * to_row, square[i]);
       } else {
         alignas(vector_alignment) T stage[L * L];
         unroll<L>([&](auto i) { store(stage + i * L, square[i]); });
         copy_rows(stage, L, width, rows, target, to_row);
       }
+    }
+  }
+}
+
+/// See Table::pack_taps.
+template <class T>
+CONVPOOL_KERNEL void pack_taps(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t taps,
+                               T* to) {
+  constexpr int L = lanes<T>;
+  const ptrdiff_t columns = channels * taps, next_tap = channels * L, next_channel = (1 - (taps - 1) * channels) * L;
+  ptrdiff_t tap = 0;
+  const auto next = [&]() CONVPOOL_INLINED {
+    const bool last = ++tap == taps;
+    to += last ? next_channel : next_tap;
+    tap = last ? 0 : tap;
+  };
+  for (ptrdiff_t x = 0; x < columns; x += L, from += L) {
+    const ptrdiff_t width = columns - x < L ? columns - x : L;
+    Vec<T> square[L];
+    unroll<L>([&](auto i) { __builtin_prefetch(from + i * from_row + 512 / sizeof(T), 0, 2); });
+    if (width == L && rows == L) {
+      unroll<L>([&](auto i) { square[i] = load(from + i * from_row); });
+    } else {
+      unroll<L>([&](auto i) {
+        square[i] = i >= rows    ? Vec<T>{}
+                    : width == L ? load(from + i * from_row)
+                                 : load_first(from + i * from_row, width);
+      });
+    }
+    transpose_square<T>(square);
+    if (width == L) {
+      unroll<L>([&](auto i) {
+        store(to, square[i]);
+        next();
+      });
+    } else {
+      for (int i = 0; i < width; ++i, next()) store(to, square[i]);
     }
   }
 }
