@@ -63,6 +63,7 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
     rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
+    if (!in_place_ && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps()) read_cut_rows_in_place();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     // A plane that reads as one row, or has only one: the row is shared out.
     if (g_.h.out == 1 && in_place_) {
@@ -85,8 +86,7 @@ class ChannelVectors : DirectTasks<T> {
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
-    // By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
-    if (size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes) share_taps();
+    if (shares_taps()) share_taps();
     row_pitch_ = size_product(list_pitch_, taps_.size());
     listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
@@ -154,6 +154,11 @@ class ChannelVectors : DirectTasks<T> {
     const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
     const Range* const known = std::find_if(taps_.begin(), taps_.end(), same);
     const int64_t index = known - taps_.begin();
+    if (taps.begin < taps.end) {
+      const int64_t first = g_.w.start(ow) + taps.begin * g_.w.dilation;
+      const int64_t last = g_.w.start(ow + count - 1) + (taps.end - 1) * g_.w.dilation;
+      tiles_stay_inside_ = tiles_stay_inside_ && first >= 0 && last < g_.w.in;
+    }
     if (known == taps_.end()) taps_.push_back(taps);
     tile_.rows = std::max(tile_.rows, static_cast<int>(count));
     if (runs_.size() > 0) {
@@ -165,6 +170,25 @@ class ChannelVectors : DirectTasks<T> {
     }
     runs_.push_back({ow, count, 1, index});
   }
+
+  /// Rows that are cut where a tap leaves the image need no padding. So they go without a copy, a few channels of as
+  /// many rows as the cache holds at a time: wide dilations read most of the image for each row, and weights of many
+  /// megabytes anew for each few rows.
+  void read_cut_rows_in_place() {
+    in_place_ = true;
+    const auto channel_bytes = [&](int64_t rows) {
+      const int64_t read = std::min({g_.h.in, this->rows_read(rows), size_product(rows, g_.h.kernel)});
+      return size_product(read, g_.w.in, sizeof(T));
+    };
+    const int64_t least = std::min(reduction_block, g_.group_channels());
+    rows_ = g_.h.out;
+    while (rows_ > 1 && size_product(channel_bytes(rows_), least) > copied_block_bytes) rows_ = ceil_div(rows_, 2);
+    const int64_t fitting = copied_block_bytes / channel_bytes(rows_) / reduction_block * reduction_block;
+    copy_channels_ = std::clamp(fitting, least, g_.group_channels());
+  }
+
+  /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
+  bool shares_taps() const { return size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes; }
 
   /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
   void share_taps() {
@@ -497,6 +521,7 @@ class ChannelVectors : DirectTasks<T> {
   const T* weights_ = nullptr;
   Workspace packed_;
   int64_t tiles_in_row_ = 0;
+  bool tiles_stay_inside_ = true;  ///< no tap that a tile takes lies beside the image's columns
   ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;
   EvenSplit run_split_{1, 1}, channel_split_{1, 1};
