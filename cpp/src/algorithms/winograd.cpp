@@ -35,6 +35,8 @@ constexpr int64_t strip_bytes = 24 << 10;
 constexpr int64_t stage_pixels = 56;
 /// Weights that are transformed right before they are used.
 constexpr int64_t packed_bytes = 512 << 10, most_packed_bytes = 1 << 20;
+/// All of them, where writing them to memory costs more than larger blocks of tiles.
+constexpr int64_t large_packed_bytes = 8 << 20;
 
 template <class T>
 class Winograd {
@@ -59,8 +61,8 @@ class Winograd {
     const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
-    // Weights that are packed where they are used want to be used by one block.
-    if (run.weights.data == nullptr && tiles <= most_tiles) blocks_ = EvenSplit(units, units);
+    channels_at_once_ = g_.group_channels();
+    if (run.weights.data == nullptr) prepare_packing(tiles, most_tiles);
     // A few blocks leave no thread without one at the end.
     if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
       blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
@@ -75,16 +77,6 @@ class Winograd {
     strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
     weights_ = run.weights.data;
-    // A few channels at a time; of several parts all, since a sum runs through the parts first.
-    const int64_t channel_bytes = size_product(shape_.vectors, elements_, axes_.parts(), lanes_, sizeof(T));
-    channels_at_once_ = g_.group_channels();
-    packs_ = weights_ == nullptr && blocks_.pieces == 1;
-    if (packs_ && axes_.parts() == 1) {
-      channels_at_once_ = std::clamp<int64_t>(packed_bytes / channel_bytes / reduction_block * reduction_block,
-                                              std::min(reduction_block, channels_at_once_), channels_at_once_);
-    } else if (packs_) {
-      packs_ = size_product(channel_bytes, channels_at_once_) <= most_packed_bytes;
-    }
     if (weights_ == nullptr && !packs_) {
       constexpr WeightForm form = WeightForm::winograd;
       packed_ = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g_, run.kernels)) * sizeof(T));
@@ -137,6 +129,21 @@ class Winograd {
   }
 
  private:
+  /// Weights that lie as they came are packed right before they are used, for one block of tiles: larger than it would
+  /// be where the packed ones outgrow the caches. A few channels are packed at a time; of several parts all, since a
+  /// sum runs through the parts first.
+  void prepare_packing(int64_t tiles, int64_t most_tiles) {
+    const int64_t channel_bytes = size_product(shape_.vectors, elements_, axes_.parts(), lanes_, sizeof(T));
+    const bool large = size_product(channel_bytes / shape_.vectors, vectors_, g_.group_channels()) > large_packed_bytes;
+    if (blocks_.pieces > 1 && (!large || tiles > most_tiles)) return;
+    if (axes_.parts() > 1 && size_product(channel_bytes, g_.group_channels()) > most_packed_bytes) return;
+    packs_ = true;
+    blocks_ = EvenSplit(blocks_.total, blocks_.total);
+    if (axes_.parts() > 1) return;
+    const int64_t fitting = packed_bytes / channel_bytes / reduction_block * reduction_block;
+    channels_at_once_ = std::min(channels_at_once_, std::max(fitting, reduction_block));
+  }
+
   /// Units [begin, end), counted across images and rows of tiles: the tiles whose results interleave stay together.
   struct Task {
     int64_t group, begin, end, tiles;
