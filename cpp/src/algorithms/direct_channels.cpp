@@ -21,7 +21,7 @@ using std::int64_t;
 constexpr int64_t most_bytes_in_place = 512 << 10;
 constexpr int64_t large_weights = 1 << 20;
 /// Weights that are packed right before they are used.
-constexpr int64_t packed_bytes = 256 << 10;
+constexpr int64_t packed_bytes = 256 << 10, most_packed_bytes = 1 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
@@ -202,9 +202,11 @@ class ChannelVectors : DirectTasks<T> {
   /// Weights that lie as they came: of a few channels at a time, so that they stay in the cache beside what they
   /// multiply, or all at once where several tasks want them.
   void prepare_packing() {
-    packs_ = g_.batch * row_tasks_ * run_split_.pieces == 1;
+    const int64_t channel_bytes = size_product(tile_.vectors, g_.taps(), lanes_, sizeof(T));
+    packs_ = g_.batch * row_tasks_ * run_split_.pieces == 1 &&
+             size_product(channel_bytes, reduction_block) <= most_packed_bytes;
     if (packs_) {
-      const int64_t fitting = packed_bytes / size_product(tile_.vectors, g_.taps(), lanes_, sizeof(T));
+      const int64_t fitting = packed_bytes / channel_bytes;
       copy_channels_ = std::min(copy_channels_, std::max(fitting / reduction_block, int64_t{1}) * reduction_block);
       return;
     }

@@ -20,7 +20,7 @@ using std::int64_t;
 constexpr int64_t low_tile = 4, panel_bytes = 12 << 10;
 /// Addresses a page apart share a set of the L1 cache, which holds so many of their lines; so many pages are found at
 /// once.
-constexpr int64_t page = 4096, ways = 8, most_pages = 48;
+constexpr int64_t page_bytes = 4096, ways = 8, most_pages = 48;
 
 /// Pixels of a row in the vectors, output channels broadcast.
 template <class T>
@@ -129,9 +129,10 @@ class PixelVectors : DirectTasks<T> {
   bool crowds_caches() const {
     constexpr int64_t small_tile = 12, many_channels = 128;
     if (tile_.rows * tile_.vectors > small_tile) return false;
-    const int64_t plane = input_.stride(1) * int64_t{sizeof(T)};
-    return channels_in_place_ > ways * (page / std::gcd(plane, page)) ||
-           (g_.group_out_channels() >= many_channels && channels_in_place_ * std::min(plane, page) > most_pages * page);
+    const int64_t page = page_bytes / int64_t{sizeof(T)}, plane = input_.stride(1);
+    return channels_in_place_ > ways * (page / std::gcd(plane % page, page)) ||
+           (g_.group_out_channels() >= many_channels &&
+            channels_in_place_ * std::clamp<int64_t>(plane, 0, page) > most_pages * page);
   }
 
   /// A streamed tile writes whole cache lines: parts of them would go to memory one by one.

@@ -62,7 +62,7 @@ class Winograd {
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
     channels_at_once_ = g_.group_channels();
-    if (run.weights.data == nullptr) prepare_packing(tiles, most_tiles);
+    if (run.weights.data == nullptr) prepare_packing(tiles, std::min(most_tiles, most_transformed_bytes / tile_bytes));
     // A few blocks leave no thread without one at the end.
     if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
       blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
