@@ -155,7 +155,7 @@ void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arr
   const int64_t elements =
       later ? packed_bias_elements(choice.form, g, kernels.lanes) : packed_elements<T>(choice.form, g, kernels);
   const Workspace packed(static_cast<std::size_t>(elements) * sizeof(T));
-  Weights<T> weights{nullptr, packed.as<T>(), weight_data};
+  Weights<T> weights{nullptr, packed.as<T>(), weight_data, later};
   if (later) {
     pack_bias(choice.form, g, kernels.lanes, bias, packed.as<T>());
   } else {

@@ -75,7 +75,7 @@ class ChannelVectors : DirectTasks<T> {
       run_split_ = EvenSplit(runs_.size(), runs_.size());
     }
     weights_ = run.weights.data;
-    if (weights_ == nullptr) prepare_packing();
+    if (run.weights.packed_later) prepare_packing();
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * run_split_.pieces;
     int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
     if (keeps_partial_sums()) {

@@ -62,7 +62,7 @@ class Winograd {
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
     channels_at_once_ = g_.group_channels();
-    if (run.weights.data == nullptr) prepare_packing(tiles, std::min(most_tiles, most_transformed_bytes / tile_bytes));
+    if (run.weights.packed_later) prepare_packing(tiles, std::min(most_tiles, most_transformed_bytes / tile_bytes));
     // A few blocks leave no thread without one at the end.
     if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
       blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
@@ -77,7 +77,7 @@ class Winograd {
     strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
     weights_ = run.weights.data;
-    if (weights_ == nullptr && !packs_) {
+    if (run.weights.packed_later && !packs_) {
       constexpr WeightForm form = WeightForm::winograd;
       packed_ = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g_, run.kernels)) * sizeof(T));
       weights_ = pack_weights<T>(form, g_, run.kernels, run.weights.plain, nullptr, packed_.as<T>(), run.threads).data;
