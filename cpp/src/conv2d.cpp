@@ -149,8 +149,18 @@ void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arr
     weight_data = plain.view().data;
   }
   const auto& kernels = table_of<T>(isa);
-  const Workspace packed(static_cast<std::size_t>(packed_elements<T>(choice.form, g, kernels)) * sizeof(T));
-  const Weights<T> weights = pack_weights<T>(choice.form, g, kernels, weight_data, bias, packed.as<T>(), threads);
+  const bool packs_itself =
+      choice.algorithm == Algorithm::winograd || (choice.algorithm == Algorithm::direct && choice.channels_in_vectors);
+  const bool later = packs_itself && packed_where_used(g);
+  const int64_t elements =
+      later ? packed_bias_elements(choice.form, g, kernels.lanes) : packed_elements<T>(choice.form, g, kernels);
+  const Workspace packed(static_cast<std::size_t>(elements) * sizeof(T));
+  Weights<T> weights{nullptr, packed.as<T>(), weight_data, later};
+  if (later) {
+    pack_bias(choice.form, g, kernels.lanes, bias, packed.as<T>());
+  } else {
+    weights = pack_weights<T>(choice.form, g, kernels, weight_data, bias, packed.as<T>(), threads);
+  }
   run_on(choice, g, arrays, weights, activation, threads, isa);
 }
 

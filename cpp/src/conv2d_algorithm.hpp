@@ -24,7 +24,8 @@ template <class T>
 struct Weights {
   const T* data = nullptr;
   const T* bias = nullptr;
-  const T* plain = nullptr;  ///< the weights in plain form, beside the others
+  const T* plain = nullptr;   ///< the weights in plain form, beside the others
+  bool packed_later = false;  ///< by the algorithm, from the plain ones: see packed_where_used
 };
 
 /// What a plan settles for one input: everything that depends on shapes, strides and the ISA alone.

@@ -69,7 +69,8 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
     const double packed = static_cast<double>(axes.elements() * axes.parts());
     const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
     const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
-    cost += (bytes < 16e6 ? 1.5 : 4.7) * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
+    cost +=
+        (bytes < 16e6 || packed_where_used(g) ? 1.5 : 4.7) * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
   }
   return cost;
 }
@@ -100,7 +101,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
         0.25 * static_cast<double>(lanes) * in / (pixels * static_cast<double>(g.out_channels) * reduction);
   }
   if (weights == WeightsAre::packed_each_call) {
-    cost.channels_in_vectors += 2.0 * static_cast<double>(lanes) / pixels;
+    cost.channels_in_vectors += (packed_where_used(g) ? 0.6 : 2.0) * static_cast<double>(lanes) / pixels;
   }
   // A segment of a tile takes about 8 FMAs' time to begin, see direct_pixels.cpp.
   const double steps = takes_rows_of_taps(g) ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))

@@ -18,49 +18,19 @@ std::int64_t padded_out_channels(WeightForm form, const Conv2dGeometry& g, int l
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
   if (form != WeightForm::winograd) return g.reduction();
   const WinogradAxes axes(g);
-  return axes.elements() * winograd_element_pitch(g, axes, 1);
+  return axes.elements() * winograd_element_pitch(axes, g.group_channels(), 1);
 }
 
-/// Calls use(task, first channel, channels, rows, scratch) for all output channels, a vector at a time, and a few input
-/// channels: rows of `lanes` output channels, one for each input channel and tap, zeros where there is no such output
-/// channel; and scratch for `extra_rows` more for each input channel.
-template <class T, class Use>
-void for_each_transposed(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, int threads,
-                         std::int64_t extra_rows, Use&& use) {
-  const int lanes = kernels.lanes;
-  const std::int64_t vectors = ceil_div(g.group_out_channels(), lanes);
-  // A multiple of reduction_block or a divisor of it, about 300 rows.
-  std::int64_t step = reduction_block;
-  while (step > 1 && step * g.taps() > 300) step /= 2;
-  const SlottedWorkspace<T> scratch(step * (g.taps() + extra_rows) * lanes, threads);
-  parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int thread) {
-    const std::int64_t group = task / vectors, first = task % vectors * lanes;
-    const std::int64_t width = std::min<std::int64_t>(lanes, g.group_out_channels() - first);
-    const T* const from = weight + (group * g.group_out_channels() + first) * g.reduction();
-    T* const rows = scratch.slot(thread);
-    for (std::int64_t c = 0; c < g.group_channels(); c += step) {
-      const std::int64_t channels = std::min(step, g.group_channels() - c);
-      if (width < lanes) std::fill_n(rows, channels * g.taps() * lanes, T(0));
-      kernels.transpose(from + c * g.taps(), g.reduction(), width, channels * g.taps(), rows, lanes);
-      use(task, c, channels, rows, rows + step * g.taps() * lanes);
-    }
-  });
-}
-
+/// Where the weights of one vector of a group's output channels begin, and how many of its lanes are used.
 template <class T>
-void pack_channel_vectors(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, T* to,
-                          int threads) {
-  const std::int64_t lanes = kernels.lanes;
-  for_each_transposed(
-      g, kernels, weight, threads, 0,
-      [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows, T*) {
-        const std::int64_t block = first / reduction_block * reduction_block;
-        for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
-          T* const out = to + (task * g.reduction() + reduction_index(g, block, 0, tap) + first - block) * lanes;
-          kernels.pad_rows({rows + tap * lanes, g.taps() * lanes, out, lanes, channels, 0, lanes, lanes, T(0)});
-        }
-      });
-}
+struct VectorOfChannels {
+  const T* data;
+  std::int64_t used;
+
+  VectorOfChannels(const Conv2dGeometry& g, const T* weight, std::int64_t group, std::int64_t vector, int lanes)
+      : data(weight + (group * g.group_out_channels() + vector * lanes) * g.reduction()),
+        used(std::min<std::int64_t>(lanes, g.group_out_channels() - vector * lanes)) {}
+};
 
 /// The taps of one part, zeros where it has none: to[channel][tap of the part][lane].
 template <class T>
@@ -81,27 +51,60 @@ void gather_part(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t
   }
 }
 
-template <class T>
-void pack_winograd(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, T* to, int threads) {
-  const WinogradAxes axes(g);
-  const std::int64_t lanes = kernels.lanes, pitch = winograd_element_pitch(g, axes, lanes);
-  const auto transform = kernels.winograd_weight[axes.h.results][axes.w.results];
-  const std::int64_t part_taps = axes.h.taps * axes.w.taps;
-  for_each_transposed(g, kernels, weight, threads, part_taps,
-                      [&](std::int64_t task, std::int64_t first, std::int64_t channels, const T* rows, T* gathered) {
-                        T* const out = to + task * axes.elements() * pitch + first * lanes;
-                        if (axes.parts() == 1 && part_taps == g.taps()) return transform(rows, channels, out, pitch);
-                        for (std::int64_t h = 0; h < axes.h.parts; ++h) {
-                          for (std::int64_t w = 0; w < axes.w.parts; ++w) {
-                            gather_part(g, axes, h, w, channels, lanes, rows, gathered);
-                            transform(gathered, channels, out + (h * axes.w.parts + w) * g.group_channels() * lanes,
-                                      pitch);
-                          }
-                        }
-                      });
+/// Channels that Winograd's weights are transformed at a time, about 300 rows of them.
+std::int64_t channels_at_once(const Conv2dGeometry& g) {
+  std::int64_t step = reduction_block;
+  while (step > 1 && step * g.taps() > 300) step /= 2;
+  return step;
 }
 
 }  // namespace
+
+template <class T>
+void pack_channel_vector(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, std::int64_t group,
+                         std::int64_t vector, Range channels, T* to) {
+  const VectorOfChannels<T> from(g, weight, group, vector, kernels.lanes);
+  // Blocks of single taps follow one another as their channels do.
+  const std::int64_t step = g.taps() == 1 ? channels.end - channels.begin : reduction_block;
+  for (std::int64_t c = channels.begin; c < channels.end; c += step) {
+    const std::int64_t count = std::min(step, channels.end - c);
+    kernels.pack_taps(from.data + c * g.taps(), g.reduction(), from.used, count, g.taps(), to);
+    to += count * g.taps() * kernels.lanes;
+  }
+}
+
+std::int64_t winograd_packing_scratch(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t lanes) {
+  return channels_at_once(g) * (g.taps() + axes.h.taps * axes.w.taps) * lanes;
+}
+
+template <class T>
+void pack_winograd_vector(const Conv2dGeometry& g, const WinogradAxes& axes, const kernels::Table<T>& kernels,
+                          const T* weight, std::int64_t group, std::int64_t vector, Range channels, T* to,
+                          std::int64_t pitch, T* scratch) {
+  const std::int64_t lanes = kernels.lanes, step = channels_at_once(g);
+  const VectorOfChannels<T> from(g, weight, group, vector, kernels.lanes);
+  const auto transform = kernels.winograd_weight[axes.h.results][axes.w.results];
+  const bool whole = axes.parts() == 1 && axes.h.taps * axes.w.taps == g.taps();
+  const std::int64_t part_pitch = (channels.end - channels.begin) * lanes;
+  T* const rows = scratch;
+  T* const gathered = scratch + step * g.taps() * lanes;
+  for (std::int64_t c = channels.begin; c < channels.end; c += step) {
+    const std::int64_t count = std::min(step, channels.end - c);
+    if (from.used < lanes) std::fill_n(rows, count * g.taps() * lanes, T(0));
+    kernels.transpose(from.data + c * g.taps(), g.reduction(), from.used, count * g.taps(), rows, lanes);
+    T* out = to + (c - channels.begin) * lanes;
+    if (whole) {
+      transform(rows, count, out, pitch);
+      continue;
+    }
+    for (std::int64_t h = 0; h < axes.h.parts; ++h) {
+      for (std::int64_t w = 0; w < axes.w.parts; ++w, out += part_pitch) {
+        gather_part(g, axes, h, w, count, lanes, rows, gathered);
+        transform(gathered, count, out, pitch);
+      }
+    }
+  }
+}
 
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
@@ -109,42 +112,60 @@ std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const ker
   return padded_out_channels(form, g, kernels.lanes) * (packed_per_channel(form, g) + 1);
 }
 
+std::int64_t packed_bias_elements(WeightForm form, const Conv2dGeometry& g, int lanes) {
+  return form == WeightForm::plain ? 0 : padded_out_channels(form, g, lanes);
+}
+
+template <class T>
+void pack_bias(WeightForm form, const Conv2dGeometry& g, int lanes, const T* bias, T* to) {
+  std::fill_n(to, packed_bias_elements(form, g, lanes), T(0));
+  if (bias == nullptr) return;
+  const std::int64_t kg = g.group_out_channels();
+  const std::int64_t pitch = form == WeightForm::depthwise_channels ? kg : round_up(kg, lanes);
+  for (std::int64_t group = 0; group < g.groups; ++group) std::copy_n(bias + group * kg, kg, to + group * pitch);
+}
+
 template <class T>
 Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
                         const T* bias, T* to, int threads) {
   if (form == WeightForm::plain) return {weight, bias, weight};
-  const int lanes = kernels.lanes;
-  const std::int64_t padded = padded_out_channels(form, g, lanes);
-  T* packed_bias = to + padded * packed_per_channel(form, g);
-  std::fill(packed_bias, packed_bias + padded, T(0));
+  const std::int64_t lanes = kernels.lanes, vectors = ceil_div(g.group_out_channels(), lanes);
+  T* const packed_bias = to + padded_out_channels(form, g, kernels.lanes) * packed_per_channel(form, g);
+  pack_bias(form, g, kernels.lanes, bias, packed_bias);
+  const Range channels{0, g.group_channels()};
   if (form == WeightForm::depthwise_channels) {
     for (std::int64_t k = 0; k < g.out_channels; k += lanes) {
-      const std::int64_t channels = std::min<std::int64_t>(lanes, g.out_channels - k);
+      const std::int64_t used = std::min<std::int64_t>(lanes, g.out_channels - k);
       T* const vector = to + k * g.reduction();
-      if (channels < lanes) std::fill_n(vector, lanes * g.reduction(), T(0));
-      kernels.transpose(weight + k * g.reduction(), g.reduction(), channels, g.reduction(), vector, lanes);
+      if (used < lanes) std::fill_n(vector, lanes * g.reduction(), T(0));
+      kernels.transpose(weight + k * g.reduction(), g.reduction(), used, g.reduction(), vector, lanes);
     }
-    if (bias != nullptr) std::copy(bias, bias + g.out_channels, packed_bias);
-    return {to, packed_bias, weight};
-  }
-  if (form == WeightForm::winograd) {
-    pack_winograd(g, kernels, weight, to, threads);
+  } else if (form == WeightForm::winograd) {
+    const WinogradAxes axes(g);
+    const std::int64_t pitch = winograd_element_pitch(axes, g.group_channels(), lanes);
+    const SlottedWorkspace<T> scratch(winograd_packing_scratch(g, axes, lanes), threads);
+    parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int thread) {
+      pack_winograd_vector(g, axes, kernels, weight, task / vectors, task % vectors, channels,
+                           to + task * axes.elements() * pitch, pitch, scratch.slot(thread));
+    });
   } else {
-    pack_channel_vectors(g, kernels, weight, to, threads);
-  }
-  if (bias != nullptr) {
-    const std::int64_t kg = g.group_out_channels();
-    for (std::int64_t group = 0; group < g.groups; ++group) {
-      std::copy(bias + group * kg, bias + (group + 1) * kg, packed_bias + group * round_up(kg, lanes));
-    }
+    parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int) {
+      pack_channel_vector(g, kernels, weight, task / vectors, task % vectors, channels,
+                          to + task * g.reduction() * lanes);
+    });
   }
   return {to, packed_bias, weight};
 }
 
-#define CONVPOOL_INSTANTIATE(T)                                                                                     \
-  template std::int64_t packed_elements<T>(WeightForm, const Conv2dGeometry&, const kernels::Table<T>&);            \
-  template Weights<T> pack_weights(WeightForm, const Conv2dGeometry&, const kernels::Table<T>&, const T*, const T*, \
-                                   T*, int);
+#define CONVPOOL_INSTANTIATE(T)                                                                                      \
+  template std::int64_t packed_elements<T>(WeightForm, const Conv2dGeometry&, const kernels::Table<T>&);             \
+  template Weights<T> pack_weights(WeightForm, const Conv2dGeometry&, const kernels::Table<T>&, const T*, const T*,  \
+                                   T*, int);                                                                         \
+  template void pack_bias(WeightForm, const Conv2dGeometry&, int, const T*, T*);                                     \
+  template void pack_channel_vector(const Conv2dGeometry&, const kernels::Table<T>&, const T*, std::int64_t,         \
+                                    std::int64_t, Range, T*);                                                        \
+  template void pack_winograd_vector(const Conv2dGeometry&, const WinogradAxes&, const kernels::Table<T>&, const T*, \
+                                     std::int64_t, std::int64_t, Range, T*, std::int64_t, T*);
 CONVPOOL_INSTANTIATE(float)
 CONVPOOL_INSTANTIATE(double)
 #undef CONVPOOL_INSTANTIATE

@@ -21,8 +21,8 @@ inline std::int64_t reduction_index(const Conv2dGeometry& g, std::int64_t block_
 
 /// From one element of the transformed weights to the next in winograd form. One vector more than the channels take:
 /// rows of 2^n bytes would all fall into the same sets of the caches while they are written.
-inline std::int64_t winograd_element_pitch(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t lanes) {
-  return (axes.parts() * g.group_channels() + 1) * lanes;
+inline std::int64_t winograd_element_pitch(const WinogradAxes& axes, std::int64_t channels, std::int64_t lanes) {
+  return (axes.parts() * channels + 1) * lanes;
 }
 
 /// Elements that a form takes, with the bias behind the weights.
@@ -33,5 +33,32 @@ std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const ker
 template <class T>
 Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
                         const T* bias, T* to, int threads);
+
+/// The bias alone, as pack_weights makes it.
+std::int64_t packed_bias_elements(WeightForm form, const Conv2dGeometry& g, int lanes);
+template <class T>
+void pack_bias(WeightForm form, const Conv2dGeometry& g, int lanes, const T* bias, T* to);
+
+/// Whether `direct`, with channels in the vectors, and `winograd` are given the weights as they lie, and pack a few
+/// vectors of output channels right before they use them: where so few pixels use them that writing them to memory, and
+/// reading them again, shows.
+inline bool packed_where_used(const Conv2dGeometry& g) {
+  constexpr std::int64_t most_pixels = 1024;
+  return g.batch * g.out_pixels() <= most_pixels;
+}
+
+/// One vector of a group's output channels in channel_vectors form, the part of some input channels (from a multiple of
+/// reduction_block on): to[reduction index - that of the first][lane].
+template <class T>
+void pack_channel_vector(const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight, std::int64_t group,
+                         std::int64_t vector, Range channels, T* to);
+
+/// The same in winograd form: to[element * pitch + (part * channels + channel) * lanes + lane]. Takes scratch of
+/// winograd_packing_scratch() elements.
+template <class T>
+void pack_winograd_vector(const Conv2dGeometry& g, const WinogradAxes& axes, const kernels::Table<T>& kernels,
+                          const T* weight, std::int64_t group, std::int64_t vector, Range channels, T* to,
+                          std::int64_t pitch, T* scratch);
+std::int64_t winograd_packing_scratch(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t lanes);
 
 }  // namespace convpool

@@ -60,12 +60,14 @@ inline double tile_cost(TileShape tile) {
   return std::max({1.0, loads, 8 / sums}) + 0.1 * loads;
 }
 
-/// The cheapest tile for `rows` broadcast rows, as they split evenly, and `vectors` column vectors.
+/// The cheapest tile for `rows` broadcast rows, as they split evenly, and `vectors` column vectors, of which a tile
+/// takes a multiple of `step`, if there are so many.
 template <class T>
-TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::int64_t vectors) {
+TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::int64_t vectors, int step = 1) {
   TileShape best{1, 1};
   double best_cost = 1e30;
-  for (int v = 1; v <= kernels::max_tile_vectors && v <= vectors; ++v) {
+  if (step > kernels::max_tile_vectors || step > vectors) step = 1;
+  for (int v = step; v <= kernels::max_tile_vectors && v <= vectors; v += step) {
     const TileShape tile{static_cast<int>(EvenSplit(rows, kernels.tile_rows[v]).largest()), v};
     if (const double cost = tile_cost(tile); cost < best_cost) {
       best_cost = cost;

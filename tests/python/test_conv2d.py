@@ -220,6 +220,70 @@ def test_layers_of_networks(name: str, layout: str) -> None:
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_weights_packed_where_they_are_used(algorithm: str, dtype: Any, layout: str) -> None:
+    """With few pixels the functional form packs a part of the weights at a time: several parts of the input
+    channels, output channels that don't fill the last vector, groups, images and threads."""
+    for in_shape, weight_shape, options in [
+        ((1, 300, 7, 7), (50, 300, 3, 3), {"padding": 1}),
+        ((3, 300, 5, 6), (33, 300, 3, 3), {"padding": 1}),
+        ((1, 130, 9, 9), (40, 65, 3, 3), {"padding": 1, "groups": 2}),
+        ((1, 70, 14, 14), (70, 70, 5, 5), {"padding": 2}),
+        ((1, 200, 14, 13), (40, 200, 3, 3), {"padding": 1, "stride": 2}),
+        ((2, 1500, 1, 3), (17, 1500, 1, 1), {}),
+        ((1, 1100, 7, 7), (70, 1100, 1, 1), {}),
+        ((1, 33, 32, 32), (65, 33, 3, 3), {"padding": 1}),
+    ]:
+        if algorithm == "winograd" and weight_shape[2] == 1:
+            continue
+        input = to_layout(values(in_shape, dtype), layout)
+        weight, bias = values(weight_shape, dtype, 1), values(weight_shape[:1], dtype, 2)
+        options = {**options, "layout": layout, "algorithm": algorithm}
+        got = convpool.conv2d(input, weight, bias, num_threads=1, **options)
+        check_conv2d(got, input, weight, bias, **options)
+        assert_same_bits(got, convpool.conv2d(input, weight, bias, num_threads=2, **options))
+        assert_same_bits(got, nn.Conv2d.from_weights(weight, bias, **options)(input))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_rows_cut_at_the_taps_of_a_wide_dilation(padding_mode: str, layout: str) -> None:
+    """They are read in place where no tile sees padding, and from a copy where one does."""
+    for size, dilation, channels in [
+        (33, 12, 70),
+        (33, 6, 33),
+        (20, 9, 40),
+        (40, 7, 65),
+        (33, 16, 8),
+        (65, 24, 64),
+    ]:
+        input = to_layout(values((2, channels, size, size + 1)), layout)
+        weight, bias = values((20, channels, 3, 3), seed=1), values((20,), seed=2)
+        options = {"padding": dilation, "dilation": dilation, "padding_mode": padding_mode, "layout": layout}
+        got = convpool.conv2d(input, weight, bias, algorithm="direct", num_threads=1, **options)
+        check_conv2d(got, input, weight, bias, algorithm="direct", **options)
+        again = convpool.conv2d(input, weight, bias, algorithm="direct", num_threads=2, **options)
+        assert_same_bits(got, again)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (37, 128)])
+def test_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None:
+    for channels, out_channels in [(40, 5), (40, 70), (130, 128)]:
+        input, weight = values((1, channels, *size), dtype), values((out_channels, channels, 1, 1), dtype, 1)
+        got = convpool.conv2d(input, weight, algorithm="direct")
+        check_conv2d(got, input, weight, algorithm="direct")
+        # The same plane with a gap behind each row, which reads as rows.
+        apart = np.zeros((1, channels, size[0], size[1] + 3), dtype)[..., : size[1]]
+        apart[...] = input
+        assert_same_bits(got, convpool.conv2d(apart, weight, algorithm="direct"))
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("algorithm", GENERAL[1:] + SPECIAL)
 @pytest.mark.parametrize("groups", [1, 6])
 def test_an_image_gives_the_same_bits_in_any_batch(algorithm: str, groups: int) -> None:

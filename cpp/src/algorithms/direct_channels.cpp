@@ -20,6 +20,8 @@ using std::int64_t;
 /// What a row of results reads, where that is read anew for each set of weights.
 constexpr int64_t most_bytes_in_place = 512 << 10;
 constexpr int64_t large_weights = 1 << 20;
+/// Weights that are packed right before they are used.
+constexpr int64_t packed_bytes = 256 << 10, most_packed_bytes = 1 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
@@ -61,6 +63,7 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
     rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
+    if (!in_place_ && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps()) read_cut_rows_in_place();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     // A plane that reads as one row, or has only one: the row is shared out.
     if (g_.h.out == 1 && in_place_) {
@@ -71,6 +74,8 @@ class ChannelVectors : DirectTasks<T> {
     } else {
       run_split_ = EvenSplit(runs_.size(), runs_.size());
     }
+    weights_ = run.weights.data;
+    if (run.weights.packed_later) prepare_packing();
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * run_split_.pieces;
     int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
     if (keeps_partial_sums()) {
@@ -81,8 +86,7 @@ class ChannelVectors : DirectTasks<T> {
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
-    // By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
-    if (size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes) share_taps();
+    if (shares_taps()) share_taps();
     row_pitch_ = size_product(list_pitch_, taps_.size());
     listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
@@ -98,12 +102,14 @@ class ChannelVectors : DirectTasks<T> {
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
                                                    : most_waiting() * tile_.vectors * lanes_;
     const int64_t segments = size_product(row_pitch_, listed_rows_);
-    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16), run_.threads);
+    const int64_t packed = packs_ ? size_product(tile_.vectors, copy_channels_, g_.taps(), lanes_) : 0;
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16) + packed, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * run_split_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
-                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   T* const sums = block + round_up(copy, 16);
+                   run_task(task, block, sums, sums + round_up(partial, 16), segment_scratch.slot(thread));
                    if (streams_) run_.kernels.finish_streaming();
                  });
   }
@@ -148,6 +154,11 @@ class ChannelVectors : DirectTasks<T> {
     const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
     const Range* const known = std::find_if(taps_.begin(), taps_.end(), same);
     const int64_t index = known - taps_.begin();
+    if (taps.begin < taps.end) {
+      const int64_t first = g_.w.start(ow) + taps.begin * g_.w.dilation;
+      const int64_t last = g_.w.start(ow + count - 1) + (taps.end - 1) * g_.w.dilation;
+      tiles_stay_inside_ = tiles_stay_inside_ && first >= 0 && last < g_.w.in;
+    }
     if (known == taps_.end()) taps_.push_back(taps);
     tile_.rows = std::max(tile_.rows, static_cast<int>(count));
     if (runs_.size() > 0) {
@@ -160,6 +171,25 @@ class ChannelVectors : DirectTasks<T> {
     runs_.push_back({ow, count, 1, index});
   }
 
+  /// Rows that are cut where a tap leaves the image need no padding. So they go without a copy, a few channels of as
+  /// many rows as the cache holds at a time: wide dilations read most of the image for each row, and weights of many
+  /// megabytes anew for each few rows.
+  void read_cut_rows_in_place() {
+    in_place_ = true;
+    const auto channel_bytes = [&](int64_t rows) {
+      const int64_t read = std::min({g_.h.in, this->rows_read(rows), size_product(rows, g_.h.kernel)});
+      return size_product(read, g_.w.in, sizeof(T));
+    };
+    const int64_t least = std::min(reduction_block, g_.group_channels());
+    rows_ = g_.h.out;
+    while (rows_ > 1 && size_product(channel_bytes(rows_), least) > copied_block_bytes) rows_ = ceil_div(rows_, 2);
+    const int64_t fitting = copied_block_bytes / channel_bytes(rows_) / reduction_block * reduction_block;
+    copy_channels_ = std::clamp(fitting, least, g_.group_channels());
+  }
+
+  /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
+  bool shares_taps() const { return size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes; }
+
   /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
   void share_taps() {
     Range all = taps_[0];
@@ -169,11 +199,27 @@ class ChannelVectors : DirectTasks<T> {
     taps_.resize_down(1);
   }
 
+  /// Weights that lie as they came: of a few channels at a time, so that they stay in the cache beside what they
+  /// multiply, or all at once where several tasks want them.
+  void prepare_packing() {
+    const int64_t channel_bytes = size_product(tile_.vectors, g_.taps(), lanes_, sizeof(T));
+    packs_ = g_.batch * row_tasks_ * run_split_.pieces == 1 &&
+             size_product(channel_bytes, reduction_block) <= most_packed_bytes;
+    if (packs_) {
+      const int64_t fitting = packed_bytes / channel_bytes;
+      copy_channels_ = std::min(copy_channels_, std::max(fitting / reduction_block, int64_t{1}) * reduction_block);
+      return;
+    }
+    constexpr WeightForm form = WeightForm::channel_vectors;
+    packed_ = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g_, run_.kernels)) * sizeof(T));
+    weights_ = pack_weights<T>(form, g_, run_.kernels, run_.weights.plain, nullptr, packed_.as<T>(), run_.threads).data;
+  }
+
   int64_t most_waiting() const { return pixels_per_flush + tile_.rows; }
 
   bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
 
-  void run_task(int64_t task, T* block, T* partial, Segment* segments) const {
+  void run_task(int64_t task, T* block, T* partial, T* packed, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const TileRun* const runs_begin = runs_.data() + run_split_.begin(task % run_split_.pieces);
@@ -194,6 +240,7 @@ class ChannelVectors : DirectTasks<T> {
       int64_t listed_begin = 0, listed_end = 0;
       for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
         const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
+        const PackedTaps weights = packs_ ? pack(group, v, width, {c, c_end}, packed) : packed_ahead(group, v, c);
         WeightsAhead ahead;
         if (large_) {
           const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
@@ -221,7 +268,7 @@ class ChannelVectors : DirectTasks<T> {
               waiting.sums_row = width * lanes_;
               waiting.sums = partial;
             }
-            run_tiles(lists + tiles->taps * list_pitch_, window, n, group, v, width, oh, *tiles, c == 0, last,
+            run_tiles(lists + tiles->taps * list_pitch_, window, weights, n, group, v, width, oh, *tiles, c == 0, last,
                       waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row, ahead);
             if (!transposes) continue;
             if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles->ow;
@@ -235,6 +282,25 @@ class ChannelVectors : DirectTasks<T> {
         }
       }
     }
+  }
+
+  /// The weights of a vector of output channels for the input channels that are taken together, and the distance of the
+  /// next one's.
+  struct PackedTaps {
+    const T* data;
+    int64_t vector;
+  };
+
+  PackedTaps packed_ahead(int64_t group, int64_t v, int64_t c) const {
+    return {weights_ + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_, g_.reduction() * lanes_};
+  }
+
+  PackedTaps pack(int64_t group, int64_t v, int64_t width, Range channels, T* to) const {
+    const int64_t vector = (channels.end - channels.begin) * g_.taps() * lanes_;
+    for (int64_t i = 0; i < width; ++i) {
+      pack_channel_vector(g_, run_.kernels, run_.weights.plain, group, v + i, channels, to + i * vector);
+    }
+    return {to, vector};
   }
 
   /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
@@ -259,7 +325,10 @@ class ChannelVectors : DirectTasks<T> {
     WeightsAhead ahead;
     const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
     if (channels <= 0) return ahead;
-    ahead.data = run_.weights.data + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
+    // As they lie they take as much, if the channels fill the vectors.
+    const T* const weights = packs_ ? run_.weights.plain : weights_;
+    if (packs_ && (channels < g_.group_channels() || g_.group_out_channels() % lanes_ != 0)) return ahead;
+    ahead.data = weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
     ahead.vector = g_.reduction() * lanes_;
     ahead.vector_lines = ceil_div(channels * g_.taps() * lanes_ * int64_t{sizeof(T)}, 64);
     ahead.lines = std::min<int64_t>(tile_.vectors, v_end - v) * ahead.vector_lines;
@@ -386,7 +455,7 @@ class ChannelVectors : DirectTasks<T> {
         if (!this->row_offset(window, in_place_, oh, i, row)) continue;
         for (int64_t j = taps.begin; j < taps.end; ++j) {
           const Segment next{row + window.channel_offset(c) + j * g_.w.dilation * window.pixel,
-                             reduction_index(g_, c, i, j) * lanes_, channels};
+                             (reduction_index(g_, c, i, j) - c_begin * g_.taps()) * lanes_, channels};
           // Few channels, pixel by pixel: the taps of a row follow one another in both operands.
           if (used > 0) {
             Segment& last = segments[used - 1];
@@ -402,9 +471,9 @@ class ChannelVectors : DirectTasks<T> {
     return used;
   }
 
-  void run_tiles(const Segment* list, const InputWindow<T>& window, int64_t n, int64_t group, int64_t v, int64_t width,
-                 int64_t oh, const TileRun& where, bool first, bool last, T* sums, int64_t sums_row,
-                 WeightsAhead& ahead) const {
+  void run_tiles(const Segment* list, const InputWindow<T>& window, const PackedTaps& weights, int64_t n, int64_t group,
+                 int64_t v, int64_t width, int64_t oh, const TileRun& where, bool first, bool last, T* sums,
+                 int64_t sums_row, WeightsAhead& ahead) const {
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
@@ -415,8 +484,8 @@ class ChannelVectors : DirectTasks<T> {
     tile.a = window.base + (g_.w.start(where.ow) - window.first_column) * window.pixel;
     tile.a_row = g_.w.stride * window.pixel;
     tile.a_step = window.channel;
-    tile.b = run_.weights.data + packed * g_.reduction() * lanes_;
-    tile.b_vector = g_.reduction() * lanes_;
+    tile.b = weights.data;
+    tile.b_vector = weights.vector;
     tile.b_step = lanes_;
     tile.c = output_channels_last_ ? out : sums;
     tile.c_row = output_channels_last_ ? output_.stride(3) : sums_row;
@@ -450,7 +519,11 @@ class ChannelVectors : DirectTasks<T> {
   int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   bool large_ = false;
+  bool packs_ = false;  ///< weights, right before they are used: no other task wants them
+  const T* weights_ = nullptr;
+  Workspace packed_;
   int64_t tiles_in_row_ = 0;
+  bool tiles_stay_inside_ = true;  ///< no tap that a tile takes lies beside the image's columns
   ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;
   EvenSplit run_split_{1, 1}, channel_split_{1, 1};

@@ -2,6 +2,7 @@
 // vectors, in place or from a padded copy of a few of them, taken apart by the stride.
 
 #include <algorithm>
+#include <numeric>
 
 #include "direct_tasks.hpp"
 #include "padded_rows.hpp"
@@ -17,6 +18,9 @@ using std::int64_t;
 
 /// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
 constexpr int64_t low_tile = 4, panel_bytes = 12 << 10;
+/// Addresses a page apart share a set of the L1 cache, which holds so many of their lines; so many pages are found at
+/// once.
+constexpr int64_t page_bytes = 4096, ways = 8, most_pages = 48;
 
 /// Pixels of a row in the vectors, output channels broadcast.
 template <class T>
@@ -27,7 +31,7 @@ class PixelVectors : DirectTasks<T> {
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
-    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors);
+    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors, streams_ ? vectors_of_a_line() : 1);
     // Long rows are cut, so that the copied block stays small whatever the image.
     columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
     walks_columns_ = takes_rows_of_taps(g_);
@@ -43,6 +47,7 @@ class PixelVectors : DirectTasks<T> {
       channels_in_place_ =
           std::min(channels_in_place_, std::max(reduction_block, channels / reduction_block * reduction_block));
     }
+    crowds_caches_ = crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     channel_split_ = EvenSplit(g_.group_out_channels(),
@@ -118,6 +123,23 @@ class PixelVectors : DirectTasks<T> {
     }
   }
 
+  /// Whether a small tile, which loads much for what it computes, waits for channels that it reads in place: planes of
+  /// 2^n bytes share sets of the L1 cache. And many planes more pages than are found at once, which costs less than a
+  /// copy unless many output channels use that.
+  bool crowds_caches() const {
+    constexpr int64_t small_tile = 12, many_channels = 128;
+    if (tile_.rows * tile_.vectors > small_tile) return false;
+    const int64_t page = page_bytes / int64_t{sizeof(T)}, plane = input_.stride(1);
+    return channels_in_place_ > ways * (page / std::gcd(plane % page, page)) ||
+           (g_.group_out_channels() >= many_channels &&
+            channels_in_place_ * std::clamp<int64_t>(plane, 0, page) > most_pages * page);
+  }
+
+  /// A streamed tile writes whole cache lines: parts of them would go to memory one by one.
+  int vectors_of_a_line() const {
+    return static_cast<int>(std::max<int64_t>(1, 64 / (lanes_ * static_cast<int64_t>(sizeof(T)))));
+  }
+
   /// How many rows from oh on read the same taps, each as far below the last one's.
   int64_t rows_alike(bool in_place, int64_t oh, int64_t oh_end) const {
     if (!g_.h.padded()) return oh_end - oh;
@@ -134,7 +156,7 @@ class PixelVectors : DirectTasks<T> {
   /// Whole vectors read past the row's end, which serves no result. They must not leave the array: rows of which that
   /// isn't certain go through the copy.
   bool reads_in_place(int64_t n, int64_t group, Range oh, Range ow, int64_t ow_read) const {
-    if (g_.w.stride != 1 || input_.stride(3) != 1 || g_.w.start(ow.begin) < 0 ||
+    if (crowds_caches_ || g_.w.stride != 1 || input_.stride(3) != 1 || g_.w.start(ow.begin) < 0 ||
         g_.w.start(ow.end - 1) + g_.w.effective_kernel() > g_.w.in) {
       return false;
     }
@@ -258,6 +280,7 @@ class PixelVectors : DirectTasks<T> {
   EvenSplit columns_{1, 1}, channel_split_{1, 1};
   int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
   bool walks_columns_ = false;
+  bool crowds_caches_ = false;  ///< with what it reads in place
 };
 
 }  // namespace

@@ -33,6 +33,10 @@ constexpr int64_t most_transformed_bytes = 6 << 20;
 /// Neighbouring tiles share a transposed strip of the input, which stays in the L1 cache, and a stage of results.
 constexpr int64_t strip_bytes = 24 << 10;
 constexpr int64_t stage_pixels = 56;
+/// Weights that are transformed right before they are used.
+constexpr int64_t packed_bytes = 512 << 10, most_packed_bytes = 1 << 20;
+/// All of them, where writing them to memory costs more than larger blocks of tiles.
+constexpr int64_t large_packed_bytes = 8 << 20;
 
 template <class T>
 class Winograd {
@@ -57,6 +61,8 @@ class Winograd {
     const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
+    channels_at_once_ = g_.group_channels();
+    if (run.weights.packed_later) prepare_packing(tiles, std::min(most_tiles, most_transformed_bytes / tile_bytes));
     // A few blocks leave no thread without one at the end.
     if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
       blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
@@ -70,12 +76,11 @@ class Winograd {
     const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
     strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
-    segments_ = ScratchList<kernels::Segment>(axes_.parts());
-    if (part_pitch_ == g_.group_channels()) {
-      segments_.push_back({0, 0, axes_.parts() * part_pitch_});
-    } else {
-      for (int64_t p = 0; p < axes_.parts(); ++p)
-        segments_.push_back({p * part_pitch_, p * g_.group_channels() * lanes_, g_.group_channels()});
+    weights_ = run.weights.data;
+    if (run.weights.packed_later && !packs_) {
+      constexpr WeightForm form = WeightForm::winograd;
+      packed_ = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g_, run.kernels)) * sizeof(T));
+      weights_ = pack_weights<T>(form, g_, run.kernels, run.weights.plain, nullptr, packed_.as<T>(), run.threads).data;
     }
   }
 
@@ -94,7 +99,10 @@ class Winograd {
     const int64_t products = elements_ * block_tiles_ * columns;
     const int64_t strip = std::max(size_product(strip_rows() + packs_parts_, strip_pixels(strip_units_), lanes_),
                                    axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
-    const SlottedWorkspace<T> scratch(transformed + products + strip, run_.threads);
+    const int64_t packed = packs_ ? round_up(shape_.vectors * elements_ * weight_pitch(channels_at_once_), 16) : 0;
+    const int64_t packing = packs_ ? winograd_packing_scratch(g_, axes_, lanes_) : 0;
+    const SlottedWorkspace<T> scratch(transformed + products + strip + packed + packing, run_.threads);
+    const SlottedWorkspace<kernels::Segment> segment_scratch(axes_.parts(), run_.threads);
     parallel_for(g_.groups * blocks_.pieces * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
       Task t;
       const int64_t piece = task % channel_split_.pieces;
@@ -107,6 +115,9 @@ class Winograd {
       t.transformed = scratch.slot(thread);
       t.products = t.transformed + transformed;
       t.strip = t.products + products;
+      t.packed = t.strip + strip;
+      t.packing = t.packed + packed;
+      t.segments = segment_scratch.slot(thread);
       packs_parts_ ? transform_packed_input(t) : transform_input(t);
       for (int64_t p = channel_split_.begin(piece); p < channel_split_.end(piece); ++p) {
         const int64_t v = p * shape_.vectors;
@@ -118,10 +129,26 @@ class Winograd {
   }
 
  private:
+  /// Weights that lie as they came are packed right before they are used, for one block of tiles: larger than it would
+  /// be where the packed ones outgrow the caches. A few channels are packed at a time; of several parts all, since a
+  /// sum runs through the parts first.
+  void prepare_packing(int64_t tiles, int64_t most_tiles) {
+    const int64_t channel_bytes = size_product(shape_.vectors, elements_, axes_.parts(), lanes_, sizeof(T));
+    const bool large = size_product(channel_bytes / shape_.vectors, vectors_, g_.group_channels()) > large_packed_bytes;
+    if (blocks_.pieces > 1 && (!large || tiles > most_tiles)) return;
+    if (axes_.parts() > 1 && size_product(channel_bytes, g_.group_channels()) > most_packed_bytes) return;
+    packs_ = true;
+    blocks_ = EvenSplit(blocks_.total, blocks_.total);
+    if (axes_.parts() > 1) return;
+    const int64_t fitting = packed_bytes / channel_bytes / reduction_block * reduction_block;
+    channels_at_once_ = std::min(channels_at_once_, std::max(fitting, reduction_block));
+  }
+
   /// Units [begin, end), counted across images and rows of tiles: the tiles whose results interleave stay together.
   struct Task {
     int64_t group, begin, end, tiles;
-    T *transformed, *products, *strip;
+    T *transformed, *products, *strip, *packed, *packing;
+    kernels::Segment* segments;
   };
 
   /// Neighbouring tiles of one row of tiles.
@@ -297,30 +324,58 @@ class Winograd {
     return source_index(position, axis.in, g_.padding_mode);
   }
 
+  /// From one element of the weights to the next, for so many channels.
+  int64_t weight_pitch(int64_t channels) const { return winograd_element_pitch(axes_, channels, lanes_); }
+
   void multiply(const Task& t, int64_t v, int64_t width) const {
-    const int64_t columns = width * lanes_;
-    const int64_t pitch = winograd_element_pitch(g_, axes_, lanes_);
+    for (int64_t c = 0; c < g_.group_channels(); c += channels_at_once_) {
+      const Range channels{c, std::min(g_.group_channels(), c + channels_at_once_)};
+      const int64_t pitch = weight_pitch(channels.end - channels.begin), vector = elements_ * pitch;
+      const T* weights = t.packed;
+      if (packs_) {
+        for (int64_t i = 0; i < width; ++i) {
+          pack_winograd_vector(g_, axes_, run_.kernels, run_.weights.plain, t.group, v + i, channels,
+                               t.packed + i * vector, pitch, t.packing);
+        }
+      } else {
+        weights = weights_ + (t.group * vectors_ + v) * vector;
+      }
+      multiply_channels(t, channels, width, weights, pitch);
+    }
+  }
+
+  void multiply_channels(const Task& t, Range channels, int64_t width, const T* weights, int64_t pitch) const {
+    const int64_t columns = width * lanes_, count = channels.end - channels.begin;
     const EvenSplit rows(t.tiles, run_.kernels.tile_rows[width]);
     kernels::TileArguments<T> tile{};
-    tile.segments = segments_.data();
-    tile.segment_count = segments_.size();
+    tile.segments = t.segments;
+    if (count == part_pitch_) {
+      tile.segment_count = 1;
+      t.segments[0] = {0, 0, axes_.parts() * part_pitch_};
+    } else {
+      tile.segment_count = axes_.parts();
+      for (int64_t p = 0; p < axes_.parts(); ++p) {
+        t.segments[p] = {p * part_pitch_ + channels.begin, p * count * lanes_, count};
+      }
+    }
     tile.a_row = channel_pitch_;
     tile.a_step = 1;
     tile.b_vector = elements_ * pitch;
     tile.b_step = lanes_;
     tile.c_row = columns;
     tile.columns = columns;
+    tile.accumulate = channels.begin > 0;
     tile.low = -std::numeric_limits<T>::infinity();
     tile.high = std::numeric_limits<T>::infinity();
     for (int64_t e = 0; e < elements_; ++e) {
-      tile.b = run_.weights.data + ((t.group * vectors_ + v) * elements_ + e) * pitch;
-      for_each_equal_pieces(rows, [&](int64_t first, int64_t count, int64_t tiles) {
+      tile.b = weights + e * pitch;
+      for_each_equal_pieces(rows, [&](int64_t first, int64_t tall, int64_t tiles) {
         tile.a = t.transformed + (e * block_tiles_ + first) * channel_pitch_;
         tile.c = t.products + (e * t.tiles + first) * columns;
         tile.tiles = tiles;
-        tile.a_tile = count * channel_pitch_;
-        tile.c_tile = count * columns;
-        run_.kernels.tile[width][count](tile);
+        tile.a_tile = tall * channel_pitch_;
+        tile.c_tile = tall * columns;
+        run_.kernels.tile[width][tall](tile);
       });
     }
   }
@@ -447,7 +502,10 @@ class Winograd {
   int64_t part_pitch_ = 0, channel_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1, stage_units_ = 1;
   TileShape shape_{};
   EvenSplit blocks_{1, 1}, channel_split_{1, 1};
-  ScratchList<kernels::Segment> segments_;
+  int64_t channels_at_once_ = 0;
+  bool packs_ = false;  ///< weights, right before they are used: no other block of tiles wants them
+  const T* weights_ = nullptr;
+  Workspace packed_;
 };
 
 }  // namespace

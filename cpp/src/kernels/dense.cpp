@@ -19,6 +19,7 @@ constexpr Table<T> make_table(const DepthwiseTable<T>& depthwise) {
   fill_tiles<T, 4>(table);
   table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
+  table.pack_taps = pack_taps<T>;
   table.apply_curve = apply_curve<T>;
   table.add_rows = add_rows<T>;
   table.depthwise = &depthwise;

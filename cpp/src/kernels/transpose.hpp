@@ -80,6 +80,33 @@ CONVPOOL_KERNEL void interleave_rows(const T* from, ptrdiff_t from_row, ptrdiff_
   }
 }
 
+/// A square that isn't full.
+template <class T>
+CONVPOOL_KERNEL void transpose_part(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t width, T* to,
+                                    ptrdiff_t to_row) {
+  constexpr int L = lanes<T>;
+  if (2 * rows <= L || 2 * width <= L) {
+    for (ptrdiff_t x = 0; x < width; ++x) {
+      for (ptrdiff_t y = 0; y < rows; ++y) to[x * to_row + y] = from[y * from_row + x];
+    }
+    return;
+  }
+  Vec<T> square[L];
+  if (width == L) {
+    unroll<L>([&](auto i) { square[i] = i < rows ? load(from + i * from_row) : Vec<T>{}; });
+  } else {
+    unroll<L>([&](auto i) { square[i] = i < rows ? load_first(from + i * from_row, width) : Vec<T>{}; });
+  }
+  transpose_square<T>(square);
+  if (rows == L) {
+    for (int i = 0; i < width; ++i) store(to + i * to_row, square[i]);
+  } else {
+    alignas(vector_alignment) T stage[L * L];
+    unroll<L>([&](auto i) { store(stage + i * L, square[i]); });
+    copy_rows(stage, L, width, rows, to, to_row);
+  }
+}
+
 /// Not inlined: the registers it takes would push out its user's.
 template <class T>
 CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
@@ -90,32 +117,59 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
     if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
     if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
   }
-  for (ptrdiff_t r = 0; r < row_count; r += L) {
-    const ptrdiff_t rows = row_count - r < L ? row_count - r : L;
-    for (ptrdiff_t c = 0; c < columns; c += L) {
-      const ptrdiff_t width = columns - c < L ? columns - c : L;
-      const T* source = from + r * from_row + c;
-      T* target = to + c * to_row + r;
-      if (2 * rows <= L || 2 * width <= L) {
-        for (ptrdiff_t x = 0; x < width; ++x) {
-          for (ptrdiff_t y = 0; y < rows; ++y) target[x * to_row + y] = source[y * from_row + x];
-        }
-        continue;
+  // Down the rows first: neighbours in the target are written one after another.
+  for (ptrdiff_t c = 0; c < columns; c += L) {
+    const ptrdiff_t width = columns - c < L ? columns - c : L;
+    const T* source = from + c;
+    T* target = to + c * to_row;
+    ptrdiff_t left = row_count;
+    if (width == L) {
+      for (; left >= L; left -= L, source += L * from_row, target += L) {
+        Vec<T> square[L];
+        unroll<L>([&](auto i) { square[i] = load(source + i * from_row); });
+        transpose_square<T>(square);
+        unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
       }
-      Vec<T> square[L];
-      if (width == L) {
-        unroll<L>([&](auto i) { square[i] = i < rows ? load(source + i * from_row) : Vec<T>{}; });
-      } else {
-        unroll<L>([&](auto i) { square[i] = i < rows ? load_first(source + i * from_row, width) : Vec<T>{}; });
-      }
-      transpose_square<T>(square);
-      if (rows == L) {
-        for (int i = 0; i < width; ++i) store(target + i * to_row, square[i]);
-      } else {
-        alignas(vector_alignment) T stage[L * L];
-        unroll<L>([&](auto i) { store(stage + i * L, square[i]); });
-        copy_rows(stage, L, width, rows, target, to_row);
-      }
+    }
+    for (; left > 0; left -= L, source += L * from_row, target += L) {
+      transpose_part(source, from_row, left < L ? left : L, width, target, to_row);
+    }
+  }
+}
+
+/// See Table::pack_taps.
+template <class T>
+CONVPOOL_KERNEL void pack_taps(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t taps,
+                               T* to) {
+  constexpr int L = lanes<T>;
+  const ptrdiff_t columns = channels * taps, next_tap = channels * L, next_channel = (1 - (taps - 1) * channels) * L;
+  ptrdiff_t tap = 0;
+  const auto next = [&]() CONVPOOL_INLINED {
+    const bool last = ++tap == taps;
+    to += last ? next_channel : next_tap;
+    tap = last ? 0 : tap;
+  };
+  for (ptrdiff_t x = 0; x < columns; x += L, from += L) {
+    const ptrdiff_t width = columns - x < L ? columns - x : L;
+    Vec<T> square[L];
+    unroll<L>([&](auto i) { __builtin_prefetch(from + i * from_row + 512 / sizeof(T), 0, 2); });
+    if (width == L && rows == L) {
+      unroll<L>([&](auto i) { square[i] = load(from + i * from_row); });
+    } else {
+      unroll<L>([&](auto i) {
+        square[i] = i >= rows    ? Vec<T>{}
+                    : width == L ? load(from + i * from_row)
+                                 : load_first(from + i * from_row, width);
+      });
+    }
+    transpose_square<T>(square);
+    if (width == L) {
+      unroll<L>([&](auto i) {
+        store(to, square[i]);
+        next();
+      });
+    } else {
+      for (int i = 0; i < width; ++i, next()) store(to, square[i]);
     }
   }
 }
