@@ -1,4 +1,5 @@
-#include "depthwise.hpp"
+#include "depthwise_channels.hpp"
+#include "depthwise_planes.hpp"
 
 #include "isa_tables.hpp"
 

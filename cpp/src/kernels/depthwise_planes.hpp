@@ -1,0 +1,336 @@
+#pragma once
+
+// Convolution of few channels, pixels in the vectors: depthwise, small groups, image filters. Nothing is shared between
+// output channels, or too little to make a matrix product of it, so rows of results share the rows they read,
+// neighbouring pixels the weights.
+
+#include "depthwise_windows.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+/// What `count` tiles beside each other, of R rows and one vector of columns of one output, work on. `row` and `column`
+/// are where the window of their first result starts in the input, which is `in`. R rows from `next` on are to be
+/// fetched, null for none.
+template <class T>
+struct PlaneTiles {
+  const T* in;
+  const T* weight;
+  T bias;
+  T* out;
+  ptrdiff_t row, column, left, count;
+  const T* next;
+  ptrdiff_t whole_chunks;
+};
+
+/// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
+enum class Taken { one, two, two_after_one, two_before_one };
+
+template <class V, int... I>
+CONVPOOL_INLINE V shifted_up(V v, V first, Indices<I...>) {
+  constexpr int n = sizeof...(I);
+  return __builtin_shufflevector(v, first, (I == 0 ? n : I - 1)...);
+}
+template <class V, int... I>
+CONVPOOL_INLINE V shifted_down(V v, V last, Indices<I...>) {
+  return __builtin_shufflevector(v, last, (I + 1)...);
+}
+
+/// Whether halves of a vector are shuffled apart, each by itself: that takes one instruction where a whole one takes
+/// two. Results are put in order once, at their end.
+template <class T, int N>
+#if defined(CONVPOOL_ISA_AVX2)
+inline constexpr bool shuffles_halves = N == lanes<T>;
+#else
+inline constexpr bool shuffles_halves = false;
+#endif
+
+/// Every other element of a and b.
+template <class T, int N, int Odd, int... I>
+CONVPOOL_INLINE VecN<T, N> alternate(VecN<T, N> a, VecN<T, N> b, Indices<I...>) {
+  if constexpr (shuffles_halves<T, N>) {
+    constexpr int h = N / 2, q = N / 4;
+    return __builtin_shufflevector(a, b, (I / h * h + I % h / q * N + I % q * 2 + Odd)...);
+  } else {
+    return __builtin_shufflevector(a, b, (2 * I + Odd)...);
+  }
+}
+template <class V, int... I>
+CONVPOOL_INLINE V in_order(V v, Indices<I...>) {
+  constexpr int q = sizeof...(I) / 4;
+  return __builtin_shufflevector(v, v, (I / q == 1 ? I + q : I / q == 2 ? I - q : I)...);
+}
+
+/// The most tap columns that are taken at once: their weights want registers, too.
+inline constexpr int columns_together = CONVPOOL_VECTOR_REGISTERS < 32 ? 2 : CONVPOOL_MASKS_LOADS ? 3 : 2;
+
+/// The columns of a row that a vector of results sees through each of the tap columns taken. With a column stride of 2,
+/// what the third sees is what one of the others saw, a result further, and one more element: that costs less than the
+/// two loads that it would take.
+template <Taken taken, int ColumnStride, class T, int N, class W>
+CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside, VecN<T, N> (&x)[3]) {
+  using V = VecN<T, N>;
+  if constexpr (ColumnStride == 1) {
+    x[0] = pinned(window.template load<0>(p));
+  } else {
+    using All = typename MakeIndices<N>::type;
+    const V a = window.template load<0>(p), b = window.template load<1>(p);
+    x[0] = alternate<T, N, 0>(a, b, All{});
+    if constexpr (taken != Taken::one) x[1] = alternate<T, N, 1>(a, b, All{});
+    if constexpr (taken == Taken::two_after_one) {
+      x[2] = shifted_up<V>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
+    } else if constexpr (taken == Taken::two_before_one) {
+      x[2] = shifted_down<V>(x[0], where_inside(p + 2 * N, third_inside) - V{}, All{});
+    }
+  }
+}
+
+/// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
+/// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share. Row `row` is at
+/// `in`. Inside: nothing that is read lies outside the plane.
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Taken taken, bool Inside>
+CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
+                                    const T* const (&weight)[3], const WindowOf<Inside, T, N, ColumnStride>& window,
+                                    bool third_inside, VecN<T, N> (&acc)[R]) {
+  using V = VecN<T, N>;
+  constexpr int columns = taken == Taken::one ? 1 : taken == Taken::two ? 2 : 3;
+  const auto load_weights = [&](V(&w)[columns][Chunk]) CONVPOOL_INLINE_LAMBDA {
+    unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
+      unroll<Chunk>([&](auto m)
+                        CONVPOOL_INLINE_LAMBDA { w[t][m] = pinned(weight[t][(i + m) * d.kernel_columns] - V{}); });
+    });
+  };
+  V w[columns][Chunk];
+  if constexpr (Stride == 0) {
+    static_assert(Chunk == 1);
+    load_weights(w);
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+      const ptrdiff_t y = r * d.row_stride;
+      const unsigned live = Inside ? 1 : inside_bits(row + y, d.in_rows, 1);
+      if (live == 0) return;
+      read_pieces<1>(window, in + y * d.in_row, 0, live, [&](auto, const T* p) CONVPOOL_INLINE_LAMBDA {
+        V x[3];
+        load_columns<taken, ColumnStride, T, N>(p, window, third_inside, x);
+        unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][0] * x[t]; });
+      });
+    });
+  } else {
+    constexpr int reads = Stride * (R - 1) + Chunk;
+    const unsigned live = Inside ? (std::uint64_t{1} << reads) - 1 : inside_bits(row, d.in_rows, reads);
+    if (live == 0) return;
+    load_weights(w);
+    read_pieces<reads>(window, in, d.in_row, live, [&](auto y, const T* p) CONVPOOL_INLINE_LAMBDA {
+      V x[3];
+      load_columns<taken, ColumnStride, T, N>(p, window, third_inside, x);
+      unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
+        constexpr int distance = y - m, r = distance / Stride;
+        if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
+          unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][m] * x[t]; });
+        }
+      });
+    });
+  }
+}
+
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Inside>
+CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t) {
+  VecN<T, N> acc[R];
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = t.bias - VecN<T, N>{}; });
+  const ptrdiff_t taps = d.kernel_rows * d.kernel_columns;
+  const ptrdiff_t whole = t.whole_chunks;
+  const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
+  for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
+    const T* const weight = t.weight + c * taps;
+    for (const TapColumns *tap = d.taps, *end = tap + d.tap_count; tap != end; ++tap) {
+      const auto run = [&](auto taken, ptrdiff_t column, const T* const(&tap_weight)[3]) CONVPOOL_INLINE_LAMBDA {
+        constexpr Taken taken_ = static_cast<Taken>(decltype(taken)::value);
+        if (!Inside && (column - 1 >= d.in_columns || column + width < 0)) return;
+        const WindowOf<Inside, T, N, ColumnStride> window(column, d.in_columns);
+        const ptrdiff_t third = taken_ == Taken::two_after_one ? column - 1 : column + 2 * N;
+        const bool third_inside = Inside || (third >= 0 && third < d.in_columns);
+        const T* in = t.in + c * d.in_channel + (column - t.column);
+        ptrdiff_t row = t.row, i = 0;
+        const auto run_rows = [&](auto count) CONVPOOL_INLINE_LAMBDA {
+          plane_tap_rows<T, N, R, count, Stride, ColumnStride, taken_, Inside>(d, in, row, i, tap_weight, window,
+                                                                               third_inside, acc);
+          i += count;
+          row += count * d.row_dilation;
+          in += count * d.row_dilation * d.in_row;
+        };
+        while (i < whole) run_rows(Constant<Chunk>{});
+        if constexpr (Chunk > 1) {
+          while (i < d.kernel_rows) run_rows(Constant<Chunk - 1>{});
+        }
+      };
+      const ptrdiff_t column = t.column + tap->in;
+      if constexpr (ColumnStride == 1) {
+        run(Constant<int(Taken::one)>{}, column, {weight + tap->first});
+      } else {
+        const T* const tap_weight[3] = {weight + tap->first, weight + tap->second, weight + tap->third};
+        if (columns_together == 3 && tap->third >= 0) {
+          if constexpr (columns_together == 3) {
+            tap->third < tap->first ? run(Constant<int(Taken::two_after_one)>{}, column, tap_weight)
+                                    : run(Constant<int(Taken::two_before_one)>{}, column, tap_weight);
+          }
+          continue;
+        }
+        if (tap->second >= 0) run(Constant<int(Taken::two)>{}, column, tap_weight);
+        const ptrdiff_t alone = tap->second < 0 ? tap->first : tap->third;
+        if (alone >= 0) run(Constant<int(Taken::one)>{}, column + alone - tap->first, {weight + alone});
+      }
+    }
+  }
+  if constexpr (ColumnStride == 2 && shuffles_halves<T, N>) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = in_order(acc[r], typename MakeIndices<N>::type{}); });
+  }
+  if (bounded(d.low, d.high)) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = clamp_to(acc[r], d.low, d.high); });
+  }
+  if constexpr (N == lanes<T>) {
+    if (d.stream && t.left >= N && streams_whole<T>(t.out, d.out_row)) {
+      unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_streaming(t.out + r * d.out_row, acc[r]); });
+      return;
+    }
+  }
+  store_columns<T, N>(acc, t.left, t.out, d.out_row);
+}
+
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Inside>
+CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles<T> t) {
+  for (;;) {
+    if (t.next != nullptr) {
+      for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
+        const T* p = t.next + c * d.in_channel;
+        for (int r = 0; r < R; ++r, p += d.in_row) __builtin_prefetch(p);
+      }
+      t.next += N;
+    }
+    plane_tile<T, N, R, Chunk, Stride, ColumnStride, Inside>(d, t);
+    if (--t.count == 0) return;
+    t.in += N * ColumnStride;
+    t.out += N;
+    t.column += N * ColumnStride;
+    t.left -= N;
+  }
+}
+
+template <class T, int R, int Chunk, int Stride, int ColumnStride>
+void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out,
+                    ptrdiff_t row) {
+  constexpr int L = lanes<T>, S = shortest_vector<T>;
+  constexpr ptrdiff_t most_together = 8;
+  // Not of the largest: they would be half as large again.
+  constexpr bool has_inside = !(columns_together == 3 && ColumnStride == 2);
+  const ptrdiff_t weights = d.channels_per_group * d.kernel_rows * d.kernel_columns;
+  const ptrdiff_t first_row = d.first_row + row * d.row_stride;
+  const bool rows_inside =
+      first_row >= 0 && first_row + (R - 1) * d.row_stride + (d.kernel_rows - 1) * d.row_dilation < d.in_rows;
+  // Strided rows are loaded to the end of their last pair.
+  const ptrdiff_t columns_read = d.taps[d.tap_count - 1].in + (L + 1) * ColumnStride;
+  const auto inside = [&](ptrdiff_t x) CONVPOOL_INLINE_LAMBDA {
+    const ptrdiff_t column = d.first_column + x * ColumnStride;
+    return rows_inside && d.columns - x >= L && column >= 0 && column + columns_read <= d.in_columns;
+  };
+  // What the next row of tiles reads first. Measured on planes beyond the last cache: 2.1 to 1.5 ms; slower with
+  // stride 2.
+  const T* const next =
+      Stride == 1 ? in + d.first_column + (d.first_row + row + R + d.kernel_rows - 1) * d.in_row : nullptr;
+  for (ptrdiff_t x = 0; x < d.columns;) {
+    const bool whole = has_inside && inside(x);
+    ptrdiff_t count = 1;
+    while (count < most_together && x + (count + 1) * L <= d.columns && (has_inside && inside(x + count * L)) == whole)
+      ++count;
+    PlaneTiles<T> tiles{in + first_row * d.in_row + d.first_column + x * ColumnStride,
+                        weight,
+                        T(0),
+                        out + row * d.out_row + x,
+                        first_row,
+                        d.first_column + x * ColumnStride,
+                        d.columns - x,
+                        count,
+                        next == nullptr ? nullptr : next + x,
+                        taps_in_whole_chunks<Chunk>(d.kernel_rows)};
+    for (ptrdiff_t k = 0; k < d.outputs_per_group; ++k) {
+      tiles.bias = bias == nullptr ? T(0) : bias[k];
+      if (S < L && tiles.left <= S) {
+        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, false>(d, tiles);
+      } else if (has_inside && whole) {
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, has_inside>(d, tiles);
+      } else {
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, false>(d, tiles);
+      }
+      tiles.weight += weights;
+      tiles.out += d.out_channel;
+      tiles.next = nullptr;
+    }
+    x += count * L;
+  }
+}
+
+/// Rows in the tallest tiles that fit. The last ones go back over rows that are done already rather than stop short.
+template <class T, int Chunk, int Stride, int ColumnStride>
+void plane_rows(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out) {
+  for (ptrdiff_t row = 0; row < d.rows;) {
+    const ptrdiff_t left = d.rows - row;
+    const auto run = [&](auto height) CONVPOOL_INLINE_LAMBDA {
+      constexpr int R = height;
+      const ptrdiff_t at = left < R ? d.rows - R : row;
+      plane_tile_row<T, R, Chunk, Stride, ColumnStride>(d, in, weight, bias, out, at);
+      row = at + R;
+    };
+    if constexpr (Stride == 0) {
+      if (d.rows >= 4 && left > 1) {
+        run(Constant<4>{});
+        continue;
+      }
+    } else {
+      // The weights of a chunk, three columns of them with a column stride of 2, need registers too.
+      if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32 && (ColumnStride == 1 || Chunk < 5)) {
+        if (d.rows >= 14 && left > 7) {
+          run(Constant<14>{});
+          continue;
+        }
+      }
+      if (d.rows >= 7 && left > 2) {
+        run(Constant<7>{});
+        continue;
+      }
+    }
+    run(Constant<1>{});
+  }
+}
+
+template <class T>
+void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
+  const ptrdiff_t weights = d.outputs_per_group * d.channels_per_group * d.kernel_rows * d.kernel_columns;
+  const auto run = [&](auto chunk, auto stride, auto column_stride) CONVPOOL_INLINE_LAMBDA {
+    const T* in = d.in;
+    const T* weight = d.weight;
+    const T* bias = d.bias;
+    T* out = d.out;
+    for (ptrdiff_t g = 0; g < d.groups; ++g) {
+      plane_rows<T, chunk, stride, column_stride>(d, in, weight, bias, out);
+      in += d.in_group;
+      weight += weights;
+      if (bias != nullptr) bias += d.outputs_per_group;
+      out += d.outputs_per_group * d.out_channel;
+    }
+  };
+  if (d.row_dilation == 1 && d.row_stride == d.column_stride) {
+    if (d.row_stride == 1) {
+      return with_tap_chunk<5>(d.kernel_rows,
+                               [&](auto chunk) CONVPOOL_INLINE_LAMBDA { run(chunk, Constant<1>{}, Constant<1>{}); });
+    }
+    // The largest tiles of all: small chunks leave them half as large, and serve all but 5 taps as well.
+    const auto strided = [&](auto chunk) CONVPOOL_INLINE_LAMBDA { run(chunk, Constant<2>{}, Constant<2>{}); };
+    if constexpr (double_chunk == 5) {
+      if (d.kernel_rows == 5) return strided(Constant<5>{});
+    }
+    if (d.kernel_rows > 1) return strided(Constant<3>{});
+  }
+  d.column_stride == 1 ? run(Constant<1>{}, Constant<0>{}, Constant<1>{})
+                       : run(Constant<1>{}, Constant<0>{}, Constant<2>{});
+}
+
+}  // namespace
+}  // namespace convpool::kernels
