@@ -198,6 +198,25 @@ bool depthwise_by_channels(const Conv2dGeometry& g, const TensorView<const T>& i
          ((channels_last(output) && channels_last(input)) || transposes_planes(g, input, output, kernels));
 }
 
+/// Few channels of contiguous rows of pixels, which would leave vectors of channels half empty.
+template <class T>
+bool depthwise_interleaved(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                           const kernels::Table<T>& kernels) {
+  const auto contiguous = [&](const auto& view) { return channels_last(view) && view.stride(3) == g.channels; };
+  return g.group_channels() == 1 && g.group_out_channels() == 1 && g.w.stride == 1 && g.channels < kernels.lanes &&
+         waste(g.channels, kernels.lanes) > 1.3 && !mostly_padding(g.w) && contiguous(input) && contiguous(output);
+}
+
+/// The depthwise algorithm, whichever way suits the arrays.
+template <class T>
+Conv2dChoice make_depthwise(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                            const kernels::Table<T>& kernels, const char* reason) {
+  if (depthwise_interleaved(g, input, output, kernels)) {
+    return {Algorithm::depthwise, WeightForm::depthwise_interleaved, false, reason};
+  }
+  return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels), reason);
+}
+
 template <class T>
 Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input,
                                   const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
@@ -206,8 +225,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     return make(Algorithm::implicit_gemm, out_channels_last, "the padding is much wider than the image");
   }
   if (g.group_channels() == 1 && (g.groups > 1 || g.out_channels < 4)) {
-    return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
-                "one input channel for each output channel");
+    return make_depthwise(g, input, output, kernels, "one input channel for each output channel");
   }
   const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
   if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
@@ -281,7 +299,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
     case Algorithm::naive:
       return make(algorithm, false, "asked for");
     case Algorithm::depthwise:
-      return make(algorithm, depthwise_by_channels(g, input, output, kernels), "asked for");
+      return make_depthwise(g, input, output, kernels, "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
       const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
@@ -310,7 +328,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
     add(make(Algorithm::direct, true, reason));
     if (!out_channels_last) add(make(Algorithm::direct, false, reason));
     if (can_do(Algorithm::depthwise, g)) {
-      add(make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels), reason));
+      add(make_depthwise(g, input, output, kernels, reason));
     } else if (can_do(Algorithm::winograd, g)) {
       add(make(Algorithm::winograd, false, reason));
     }

@@ -15,6 +15,19 @@ std::int64_t padded_out_channels(WeightForm form, const Conv2dGeometry& g, int l
                                                 : g.groups * round_up(g.group_out_channels(), lanes);
 }
 
+template <class T>
+void pack_interleaved(const Conv2dGeometry& g, std::int64_t lanes, const T* weight, const T* bias, T* to) {
+  std::int64_t column = 0;
+  for (std::int64_t phase = 0; phase < interleaved_phases(g, lanes); ++phase, column += lanes) {
+    for (std::int64_t tap = 0; tap <= g.taps(); ++tap, to += lanes) {
+      for (std::int64_t l = 0; l < lanes; ++l) {
+        const std::int64_t k = (column + l) % g.channels;
+        to[l] = tap < g.taps() ? weight[k * g.taps() + tap] : bias == nullptr ? T(0) : bias[k];
+      }
+    }
+  }
+}
+
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
   if (form != WeightForm::winograd) return g.reduction();
   const WinogradAxes axes(g);
@@ -106,6 +119,9 @@ void pack_winograd(const Conv2dGeometry& g, const kernels::Table<T>& kernels, co
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   if (form == WeightForm::plain) return 0;
+  if (form == WeightForm::depthwise_interleaved) {
+    return interleaved_phases(g, kernels.lanes) * (g.taps() + 1) * kernels.lanes;
+  }
   return padded_out_channels(form, g, kernels.lanes) * (packed_per_channel(form, g) + 1);
 }
 
@@ -114,6 +130,10 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels:
                         const T* bias, T* to, int threads) {
   if (form == WeightForm::plain) return {weight, bias, weight};
   const int lanes = kernels.lanes;
+  if (form == WeightForm::depthwise_interleaved) {
+    pack_interleaved(g, lanes, weight, bias, to);
+    return {to, nullptr, weight};
+  }
   const std::int64_t padded = padded_out_channels(form, g, lanes);
   T* packed_bias = to + padded * packed_per_channel(form, g);
   std::fill(packed_bias, packed_bias + padded, T(0));

@@ -404,7 +404,9 @@ class PlaneVectors {
 }  // namespace
 
 template <class T>
-void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
+void run_depthwise(const Conv2dRun<T>& run, WeightForm form) {
+  if (form == WeightForm::depthwise_interleaved) return run_depthwise_interleaved(run);
+  const bool channels_in_vectors = form == WeightForm::depthwise_channels;
   const Conv2dGeometry& g = run.geometry;
   if (channels_in_vectors ? !pads_with_image(g) : PlaneVectors<T>::reads_in_place(run)) {
     return channels_in_vectors ? ChannelVectors<T>{run}() : PlaneVectors<T>{run}();
@@ -424,7 +426,7 @@ void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
   });
 }
 
-template void run_depthwise(const Conv2dRun<float>&, bool);
-template void run_depthwise(const Conv2dRun<double>&, bool);
+template void run_depthwise(const Conv2dRun<float>&, WeightForm);
+template void run_depthwise(const Conv2dRun<double>&, WeightForm);
 
 }  // namespace convpool

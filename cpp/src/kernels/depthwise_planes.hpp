@@ -11,7 +11,7 @@ namespace {
 
 /// What `count` tiles beside each other, of R rows and one vector of columns of one output, work on. `row` and `column`
 /// are where the window of their first result starts in the input, which is `in`. R rows from `next` on are to be
-/// fetched, null for none.
+/// fetched, null for none. Of interleaved channels `weight` is that of `phase`.
 template <class T>
 struct PlaneTiles {
   const T* in;
@@ -21,6 +21,7 @@ struct PlaneTiles {
   ptrdiff_t row, column, left, count;
   const T* next;
   ptrdiff_t whole_chunks;
+  ptrdiff_t phase;
 };
 
 /// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
@@ -85,10 +86,22 @@ CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside
   }
 }
 
+/// Weight i of those that results have in common, or of interleaved channels' vectors.
+template <class T, int N, bool Interleaved>
+CONVPOOL_INLINE VecN<T, N> load_weight(const T* weight, ptrdiff_t i) {
+  VecN<T, N> w;
+  if constexpr (Interleaved) {
+    __builtin_memcpy(&w, weight + i * lanes<T>, sizeof w);
+  } else {
+    w = weight[i] - VecN<T, N>{};
+  }
+  return w;
+}
+
 /// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
 /// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share. Row `row` is at
 /// `in`. Inside: nothing that is read lies outside the plane.
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Taken taken, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved, Taken taken, bool Inside>
 CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
                                     const T* const (&weight)[3], const WindowOf<Inside, T, N, ColumnStride>& window,
                                     bool third_inside, VecN<T, N> (&acc)[R]) {
@@ -96,8 +109,9 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
   constexpr int columns = taken == Taken::one ? 1 : taken == Taken::two ? 2 : 3;
   const auto load_weights = [&](V(&w)[columns][Chunk]) CONVPOOL_INLINE_LAMBDA {
     unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
-      unroll<Chunk>([&](auto m)
-                        CONVPOOL_INLINE_LAMBDA { w[t][m] = pinned(weight[t][(i + m) * d.kernel_columns] - V{}); });
+      unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
+        w[t][m] = pinned(load_weight<T, N, Interleaved>(weight[t], (i + m) * d.kernel_columns));
+      });
     });
   };
   V w[columns][Chunk];
@@ -132,11 +146,14 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
   }
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved, bool Inside>
 CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t) {
-  VecN<T, N> acc[R];
-  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = t.bias - VecN<T, N>{}; });
+  static_assert(!Interleaved || ColumnStride == 1);
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns;
+  VecN<T, N> acc[R];
+  VecN<T, N> bias = t.bias - VecN<T, N>{};
+  if constexpr (Interleaved) bias = load_weight<T, N, true>(t.weight, taps);
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = bias; });
   const ptrdiff_t whole = t.whole_chunks;
   const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
   for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
@@ -151,8 +168,8 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
         const T* in = t.in + c * d.in_channel + (column - t.column);
         ptrdiff_t row = t.row, i = 0;
         const auto run_rows = [&](auto count) CONVPOOL_INLINE_LAMBDA {
-          plane_tap_rows<T, N, R, count, Stride, ColumnStride, taken_, Inside>(d, in, row, i, tap_weight, window,
-                                                                               third_inside, acc);
+          plane_tap_rows<T, N, R, count, Stride, ColumnStride, Interleaved, taken_, Inside>(d, in, row, i, tap_weight,
+                                                                                            window, third_inside, acc);
           i += count;
           row += count * d.row_dilation;
           in += count * d.row_dilation * d.in_row;
@@ -164,7 +181,7 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       };
       const ptrdiff_t column = t.column + tap->in;
       if constexpr (ColumnStride == 1) {
-        run(Constant<int(Taken::one)>{}, column, {weight + tap->first});
+        run(Constant<int(Taken::one)>{}, column, {weight + tap->first * (Interleaved ? lanes<T> : 1)});
       } else {
         const T* const tap_weight[3] = {weight + tap->first, weight + tap->second, weight + tap->third};
         if (columns_together == 3 && tap->third >= 0) {
@@ -195,7 +212,7 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   store_columns<T, N>(acc, t.left, t.out, d.out_row);
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved, bool Inside>
 CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles<T> t) {
   for (;;) {
     if (t.next != nullptr) {
@@ -205,8 +222,16 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles
       }
       t.next += N;
     }
-    plane_tile<T, N, R, Chunk, Stride, ColumnStride, Inside>(d, t);
+    plane_tile<T, N, R, Chunk, Stride, ColumnStride, Interleaved, Inside>(d, t);
     if (--t.count == 0) return;
+    if constexpr (Interleaved) {
+      const ptrdiff_t weights = (d.kernel_rows * d.kernel_columns + 1) * lanes<T>;
+      t.weight += weights;
+      if (++t.phase == d.phases) {
+        t.weight -= d.phases * weights;
+        t.phase = 0;
+      }
+    }
     t.in += N * ColumnStride;
     t.out += N;
     t.column += N * ColumnStride;
@@ -214,7 +239,7 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles
   }
 }
 
-template <class T, int R, int Chunk, int Stride, int ColumnStride>
+template <class T, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved>
 void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out,
                     ptrdiff_t row) {
   constexpr int L = lanes<T>, S = shortest_vector<T>;
@@ -249,15 +274,20 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
                         d.columns - x,
                         count,
                         next == nullptr ? nullptr : next + x,
-                        taps_in_whole_chunks<Chunk>(d.kernel_rows)};
+                        taps_in_whole_chunks<Chunk>(d.kernel_rows),
+                        0};
+    if constexpr (Interleaved) {
+      tiles.phase = x / L % d.phases;
+      tiles.weight += tiles.phase * (d.kernel_rows * d.kernel_columns + 1) * L;
+    }
     for (ptrdiff_t k = 0; k < d.outputs_per_group; ++k) {
       tiles.bias = bias == nullptr ? T(0) : bias[k];
       if (S < L && tiles.left <= S) {
-        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, false>(d, tiles);
+        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, Interleaved, false>(d, tiles);
       } else if (has_inside && whole) {
-        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, has_inside>(d, tiles);
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, Interleaved, has_inside>(d, tiles);
       } else {
-        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, false>(d, tiles);
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, Interleaved, false>(d, tiles);
       }
       tiles.weight += weights;
       tiles.out += d.out_channel;
@@ -268,14 +298,14 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
 }
 
 /// Rows in the tallest tiles that fit. The last ones go back over rows that are done already rather than stop short.
-template <class T, int Chunk, int Stride, int ColumnStride>
+template <class T, int Chunk, int Stride, int ColumnStride, bool Interleaved = false>
 void plane_rows(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out) {
   for (ptrdiff_t row = 0; row < d.rows;) {
     const ptrdiff_t left = d.rows - row;
     const auto run = [&](auto height) CONVPOOL_INLINE_LAMBDA {
       constexpr int R = height;
       const ptrdiff_t at = left < R ? d.rows - R : row;
-      plane_tile_row<T, R, Chunk, Stride, ColumnStride>(d, in, weight, bias, out, at);
+      plane_tile_row<T, R, Chunk, Stride, ColumnStride, Interleaved>(d, in, weight, bias, out, at);
       row = at + R;
     };
     if constexpr (Stride == 0) {
@@ -330,6 +360,16 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
   }
   d.column_stride == 1 ? run(Constant<1>{}, Constant<0>{}, Constant<1>{})
                        : run(Constant<1>{}, Constant<0>{}, Constant<2>{});
+}
+
+template <class T>
+void depthwise_interleaved(const DepthwisePlaneArguments<T>& d) {
+  if (d.row_dilation == 1 && d.row_stride == 1) {
+    return with_tap_chunk<5>(d.kernel_rows, [&](auto chunk) CONVPOOL_INLINE_LAMBDA {
+      plane_rows<T, chunk, 1, 1, true>(d, d.in, d.weight, nullptr, d.out);
+    });
+  }
+  plane_rows<T, 1, 0, 1, true>(d, d.in, d.weight, nullptr, d.out);
 }
 
 }  // namespace

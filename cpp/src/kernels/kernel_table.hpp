@@ -90,6 +90,11 @@ struct TapColumns {
 /// since rows of results then share the rows they read. bias may be null. The sum of a result runs through the
 /// channels, then through the columns in the order given, then through the rows; how results are cut into tiles leaves
 /// no trace in it.
+///
+/// The table's `interleaved` takes a plane whose columns are the pixels' channels, one after another, as a
+/// channels-last image has them: weights and biases differ from column to column then, and come back after `phases`
+/// vectors: weight[phase][i][j][lane], behind those of a phase bias[lane]. There is one channel, output and group, and
+/// the column stride is 1.
 template <class T>
 struct DepthwisePlaneArguments {
   const T* in;
@@ -108,6 +113,7 @@ struct DepthwisePlaneArguments {
   ptrdiff_t rows, columns;
   T low, high;
   bool stream;  ///< as TileArguments'
+  ptrdiff_t phases;
 };
 
 /// Convolution of few channels, channels in the vectors, the image read in place; rows and columns as above:
@@ -169,6 +175,7 @@ using TileKernel = void (*)(const TileArguments<T>&);
 template <class T>
 struct DepthwiseTable {
   void (*plane)(const DepthwisePlaneArguments<T>&);
+  void (*interleaved)(const DepthwisePlaneArguments<T>&);
   void (*channels)(const DepthwiseChannelsArguments<T>&);
 };
 
