@@ -398,6 +398,27 @@ def test_depthwise_of_few_interleaved_channels(channels: int, dtype: Any) -> Non
         check_conv2d(added, input, weight, None, add=add, **options, groups=channels, layout="NHWC")
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("group_channels", [2, 4, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_of_small_groups(group_channels: int, stride: int, layout: str) -> None:
+    """Outputs of a group share what they read."""
+    groups = 4
+    for seed, (height, width, kernel, padding) in enumerate(
+        [(8, 40, 3, 1), (15, 33, 3, 0), (28, 14, 5, 2), (29, 7, (2, 4), 2), (7, 65, (4, 3), 3)]
+    ):
+        channels = groups * group_channels
+        kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        for multiplier in (1, 2):
+            input = to_layout(values((2, channels, height, width), seed=seed), layout)
+            weight = values((channels * multiplier, group_channels, *kernel), seed=seed + 1)
+            bias = values((channels * multiplier,), seed=2)
+            case: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups, "layout": layout}
+            got = convpool.conv2d(input, weight, bias, algorithm="depthwise", **case)
+            check_conv2d(got, input, weight, bias, **case)
+
+
 def test_an_empty_batch_gives_an_empty_result() -> None:
     for algorithm in GENERAL:
         got = convpool.conv2d(np.zeros((0, 3, 8, 9), np.float32), values((4, 3, 3, 3)), algorithm=algorithm)

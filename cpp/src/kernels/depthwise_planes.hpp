@@ -86,11 +86,28 @@ CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside
   }
 }
 
+/// What a tile's weights are.
+enum class Weighted {
+  one_output,  ///< those of an output, for all of its columns: a few stay in registers
+  outputs,     ///< those of `outputs_together` outputs: [channel][tap column][tap row][output], then bias[output]
+  by_column,   ///< interleaved channels', as DepthwisePlaneArguments says
+};
+
+/// Outputs of a group that are taken together, so that they share what they read. Their weights are broadcast for each
+/// product, which costs no instruction or a cheap one.
+#if defined(CONVPOOL_ISA_SSE2)
+inline constexpr int outputs_together = 1;
+#else
+inline constexpr int outputs_together = 4;
+#endif
+template <Weighted weighted>
+inline constexpr int outputs_of = weighted == Weighted::outputs ? outputs_together : 1;
+
 /// Weight i of those that results have in common, or of interleaved channels' vectors.
-template <class T, int N, bool Interleaved>
+template <class T, int N, Weighted weighted>
 CONVPOOL_INLINE VecN<T, N> load_weight(const T* weight, ptrdiff_t i) {
   VecN<T, N> w;
-  if constexpr (Interleaved) {
+  if constexpr (weighted == Weighted::by_column) {
     __builtin_memcpy(&w, weight + i * lanes<T>, sizeof w);
   } else {
     w = weight[i] - VecN<T, N>{};
@@ -101,16 +118,16 @@ CONVPOOL_INLINE VecN<T, N> load_weight(const T* weight, ptrdiff_t i) {
 /// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
 /// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share. Row `row` is at
 /// `in`. Inside: nothing that is read lies outside the plane.
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved, Taken taken, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, Taken taken, bool Inside>
 CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
                                     const T* const (&weight)[3], const WindowOf<Inside, T, N, ColumnStride>& window,
-                                    bool third_inside, VecN<T, N> (&acc)[R]) {
+                                    bool third_inside, VecN<T, N> (&acc)[outputs_of<weighted>][R]) {
   using V = VecN<T, N>;
   constexpr int columns = taken == Taken::one ? 1 : taken == Taken::two ? 2 : 3;
   const auto load_weights = [&](V(&w)[columns][Chunk]) CONVPOOL_INLINE_LAMBDA {
     unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
       unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
-        w[t][m] = pinned(load_weight<T, N, Interleaved>(weight[t], (i + m) * d.kernel_columns));
+        w[t][m] = pinned(load_weight<T, N, weighted>(weight[t], (i + m) * d.kernel_columns));
       });
     });
   };
@@ -125,39 +142,68 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
       read_pieces<1>(window, in + y * d.in_row, 0, live, [&](auto, const T* p) CONVPOOL_INLINE_LAMBDA {
         V x[3];
         load_columns<taken, ColumnStride, T, N>(p, window, third_inside, x);
-        unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][0] * x[t]; });
+        unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[0][r] += w[t][0] * x[t]; });
       });
     });
   } else {
     constexpr int reads = Stride * (R - 1) + Chunk;
     const unsigned live = Inside ? (std::uint64_t{1} << reads) - 1 : inside_bits(row, d.in_rows, reads);
     if (live == 0) return;
-    load_weights(w);
+    constexpr int O = outputs_of<weighted>;
+    [[maybe_unused]] const T* of_row[columns];
+    if constexpr (weighted == Weighted::outputs) {
+      unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { of_row[t] = weight[t] + i * O; });
+    } else {
+      load_weights(w);
+    }
     read_pieces<reads>(window, in, d.in_row, live, [&](auto y, const T* p) CONVPOOL_INLINE_LAMBDA {
       V x[3];
       load_columns<taken, ColumnStride, T, N>(p, window, third_inside, x);
+      // Or else GCC keeps the weights of all rows, for which there are no registers.
+      if constexpr (weighted == Weighted::outputs) {
+        unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { advance(of_row[t], 0); });
+      }
       unroll<Chunk>([&](auto m) CONVPOOL_INLINE_LAMBDA {
         constexpr int distance = y - m, r = distance / Stride;
         if constexpr (distance >= 0 && distance % Stride == 0 && r < R) {
-          unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA { acc[r] += w[t][m] * x[t]; });
+          unroll<columns>([&](auto t) CONVPOOL_INLINE_LAMBDA {
+            if constexpr (weighted == Weighted::outputs) {
+              unroll<O>([&](auto o) CONVPOOL_INLINE_LAMBDA { acc[o][r] += of_row[t][m * O + o] * x[t]; });
+            } else {
+              acc[0][r] += w[t][m] * x[t];
+            }
+          });
         }
       });
     });
   }
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside>
 CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t) {
-  static_assert(!Interleaved || ColumnStride == 1);
+  static_assert(weighted != Weighted::by_column || ColumnStride == 1);
+  constexpr int O = outputs_of<weighted>;
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns;
-  VecN<T, N> acc[R];
-  VecN<T, N> bias = t.bias - VecN<T, N>{};
-  if constexpr (Interleaved) bias = load_weight<T, N, true>(t.weight, taps);
-  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = bias; });
+  VecN<T, N> acc[O][R];
+  const auto for_all = [&](auto f) CONVPOOL_INLINE_LAMBDA {
+    unroll<O>([&](auto o)
+                  CONVPOOL_INLINE_LAMBDA { unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { f(acc[o][r], o); }); });
+  };
+  for_all([&](VecN<T, N>& sum, auto o) CONVPOOL_INLINE_LAMBDA {
+    if constexpr (weighted == Weighted::one_output) {
+      sum = t.bias - VecN<T, N>{};
+    } else {
+      sum = load_weight<T, N, weighted>(t.weight,
+                                        weighted == Weighted::outputs ? d.channels_per_group * taps * O + o : taps);
+    }
+  });
   const ptrdiff_t whole = t.whole_chunks;
   const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
   for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
-    const T* const weight = t.weight + c * taps;
+    const T* const weight = t.weight + c * taps * O;
+    const ptrdiff_t next_column = weighted == Weighted::outputs     ? d.kernel_rows * O
+                                  : weighted == Weighted::by_column ? lanes<T>
+                                                                    : 1;
     for (const TapColumns *tap = d.taps, *end = tap + d.tap_count; tap != end; ++tap) {
       const auto run = [&](auto taken, ptrdiff_t column, const T* const(&tap_weight)[3]) CONVPOOL_INLINE_LAMBDA {
         constexpr Taken taken_ = static_cast<Taken>(decltype(taken)::value);
@@ -168,8 +214,8 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
         const T* in = t.in + c * d.in_channel + (column - t.column);
         ptrdiff_t row = t.row, i = 0;
         const auto run_rows = [&](auto count) CONVPOOL_INLINE_LAMBDA {
-          plane_tap_rows<T, N, R, count, Stride, ColumnStride, Interleaved, taken_, Inside>(d, in, row, i, tap_weight,
-                                                                                            window, third_inside, acc);
+          plane_tap_rows<T, N, R, count, Stride, ColumnStride, weighted, taken_, Inside>(d, in, row, i, tap_weight,
+                                                                                         window, third_inside, acc);
           i += count;
           row += count * d.row_dilation;
           in += count * d.row_dilation * d.in_row;
@@ -181,9 +227,10 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       };
       const ptrdiff_t column = t.column + tap->in;
       if constexpr (ColumnStride == 1) {
-        run(Constant<int(Taken::one)>{}, column, {weight + tap->first * (Interleaved ? lanes<T> : 1)});
+        run(Constant<int(Taken::one)>{}, column, {weight + tap->first * next_column});
       } else {
-        const T* const tap_weight[3] = {weight + tap->first, weight + tap->second, weight + tap->third};
+        const T* const tap_weight[3] = {weight + tap->first * next_column, weight + tap->second * next_column,
+                                        weight + tap->third * next_column};
         if (columns_together == 3 && tap->third >= 0) {
           if constexpr (columns_together == 3) {
             tap->third < tap->first ? run(Constant<int(Taken::two_after_one)>{}, column, tap_weight)
@@ -193,26 +240,31 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
         }
         if (tap->second >= 0) run(Constant<int(Taken::two)>{}, column, tap_weight);
         const ptrdiff_t alone = tap->second < 0 ? tap->first : tap->third;
-        if (alone >= 0) run(Constant<int(Taken::one)>{}, column + alone - tap->first, {weight + alone});
+        if (alone >= 0) run(Constant<int(Taken::one)>{}, column + alone - tap->first, {weight + alone * next_column});
       }
     }
   }
   if constexpr (ColumnStride == 2 && shuffles_halves<T, N>) {
-    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = in_order(acc[r], typename MakeIndices<N>::type{}); });
+    for_all([&](VecN<T, N>& sum, auto)
+                CONVPOOL_INLINE_LAMBDA { sum = in_order(sum, typename MakeIndices<N>::type{}); });
   }
   if (bounded(d.low, d.high)) {
-    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[r] = clamp_to(acc[r], d.low, d.high); });
+    for_all([&](VecN<T, N>& sum, auto) CONVPOOL_INLINE_LAMBDA { sum = clamp_to(sum, d.low, d.high); });
   }
-  if constexpr (N == lanes<T>) {
-    if (d.stream && t.left >= N && streams_whole<T>(t.out, d.out_row)) {
-      unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_streaming(t.out + r * d.out_row, acc[r]); });
-      return;
+  T* out = t.out;
+  unroll<O>([&](auto o) CONVPOOL_INLINE_LAMBDA {
+    if (N == lanes<T> && d.stream && t.left >= N && streams_whole<T>(out, d.out_row)) {
+      if constexpr (N == lanes<T>) {
+        unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_streaming(out + r * d.out_row, acc[o][r]); });
+      }
+    } else {
+      store_columns<T, N>(acc[o], t.left, out, d.out_row);
     }
-  }
-  store_columns<T, N>(acc, t.left, t.out, d.out_row);
+    out += d.out_channel;
+  });
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside>
 CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles<T> t) {
   for (;;) {
     if (t.next != nullptr) {
@@ -222,9 +274,9 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles
       }
       t.next += N;
     }
-    plane_tile<T, N, R, Chunk, Stride, ColumnStride, Interleaved, Inside>(d, t);
+    plane_tile<T, N, R, Chunk, Stride, ColumnStride, weighted, Inside>(d, t);
     if (--t.count == 0) return;
-    if constexpr (Interleaved) {
+    if constexpr (weighted == Weighted::by_column) {
       const ptrdiff_t weights = (d.kernel_rows * d.kernel_columns + 1) * lanes<T>;
       t.weight += weights;
       if (++t.phase == d.phases) {
@@ -239,7 +291,7 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles
   }
 }
 
-template <class T, int R, int Chunk, int Stride, int ColumnStride, bool Interleaved>
+template <class T, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted>
 void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out,
                     ptrdiff_t row) {
   constexpr int L = lanes<T>, S = shortest_vector<T>;
@@ -276,18 +328,18 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
                         next == nullptr ? nullptr : next + x,
                         taps_in_whole_chunks<Chunk>(d.kernel_rows),
                         0};
-    if constexpr (Interleaved) {
+    if constexpr (weighted == Weighted::by_column) {
       tiles.phase = x / L % d.phases;
       tiles.weight += tiles.phase * (d.kernel_rows * d.kernel_columns + 1) * L;
     }
-    for (ptrdiff_t k = 0; k < d.outputs_per_group; ++k) {
+    for (ptrdiff_t k = 0; k < (weighted == Weighted::outputs ? 1 : d.outputs_per_group); ++k) {
       tiles.bias = bias == nullptr ? T(0) : bias[k];
       if (S < L && tiles.left <= S) {
-        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, Interleaved, false>(d, tiles);
+        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, weighted, false>(d, tiles);
       } else if (has_inside && whole) {
-        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, Interleaved, has_inside>(d, tiles);
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, weighted, has_inside>(d, tiles);
       } else {
-        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, Interleaved, false>(d, tiles);
+        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, weighted, false>(d, tiles);
       }
       tiles.weight += weights;
       tiles.out += d.out_channel;
@@ -298,19 +350,25 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
 }
 
 /// Rows in the tallest tiles that fit. The last ones go back over rows that are done already rather than stop short.
-template <class T, int Chunk, int Stride, int ColumnStride, bool Interleaved = false>
+template <class T, int Chunk, int Stride, int ColumnStride, Weighted weighted>
 void plane_rows(const DepthwisePlaneArguments<T>& d, const T* in, const T* weight, const T* bias, T* out) {
   for (ptrdiff_t row = 0; row < d.rows;) {
     const ptrdiff_t left = d.rows - row;
     const auto run = [&](auto height) CONVPOOL_INLINE_LAMBDA {
       constexpr int R = height;
       const ptrdiff_t at = left < R ? d.rows - R : row;
-      plane_tile_row<T, R, Chunk, Stride, ColumnStride, Interleaved>(d, in, weight, bias, out, at);
+      plane_tile_row<T, R, Chunk, Stride, ColumnStride, weighted>(d, in, weight, bias, out, at);
       row = at + R;
     };
     if constexpr (Stride == 0) {
       if (d.rows >= 4 && left > 1) {
         run(Constant<4>{});
+        continue;
+      }
+    } else if constexpr (weighted == Weighted::outputs) {
+      constexpr int R = CONVPOOL_VECTOR_REGISTERS < 32 ? 3 : 7;
+      if (d.rows >= R && (R == 3 || left > 2)) {
+        run(Constant<R>{});
         continue;
       }
     } else {
@@ -330,8 +388,44 @@ void plane_rows(const DepthwisePlaneArguments<T>& d, const T* in, const T* weigh
   }
 }
 
+/// The most weights of outputs that are taken together.
+inline constexpr ptrdiff_t most_weights_together = 2048;
+
+/// Groups whose outputs are taken `outputs_together` at a time.
+template <class T, int Stride>
+void plane_groups(const DepthwisePlaneArguments<T>& d) {
+  constexpr int O = outputs_together;
+  const ptrdiff_t taps = d.kernel_rows * d.kernel_columns, weights = d.channels_per_group * taps;
+  alignas(vector_alignment) T weight[most_weights_together + O];
+  for (ptrdiff_t g = 0; g < d.groups; ++g) {
+    for (ptrdiff_t k = 0; k < d.outputs_per_group; k += O) {
+      const ptrdiff_t first = g * d.outputs_per_group + k;
+      const T* const from = d.weight + first * weights;
+      T* to = weight;
+      for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
+        for (ptrdiff_t j = 0; j < d.kernel_columns; ++j) {
+          for (ptrdiff_t i = 0; i < d.kernel_rows; ++i, to += O) {
+            for (int o = 0; o < O; ++o) to[o] = from[o * weights + c * taps + i * d.kernel_columns + j];
+          }
+        }
+      }
+      for (int o = 0; o < O; ++o) to[o] = d.bias == nullptr ? T(0) : d.bias[first + o];
+      plane_rows<T, 3, Stride, Stride, Weighted::outputs>(d, d.in + g * d.in_group, weight, nullptr,
+                                                          d.out + first * d.out_channel);
+    }
+  }
+}
+
 template <class T>
 void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
+  if constexpr (outputs_together > 1) {
+    constexpr int least_rows = CONVPOOL_VECTOR_REGISTERS < 32 ? 3 : 7;
+    const ptrdiff_t weights_together = d.channels_per_group * d.kernel_rows * d.kernel_columns * outputs_together;
+    if (d.outputs_per_group % outputs_together == 0 && d.row_dilation == 1 && d.row_stride == d.column_stride &&
+        d.row_stride <= 2 && d.kernel_rows > 1 && d.rows >= least_rows && weights_together <= most_weights_together) {
+      return d.row_stride == 1 ? plane_groups<T, 1>(d) : plane_groups<T, 2>(d);
+    }
+  }
   const ptrdiff_t weights = d.outputs_per_group * d.channels_per_group * d.kernel_rows * d.kernel_columns;
   const auto run = [&](auto chunk, auto stride, auto column_stride) CONVPOOL_INLINE_LAMBDA {
     const T* in = d.in;
@@ -339,7 +433,7 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
     const T* bias = d.bias;
     T* out = d.out;
     for (ptrdiff_t g = 0; g < d.groups; ++g) {
-      plane_rows<T, chunk, stride, column_stride>(d, in, weight, bias, out);
+      plane_rows<T, chunk, stride, column_stride, Weighted::one_output>(d, in, weight, bias, out);
       in += d.in_group;
       weight += weights;
       if (bias != nullptr) bias += d.outputs_per_group;
@@ -366,10 +460,10 @@ template <class T>
 void depthwise_interleaved(const DepthwisePlaneArguments<T>& d) {
   if (d.row_dilation == 1 && d.row_stride == 1) {
     return with_tap_chunk<5>(d.kernel_rows, [&](auto chunk) CONVPOOL_INLINE_LAMBDA {
-      plane_rows<T, chunk, 1, 1, true>(d, d.in, d.weight, nullptr, d.out);
+      plane_rows<T, chunk, 1, 1, Weighted::by_column>(d, d.in, d.weight, nullptr, d.out);
     });
   }
-  plane_rows<T, 1, 0, 1, true>(d, d.in, d.weight, nullptr, d.out);
+  plane_rows<T, 1, 0, 1, Weighted::by_column>(d, d.in, d.weight, nullptr, d.out);
 }
 
 }  // namespace
