@@ -27,39 +27,47 @@ struct PlaneTiles {
 /// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
 enum class Taken { one, two, two_after_one, two_before_one };
 
-template <class V, int... I>
-CONVPOOL_INLINE V shifted_up(V v, V first, Indices<I...>) {
-  constexpr int n = sizeof...(I);
-  return __builtin_shufflevector(v, first, (I == 0 ? n : I - 1)...);
-}
-template <class V, int... I>
-CONVPOOL_INLINE V shifted_down(V v, V last, Indices<I...>) {
-  return __builtin_shufflevector(v, last, (I + 1)...);
-}
-
-/// Whether halves of a vector are shuffled apart, each by itself: that takes one instruction where a whole one takes
-/// two. Results are put in order once, at their end.
+/// Whether blocks of 16 bytes are shuffled apart, each by itself: that takes a cheaper instruction than a whole vector
+/// does, or one where that takes two. Results are put in order once, at their end.
 template <class T, int N>
-#if defined(CONVPOOL_ISA_AVX2)
-inline constexpr bool shuffles_halves = N == lanes<T>;
+#if defined(CONVPOOL_ISA_AVX2) || defined(CONVPOOL_ISA_AVX512)
+inline constexpr bool shuffles_blocks = N == lanes<T>;
 #else
-inline constexpr bool shuffles_halves = false;
+inline constexpr bool shuffles_blocks = false;
 #endif
+
+/// The result that stands at position p of a vector until then, and the other way round.
+template <class T, int N>
+constexpr int result_at(int p) {
+  constexpr int block = 16 / int(sizeof(T)), half = block / 2;
+  return shuffles_blocks<T, N> ? p % block / half * (N / 2) + p / block * half + p % half : p;
+}
+template <class T, int N>
+constexpr int position_of(int result) {
+  int p = 0;
+  while (result_at<T, N>(p) != result) ++p;
+  return p;
+}
 
 /// Every other element of a and b.
 template <class T, int N, int Odd, int... I>
 CONVPOOL_INLINE VecN<T, N> alternate(VecN<T, N> a, VecN<T, N> b, Indices<I...>) {
-  if constexpr (shuffles_halves<T, N>) {
-    constexpr int h = N / 2, q = N / 4;
-    return __builtin_shufflevector(a, b, (I / h * h + I % h / q * N + I % q * 2 + Odd)...);
-  } else {
-    return __builtin_shufflevector(a, b, (2 * I + Odd)...);
-  }
+  return __builtin_shufflevector(a, b, (2 * result_at<T, N>(I) + Odd)...);
 }
-template <class V, int... I>
-CONVPOOL_INLINE V in_order(V v, Indices<I...>) {
-  constexpr int q = sizeof...(I) / 4;
-  return __builtin_shufflevector(v, v, (I / q == 1 ? I + q : I / q == 2 ? I - q : I)...);
+template <class T, int N, int... I>
+CONVPOOL_INLINE VecN<T, N> in_order(VecN<T, N> v, Indices<I...>) {
+  return __builtin_shufflevector(v, v, position_of<T, N>(I)...);
+}
+/// Each result's element becomes the next one's, or the one's before; what is missing then comes from another vector.
+template <class T, int N, int... I>
+CONVPOOL_INLINE VecN<T, N> shifted_up(VecN<T, N> v, VecN<T, N> first, Indices<I...>) {
+  return __builtin_shufflevector(
+      v, first, (result_at<T, N>(I) == 0 ? N : position_of<T, N>((result_at<T, N>(I) + N - 1) % N))...);
+}
+template <class T, int N, int... I>
+CONVPOOL_INLINE VecN<T, N> shifted_down(VecN<T, N> v, VecN<T, N> last, Indices<I...>) {
+  return __builtin_shufflevector(
+      v, last, (result_at<T, N>(I) == N - 1 ? N : position_of<T, N>((result_at<T, N>(I) + 1) % N))...);
 }
 
 /// The most tap columns that are taken at once: their weights want registers, too.
@@ -79,9 +87,9 @@ CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside
     x[0] = alternate<T, N, 0>(a, b, All{});
     if constexpr (taken != Taken::one) x[1] = alternate<T, N, 1>(a, b, All{});
     if constexpr (taken == Taken::two_after_one) {
-      x[2] = shifted_up<V>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
+      x[2] = shifted_up<T, N>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
     } else if constexpr (taken == Taken::two_before_one) {
-      x[2] = shifted_down<V>(x[0], where_inside(p + 2 * N, third_inside) - V{}, All{});
+      x[2] = shifted_down<T, N>(x[0], where_inside(p + 2 * N, third_inside) - V{}, All{});
     }
   }
 }
@@ -117,8 +125,9 @@ CONVPOOL_INLINE VecN<T, N> load_weight(const T* weight, ptrdiff_t i) {
 
 /// Tap rows [i, i + Chunk) of a column of the kernel: the weights stay in registers, each row of the input is loaded
 /// once for all rows of results that it serves. Stride is that of the rows, 0 where they don't share. Row `row` is at
-/// `in`. Inside: nothing that is read lies outside the plane.
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, Taken taken, bool Inside>
+/// `in`. Inside: nothing that is read lies outside the plane. RowsInside: no row of it.
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, Taken taken, bool Inside,
+          bool RowsInside = Inside>
 CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T* in, ptrdiff_t row, ptrdiff_t i,
                                     const T* const (&weight)[3], const WindowOf<Inside, T, N, ColumnStride>& window,
                                     bool third_inside, VecN<T, N> (&acc)[outputs_of<weighted>][R]) {
@@ -147,7 +156,7 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
     });
   } else {
     constexpr int reads = Stride * (R - 1) + Chunk;
-    const unsigned live = Inside ? (std::uint64_t{1} << reads) - 1 : inside_bits(row, d.in_rows, reads);
+    const unsigned live = RowsInside ? (std::uint64_t{1} << reads) - 1 : inside_bits(row, d.in_rows, reads);
     if (live == 0) return;
     constexpr int O = outputs_of<weighted>;
     [[maybe_unused]] const T* of_row[columns];
@@ -179,7 +188,45 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
   }
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside>
+/// All taps of a square kernel of one channel, no row outside the plane: without loops and most of what they decide.
+template <class T, int N, int R, int Square, int Stride, Weighted weighted, bool Inside>
+CONVPOOL_INLINE void plane_square(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t,
+                                  VecN<T, N> (&acc)[1][R]) {
+  constexpr ptrdiff_t next_column = weighted == Weighted::by_column ? lanes<T> : 1;
+  const auto run = [&](auto taken, ptrdiff_t in, const T* const(&weight)[3]) CONVPOOL_INLINE_LAMBDA {
+    constexpr Taken taken_ = static_cast<Taken>(decltype(taken)::value);
+    const ptrdiff_t column = t.column + in;
+    const WindowOf<Inside, T, N, Stride> window(column, d.in_columns);
+    const ptrdiff_t third = taken_ == Taken::two_after_one ? column - 1 : column + 2 * N;
+    plane_tap_rows<T, N, R, Square, Stride, Stride, weighted, taken_, Inside, true>(
+        d, t.in + in, t.row, 0, weight, window, Inside || (third >= 0 && third < d.in_columns), acc);
+  };
+  if constexpr (Stride == 1) {
+    unroll<Square>([&](auto j) CONVPOOL_INLINE_LAMBDA {
+      run(Constant<int(Taken::one)>{}, d.taps[j].in, {t.weight + j * next_column});
+    });
+  } else {
+    static_assert(Square == 3);
+    const TapColumns tap = d.taps[0];
+    const T* const weight[3] = {t.weight + tap.first, t.weight + tap.second, t.weight + tap.third};
+    if constexpr (columns_together == 3) {
+      tap.third < tap.first ? run(Constant<int(Taken::two_after_one)>{}, tap.in, weight)
+                            : run(Constant<int(Taken::two_before_one)>{}, tap.in, weight);
+    } else {
+      run(Constant<int(Taken::two)>{}, tap.in, weight);
+      run(Constant<int(Taken::one)>{}, tap.in + tap.third - tap.first, {weight[2]});
+    }
+  }
+}
+
+/// The square kernel that tiles of such a kind serve without loops, 0 for none.
+template <int R, int Chunk, int Stride, int ColumnStride, Weighted weighted>
+inline constexpr int square_of = weighted == Weighted::outputs || Stride != ColumnStride || R == 1   ? 0
+                                 : Chunk == (Stride == 1 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 3) ? 3
+                                 : Chunk == 5 && Stride == 1                                         ? 5
+                                                                                                     : 0;
+
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square>
 CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t) {
   static_assert(weighted != Weighted::by_column || ColumnStride == 1);
   constexpr int O = outputs_of<weighted>;
@@ -199,7 +246,8 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   });
   const ptrdiff_t whole = t.whole_chunks;
   const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
-  for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
+  if constexpr (Square > 0) plane_square<T, N, R, Square, Stride, weighted, Inside>(d, t, acc);
+  for (ptrdiff_t c = 0; c < (Square > 0 ? 0 : d.channels_per_group); ++c) {
     const T* const weight = t.weight + c * taps * O;
     const ptrdiff_t next_column = weighted == Weighted::outputs     ? d.kernel_rows * O
                                   : weighted == Weighted::by_column ? lanes<T>
@@ -244,9 +292,9 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
       }
     }
   }
-  if constexpr (ColumnStride == 2 && shuffles_halves<T, N>) {
+  if constexpr (ColumnStride == 2 && shuffles_blocks<T, N>) {
     for_all([&](VecN<T, N>& sum, auto)
-                CONVPOOL_INLINE_LAMBDA { sum = in_order(sum, typename MakeIndices<N>::type{}); });
+                CONVPOOL_INLINE_LAMBDA { sum = in_order<T, N>(sum, typename MakeIndices<N>::type{}); });
   }
   if (bounded(d.low, d.high)) {
     for_all([&](VecN<T, N>& sum, auto) CONVPOOL_INLINE_LAMBDA { sum = clamp_to(sum, d.low, d.high); });
@@ -264,7 +312,7 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   });
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square>
 CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles<T> t) {
   for (;;) {
     if (t.next != nullptr) {
@@ -274,7 +322,7 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, PlaneTiles
       }
       t.next += N;
     }
-    plane_tile<T, N, R, Chunk, Stride, ColumnStride, weighted, Inside>(d, t);
+    plane_tile<T, N, R, Chunk, Stride, ColumnStride, weighted, Inside, Square>(d, t);
     if (--t.count == 0) return;
     if constexpr (weighted == Weighted::by_column) {
       const ptrdiff_t weights = (d.kernel_rows * d.kernel_columns + 1) * lanes<T>;
@@ -308,14 +356,18 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
     const ptrdiff_t column = d.first_column + x * ColumnStride;
     return rows_inside && d.columns - x >= L && column >= 0 && column + columns_read <= d.in_columns;
   };
+  constexpr int square_size = square_of<R, Chunk, Stride, ColumnStride, weighted>;
+  const bool square = square_size > 0 && rows_inside && d.channels_per_group == 1 && d.kernel_rows == square_size &&
+                      d.kernel_columns == square_size && (ColumnStride == 1 || d.tap_count == 1);
   // What the next row of tiles reads first. Measured on planes beyond the last cache: 2.1 to 1.5 ms; slower with
   // stride 2.
   const T* const next =
       Stride == 1 ? in + d.first_column + (d.first_row + row + R + d.kernel_rows - 1) * d.in_row : nullptr;
   for (ptrdiff_t x = 0; x < d.columns;) {
-    const bool whole = has_inside && inside(x);
+    const bool whole = (has_inside || square) && inside(x);
     ptrdiff_t count = 1;
-    while (count < most_together && x + (count + 1) * L <= d.columns && (has_inside && inside(x + count * L)) == whole)
+    while (count < most_together && x + (count + 1) * L <= d.columns &&
+           ((has_inside || square) && inside(x + count * L)) == whole)
       ++count;
     PlaneTiles<T> tiles{in + first_row * d.in_row + d.first_column + x * ColumnStride,
                         weight,
@@ -334,13 +386,18 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
     }
     for (ptrdiff_t k = 0; k < (weighted == Weighted::outputs ? 1 : d.outputs_per_group); ++k) {
       tiles.bias = bias == nullptr ? T(0) : bias[k];
-      if (S < L && tiles.left <= S) {
-        plane_tiles<T, S, R, Chunk, Stride, ColumnStride, weighted, false>(d, tiles);
-      } else if (has_inside && whole) {
-        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, weighted, has_inside>(d, tiles);
-      } else {
-        plane_tiles<T, L, R, Chunk, Stride, ColumnStride, weighted, false>(d, tiles);
-      }
+      const auto run = [&](auto square_size) CONVPOOL_INLINE_LAMBDA {
+        constexpr int Square = square_size;
+        constexpr bool has_whole = has_inside || Square > 0;
+        if (S < L && tiles.left <= S) {
+          plane_tiles<T, S, R, Chunk, Stride, ColumnStride, weighted, false, Square>(d, tiles);
+        } else if (has_whole && whole) {
+          plane_tiles<T, L, R, Chunk, Stride, ColumnStride, weighted, has_whole, Square>(d, tiles);
+        } else {
+          plane_tiles<T, L, R, Chunk, Stride, ColumnStride, weighted, false, Square>(d, tiles);
+        }
+      };
+      square ? run(Constant<square_size>{}) : run(Constant<0>{});
       tiles.weight += weights;
       tiles.out += d.out_channel;
       tiles.next = nullptr;
@@ -421,9 +478,14 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
   if constexpr (outputs_together > 1) {
     constexpr int least_rows = CONVPOOL_VECTOR_REGISTERS < 32 ? 3 : 7;
     const ptrdiff_t weights_together = d.channels_per_group * d.kernel_rows * d.kernel_columns * outputs_together;
-    if (d.outputs_per_group % outputs_together == 0 && d.row_dilation == 1 && d.row_stride == d.column_stride &&
-        d.row_stride <= 2 && d.kernel_rows > 1 && d.rows >= least_rows && weights_together <= most_weights_together) {
-      return d.row_stride == 1 ? plane_groups<T, 1>(d) : plane_groups<T, 2>(d);
+    // Measured: with stride 1 and 16 registers 2 % slower.
+    if (d.outputs_per_group % outputs_together == 0 && (CONVPOOL_VECTOR_REGISTERS >= 32 || d.row_stride == 2) &&
+        d.row_dilation == 1 && d.row_stride == d.column_stride && d.row_stride <= 2 && d.kernel_rows > 1 &&
+        d.rows >= least_rows && weights_together <= most_weights_together) {
+      if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32) {
+        if (d.row_stride == 1) return plane_groups<T, 1>(d);
+      }
+      return plane_groups<T, 2>(d);
     }
   }
   const ptrdiff_t weights = d.outputs_per_group * d.channels_per_group * d.kernel_rows * d.kernel_columns;
