@@ -146,8 +146,11 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
       std::clamp<int64_t>(g.h.dilation / std::gcd(g.h.stride, g.h.dilation), 1, std::max<int64_t>(1, g.h.out));
   const int64_t rows = ceil_div(g.h.out, phases);
   const bool shares_rows = g.h.stride <= 2 && g.h.stride == g.w.stride;
-  double row = 3 * taps + 60 * channels;  // one at a time, as short planes go
-  if (rows >= 7 && shares_rows) row = g.h.stride == 1 ? taps + channels + 4 : 1.65 * taps + 5 * channels + 12;
+  double row = 3 * taps + 60 * channels;                  // one at a time, as short planes go
+  const bool together = g.group_out_channels() % 4 == 0;  // outputs of a group
+  if (rows >= 7 && shares_rows) {
+    row = g.h.stride == 1 ? taps + channels + 3 : together ? 1.1 * taps + 2 * channels : 1.5 * taps + 4 * channels + 5;
+  }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
   const int64_t computed = shares_rows && rows >= 7 ? round_up(rows, 7) : rows;
@@ -155,13 +158,20 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
          static_cast<double>(ceil_div(g.w.out, lanes));
 }
 
-double depthwise_channels_cycles(const Conv2dGeometry& g, int64_t lanes) {
+template <class T>
+double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   const double taps = static_cast<double>(g.reduction()), pixels = static_cast<double>(g.out_pixels());
+  const bool shares_pixels = g.w.stride == 1 && g.w.dilation == 1 && g.w.kernel > 2;
   double tap = 1;
-  if (g.group_out_channels() > 1) {  // permuted, for each tap anew where pixels aren't shared between taps
-    tap = g.w.kernel == 1 ? 7 : g.w.stride == 1 && g.w.dilation == 1 && g.w.kernel > 2 ? 1.45 : 4.5;
+  if (rotates_groups(g)) {
+    tap = shares_pixels ? 1.2 : 1.7;
+  } else if (g.group_out_channels() > 1) {  // permuted, for each tap anew where pixels aren't shared between taps
+    tap = g.w.kernel == 1 ? 7 : shares_pixels ? 1.45 : 4.5;
   }
-  return waste(g.out_channels, lanes) * pixels * tap * taps;
+  // Where there are 16 registers pixels serve one row of results at a time.
+  constexpr int rows_of_many_registers = 14;
+  if (kernels.tile_rows[2] < rows_of_many_registers) tap *= 1.45;
+  return waste(g.out_channels, kernels.lanes) * pixels * tap * taps;
 }
 
 /// The way into vectors of channels and back takes about 10 cycles a vector.
@@ -182,7 +192,7 @@ bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input
   return rows_contiguous(input) && rows_contiguous(output) && pixels_contiguous(input) && pixels_contiguous(output) &&
          (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) && !mostly_padding(g.h) &&
          !mostly_padding(g.w) &&
-         depthwise_channels_cycles(g, kernels.lanes) + transposition_cycles(g, kernels.lanes) <
+         depthwise_channels_cycles(g, kernels) + transposition_cycles(g, kernels.lanes) <
              0.9 * depthwise_plane_cycles(g, kernels.lanes) &&
          rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0;
 }
@@ -230,8 +240,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
   if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
     const bool by_channels = depthwise_by_channels(g, input, output, kernels);
-    double cycles =
-        by_channels ? depthwise_channels_cycles(g, kernels.lanes) : depthwise_plane_cycles(g, kernels.lanes);
+    double cycles = by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, kernels.lanes);
     if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels.lanes);
     if ((by_channels || !out_channels_last) &&
         cycles < direct_group_cycles(g, cost, kernels.lanes, out_channels_last)) {

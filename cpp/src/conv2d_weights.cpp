@@ -75,6 +75,25 @@ void pack_channel_vectors(const Conv2dGeometry& g, const kernels::Table<T>& kern
       });
 }
 
+/// [K in vectors][step][tap][lane] for groups of n channels in and out: at each step a lane of a group takes its own
+/// input channel, for the output whose sum is there; sums move a lane down after every step, and arrive at their own
+/// for the last. The bias is where sums begin.
+template <class T>
+void pack_rotated(const Conv2dGeometry& g, std::int64_t lanes, const T* weight, const T* bias, T* to, T* packed_bias) {
+  const std::int64_t n = g.group_channels();
+  for (std::int64_t first = 0; first < g.out_channels; first += lanes) {
+    const std::int64_t channels = std::min(lanes, g.out_channels - first);
+    for (std::int64_t step = 0; step < n; ++step, to += g.taps() * lanes) {
+      for (std::int64_t l = 0; l < lanes; ++l) {
+        const std::int64_t k = first + l / n * n + (l + step + 1) % n;
+        if (step == 0) packed_bias[first + l] = l < channels && bias != nullptr ? bias[k] : T(0);
+        const T* const from = weight + (k * n + l % n) * g.taps();
+        for (std::int64_t tap = 0; tap < g.taps(); ++tap) to[tap * lanes + l] = l < channels ? from[tap] : T(0);
+      }
+    }
+  }
+}
+
 /// The taps of one part, zeros where it has none: to[channel][tap of the part][lane].
 template <class T>
 void gather_part(const Conv2dGeometry& g, const WinogradAxes& axes, std::int64_t part_h, std::int64_t part_w,
@@ -137,6 +156,10 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels:
   const std::int64_t padded = padded_out_channels(form, g, lanes);
   T* packed_bias = to + padded * packed_per_channel(form, g);
   std::fill(packed_bias, packed_bias + padded, T(0));
+  if (form == WeightForm::depthwise_channels && rotates_groups(g)) {
+    pack_rotated(g, lanes, weight, bias, to, packed_bias);
+    return {to, packed_bias, weight};
+  }
   if (form == WeightForm::depthwise_channels) {
     for (std::int64_t k = 0; k < g.out_channels; k += lanes) {
       const std::int64_t channels = std::min<std::int64_t>(lanes, g.out_channels - k);

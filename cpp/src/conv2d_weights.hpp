@@ -31,6 +31,12 @@ inline std::int64_t interleaved_phases(const Conv2dGeometry& g, std::int64_t lan
   return g.channels / std::gcd(g.channels, lanes);
 }
 
+/// Whether depthwise_channels form serves sums that rotate through the lanes of their group while the input stays where
+/// it is: see pack_rotated.
+inline bool rotates_groups(const Conv2dGeometry& g) {
+  return g.group_channels() > 1 && g.group_channels() == g.group_out_channels();
+}
+
 /// Elements that a form takes, with the bias behind the weights.
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels);

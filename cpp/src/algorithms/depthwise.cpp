@@ -9,6 +9,7 @@
 #include <array>
 
 #include "conv2d_algorithm.hpp"
+#include "conv2d_weights.hpp"
 #include "depthwise_tasks.hpp"
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
@@ -103,6 +104,7 @@ class ChannelVectors {
     d.column_dilation = g_.w.dilation;
     d.channels_per_output = g_.group_channels();
     d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
+    d.permutes_sums = rotates_groups(g_);
     return d;
   }
 
@@ -149,9 +151,10 @@ class ChannelVectors {
   /// Lane l of channel c of the outputs in a vector: see DepthwiseChannelsArguments.
   void list_permutation() {
     const int64_t words = sizeof(T) / sizeof(std::int32_t);
-    for (int64_t c = 0; c < g_.group_channels(); ++c) {
+    for (int64_t c = 0; c < (rotates_groups(g_) ? 1 : g_.group_channels()); ++c) {
       for (int64_t l = 0; l < lanes_; ++l) {
-        const int64_t from = l / g_.group_out_channels() * g_.group_channels() + c;
+        const int64_t group = l / g_.group_out_channels() * g_.group_channels();
+        const int64_t from = group + (rotates_groups(g_) ? (l + 1) % g_.group_channels() : c);
         for (int64_t w = 0; w < words; ++w) {
           permutation_[static_cast<std::size_t>((c * lanes_ + l) * words + w)] =
               static_cast<std::int32_t>(from * words + w);

@@ -33,8 +33,9 @@ struct ChannelsTile {
   ptrdiff_t in_left, out_left;
 };
 
-/// R rows x P pixels of one vector of channels. An input pixel is loaded once for all tap columns of a chunk and all
-/// rows of results that it serves; ColumnStride 0 stands for any, where each tap column loads its own.
+/// R rows x P pixels of one vector of channels. Permuted: the input is, for each of its channels. An input pixel is
+/// loaded once for all tap columns of a chunk and all rows of results that it serves; ColumnStride 0 stands for any,
+/// where each tap column loads its own.
 template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted, bool Inside>
 CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const ChannelsTile<T>& t) {
   constexpr int L = lanes<T>;
@@ -106,6 +107,11 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
       rows(0, d.row_stride, Constant<0>{}, Constant<1>{});
       rows(d.row_stride, d.kernel_rows, Constant<0>{}, Constant<2>{});
       rows(d.kernel_rows, d.kernel_rows + d.row_stride, Constant<1>{}, Constant<1>{});
+    }
+    if (!Permuted && d.permutation != nullptr && c + 1 < d.channels_per_output) {
+      unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+        unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = permuted<T>(acc[r][p], d.permutation); });
+      });
     }
   }
   if (bounded(d.low, d.high)) {
@@ -197,7 +203,7 @@ void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
       run(Constant<1>{}, Constant<0>{}, Constant<Permuted>{});
     });
   };
-  d.permutation != nullptr ? shares_pixels(Constant<1>{}) : shares_pixels(Constant<0>{});
+  d.permutation != nullptr && !d.permutes_sums ? shares_pixels(Constant<1>{}) : shares_pixels(Constant<0>{});
 }
 
 }  // namespace

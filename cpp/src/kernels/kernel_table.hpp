@@ -123,8 +123,10 @@ struct DepthwisePlaneArguments {
 ///
 /// for output channel k = v * lanes + lane. Where there is one channel for each output, `permutation` is null and l =
 /// lane. Otherwise channel c of an output takes lane l = permutation[c * lanes + lane] of the input's vector; the table
-/// counts in words of 32 bits, so that a double has two entries. Weights are whole vectors, bias too; in and out are
-/// touched below in_channels and out_channels only.
+/// counts in words of 32 bits, so that a double has two entries. Where `permutes_sums`, lane l takes the input's lane l
+/// for every c, and between two of them lane l takes the sum of lane permutation[l]: so groups of as many channels in
+/// as out need no permutation of what they read. Weights are whole vectors, bias too; in and out are touched below
+/// in_channels and out_channels only.
 template <class T>
 struct DepthwiseChannelsArguments {
   const T* in;
@@ -136,6 +138,7 @@ struct DepthwiseChannelsArguments {
   ptrdiff_t kernel_rows, kernel_columns;
   ptrdiff_t channels_per_output;
   const std::int32_t* permutation;
+  bool permutes_sums;
   const T* bias;
   T* out;
   ptrdiff_t out_row, out_pixel;
