@@ -40,6 +40,7 @@ endfunction()
 # What lies behind the interfaces is the same in both libraries, and compiled once.
 add_library(convpool_core OBJECT
   cpp/src/algorithms/depthwise.cpp
+  cpp/src/algorithms/depthwise_interleaved.cpp
   cpp/src/algorithms/direct.cpp
   cpp/src/algorithms/direct_channels.cpp
   cpp/src/algorithms/direct_pixels.cpp

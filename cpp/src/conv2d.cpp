@@ -50,7 +50,7 @@ void execute(const Conv2dChoice& choice, const Conv2dRun<T>& run) {
     case Algorithm::winograd:
       return run_winograd(run);
     case Algorithm::depthwise:
-      return run_depthwise(run, choice.channels_in_vectors);
+      return run_depthwise(run, choice.form);
     case Algorithm::automatic:  // never chosen
     case Algorithm::benchmark:
     case Algorithm::naive:
@@ -279,7 +279,7 @@ struct Conv2dPlan<T>::State {
     int users = 0;
     bool kept = false;
   };
-  std::array<Packed, 4> packed;
+  std::array<Packed, weight_forms> packed;
 
   // Written at the end alone, so that a call reads those before `settled_count` without a lock.
   std::array<Settled, most_settled> settled;

@@ -12,14 +12,17 @@ namespace convpool {
 
 /// How an algorithm wants the weights to lie.
 enum class WeightForm {
-  plain,               ///< (K, C/groups, kH, kW), contiguous
-  channel_vectors,     ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vectors
-  depthwise_channels,  ///< [K in vectors][C/group][tap][lane]
-  winograd,            ///< [group][K/group in vectors][element][part][C/group][lane]: see winograd_element_pitch
+  plain,                  ///< (K, C/groups, kH, kW), contiguous
+  channel_vectors,        ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vectors
+  depthwise_channels,     ///< [K in vectors][C/group][tap][lane]; see pack_rotated
+  depthwise_interleaved,  ///< [phase][tap or bias][lane]: see DepthwisePlaneArguments
+  winograd,               ///< [group][K/group in vectors][element][part][C/group][lane]: see winograd_element_pitch
 };
 
+inline constexpr std::size_t weight_forms = static_cast<std::size_t>(WeightForm::winograd) + 1;
+
 /// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is
-/// null only in plain form.
+/// null only in plain form, and stands among the weights in depthwise_interleaved form.
 template <class T>
 struct Weights {
   const T* data = nullptr;
@@ -75,7 +78,9 @@ void run_direct_by_pixels(const Conv2dRun<T>& run);
 template <class T>
 void run_winograd(const Conv2dRun<T>& run);
 template <class T>
-void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors);
+void run_depthwise(const Conv2dRun<T>& run, WeightForm form);
+template <class T>
+void run_depthwise_interleaved(const Conv2dRun<T>& run);
 
 /// Whether the direct algorithm runs along the taps of a row rather than along channels, which are too few to be worth
 /// a segment: with output channels in the vectors, planes are copied pixel by pixel for that.

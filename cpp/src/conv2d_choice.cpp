@@ -147,8 +147,11 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
       std::clamp<int64_t>(g.h.dilation / std::gcd(g.h.stride, g.h.dilation), 1, std::max<int64_t>(1, g.h.out));
   const int64_t rows = ceil_div(g.h.out, phases);
   const bool shares_rows = g.h.stride <= 2 && g.h.stride == g.w.stride;
-  double row = 3 * taps + 60 * channels;  // one at a time, as short planes go
-  if (rows >= 7 && shares_rows) row = g.h.stride == 1 ? taps + channels + 4 : 1.65 * taps + 5 * channels + 12;
+  double row = 3 * taps + 60 * channels;                  // one at a time, as short planes go
+  const bool together = g.group_out_channels() % 4 == 0;  // outputs of a group
+  if (rows >= 7 && shares_rows) {
+    row = g.h.stride == 1 ? taps + channels + 3 : together ? 1.1 * taps + 2 * channels : 1.5 * taps + 4 * channels + 5;
+  }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
   const int64_t computed = shares_rows && rows >= 7 ? round_up(rows, 7) : rows;
@@ -156,13 +159,20 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
          static_cast<double>(ceil_div(g.w.out, lanes));
 }
 
-double depthwise_channels_cycles(const Conv2dGeometry& g, int64_t lanes) {
+template <class T>
+double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   const double taps = static_cast<double>(g.reduction()), pixels = static_cast<double>(g.out_pixels());
+  const bool shares_pixels = g.w.stride == 1 && g.w.dilation == 1 && g.w.kernel > 2;
   double tap = 1;
-  if (g.group_out_channels() > 1) {  // permuted, for each tap anew where pixels aren't shared between taps
-    tap = g.w.kernel == 1 ? 7 : g.w.stride == 1 && g.w.dilation == 1 && g.w.kernel > 2 ? 1.45 : 4.5;
+  if (rotates_groups(g)) {
+    tap = shares_pixels ? 1.2 : 1.7;
+  } else if (g.group_out_channels() > 1) {  // permuted, for each tap anew where pixels aren't shared between taps
+    tap = g.w.kernel == 1 ? 7 : shares_pixels ? 1.45 : 4.5;
   }
-  return waste(g.out_channels, lanes) * pixels * tap * taps;
+  // Where there are 16 registers pixels serve one row of results at a time.
+  constexpr int rows_of_many_registers = 14;
+  if (kernels.tile_rows[2] < rows_of_many_registers) tap *= 1.45;
+  return waste(g.out_channels, kernels.lanes) * pixels * tap * taps;
 }
 
 /// The way into vectors of channels and back takes about 10 cycles a vector.
@@ -183,7 +193,7 @@ bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input
   return rows_contiguous(input) && rows_contiguous(output) && pixels_contiguous(input) && pixels_contiguous(output) &&
          (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) && !mostly_padding(g.h) &&
          !mostly_padding(g.w) &&
-         depthwise_channels_cycles(g, kernels.lanes) + transposition_cycles(g, kernels.lanes) <
+         depthwise_channels_cycles(g, kernels) + transposition_cycles(g, kernels.lanes) <
              0.9 * depthwise_plane_cycles(g, kernels.lanes) &&
          rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0;
 }
@@ -199,6 +209,25 @@ bool depthwise_by_channels(const Conv2dGeometry& g, const TensorView<const T>& i
          ((channels_last(output) && channels_last(input)) || transposes_planes(g, input, output, kernels));
 }
 
+/// Few channels of contiguous rows of pixels, which would leave vectors of channels half empty.
+template <class T>
+bool depthwise_interleaved(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                           const kernels::Table<T>& kernels) {
+  const auto contiguous = [&](const auto& view) { return channels_last(view) && view.stride(3) == g.channels; };
+  return g.group_channels() == 1 && g.group_out_channels() == 1 && g.w.stride == 1 && g.channels < kernels.lanes &&
+         waste(g.channels, kernels.lanes) > 1.3 && !mostly_padding(g.w) && contiguous(input) && contiguous(output);
+}
+
+/// The depthwise algorithm, whichever way suits the arrays.
+template <class T>
+Conv2dChoice make_depthwise(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                            const kernels::Table<T>& kernels, const char* reason) {
+  if (depthwise_interleaved(g, input, output, kernels)) {
+    return {Algorithm::depthwise, WeightForm::depthwise_interleaved, false, reason};
+  }
+  return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels), reason);
+}
+
 template <class T>
 Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input,
                                   const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
@@ -207,14 +236,12 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     return make(Algorithm::implicit_gemm, out_channels_last, "the padding is much wider than the image");
   }
   if (g.group_channels() == 1 && (g.groups > 1 || g.out_channels < 4)) {
-    return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels),
-                "one input channel for each output channel");
+    return make_depthwise(g, input, output, kernels, "one input channel for each output channel");
   }
   const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
   if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
     const bool by_channels = depthwise_by_channels(g, input, output, kernels);
-    double cycles =
-        by_channels ? depthwise_channels_cycles(g, kernels.lanes) : depthwise_plane_cycles(g, kernels.lanes);
+    double cycles = by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, kernels.lanes);
     if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels.lanes);
     if ((by_channels || !out_channels_last) &&
         cycles < direct_group_cycles(g, cost, kernels.lanes, out_channels_last)) {
@@ -282,7 +309,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
     case Algorithm::naive:
       return make(algorithm, false, "asked for");
     case Algorithm::depthwise:
-      return make(algorithm, depthwise_by_channels(g, input, output, kernels), "asked for");
+      return make_depthwise(g, input, output, kernels, "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
       const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
@@ -311,7 +338,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
     add(make(Algorithm::direct, true, reason));
     if (!out_channels_last) add(make(Algorithm::direct, false, reason));
     if (can_do(Algorithm::depthwise, g)) {
-      add(make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels), reason));
+      add(make_depthwise(g, input, output, kernels, reason));
     } else if (can_do(Algorithm::winograd, g)) {
       add(make(Algorithm::winograd, false, reason));
     }

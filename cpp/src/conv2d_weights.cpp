@@ -15,6 +15,19 @@ std::int64_t padded_out_channels(WeightForm form, const Conv2dGeometry& g, int l
                                                 : g.groups * round_up(g.group_out_channels(), lanes);
 }
 
+template <class T>
+void pack_interleaved(const Conv2dGeometry& g, std::int64_t lanes, const T* weight, const T* bias, T* to) {
+  std::int64_t column = 0;
+  for (std::int64_t phase = 0; phase < interleaved_phases(g, lanes); ++phase, column += lanes) {
+    for (std::int64_t tap = 0; tap <= g.taps(); ++tap, to += lanes) {
+      for (std::int64_t l = 0; l < lanes; ++l) {
+        const std::int64_t k = (column + l) % g.channels;
+        to[l] = tap < g.taps() ? weight[k * g.taps() + tap] : bias == nullptr ? T(0) : bias[k];
+      }
+    }
+  }
+}
+
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
   if (form != WeightForm::winograd) return g.reduction();
   const WinogradAxes axes(g);
@@ -31,6 +44,25 @@ struct VectorOfChannels {
       : data(weight + (group * g.group_out_channels() + vector * lanes) * g.reduction()),
         used(std::min<std::int64_t>(lanes, g.group_out_channels() - vector * lanes)) {}
 };
+
+/// [K in vectors][step][tap][lane] for groups of n channels in and out: at each step a lane of a group takes its own
+/// input channel, for the output whose sum is there; sums move a lane down after every step, and arrive at their own
+/// for the last. The bias is where sums begin.
+template <class T>
+void pack_rotated(const Conv2dGeometry& g, std::int64_t lanes, const T* weight, const T* bias, T* to, T* packed_bias) {
+  const std::int64_t n = g.group_channels();
+  for (std::int64_t first = 0; first < g.out_channels; first += lanes) {
+    const std::int64_t channels = std::min(lanes, g.out_channels - first);
+    for (std::int64_t step = 0; step < n; ++step, to += g.taps() * lanes) {
+      for (std::int64_t l = 0; l < lanes; ++l) {
+        const std::int64_t k = first + l / n * n + (l + step + 1) % n;
+        if (step == 0) packed_bias[first + l] = l < channels && bias != nullptr ? bias[k] : T(0);
+        const T* const from = weight + (k * n + l % n) * g.taps();
+        for (std::int64_t tap = 0; tap < g.taps(); ++tap) to[tap * lanes + l] = l < channels ? from[tap] : T(0);
+      }
+    }
+  }
+}
 
 /// The taps of one part, zeros where it has none: to[channel][tap of the part][lane].
 template <class T>
@@ -109,6 +141,9 @@ void pack_winograd_vector(const Conv2dGeometry& g, const WinogradAxes& axes, con
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   if (form == WeightForm::plain) return 0;
+  if (form == WeightForm::depthwise_interleaved) {
+    return interleaved_phases(g, kernels.lanes) * (g.taps() + 1) * kernels.lanes;
+  }
   return padded_out_channels(form, g, kernels.lanes) * (packed_per_channel(form, g) + 1);
 }
 
@@ -130,7 +165,15 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels:
                         const T* bias, T* to, int threads) {
   if (form == WeightForm::plain) return {weight, bias, weight};
   const std::int64_t lanes = kernels.lanes, vectors = ceil_div(g.group_out_channels(), lanes);
+  if (form == WeightForm::depthwise_interleaved) {
+    pack_interleaved(g, lanes, weight, bias, to);
+    return {to, nullptr, weight};
+  }
   T* const packed_bias = to + padded_out_channels(form, g, kernels.lanes) * packed_per_channel(form, g);
+  if (form == WeightForm::depthwise_channels && rotates_groups(g)) {
+    pack_rotated(g, lanes, weight, bias, to, packed_bias);
+    return {to, packed_bias, weight};
+  }
   pack_bias(form, g, kernels.lanes, bias, packed_bias);
   const Range channels{0, g.group_channels()};
   if (form == WeightForm::depthwise_channels) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 
 #include "conv2d_algorithm.hpp"
 #include "winograd_axes.hpp"
@@ -23,6 +24,17 @@ inline std::int64_t reduction_index(const Conv2dGeometry& g, std::int64_t block_
 /// rows of 2^n bytes would all fall into the same sets of the caches while they are written.
 inline std::int64_t winograd_element_pitch(const WinogradAxes& axes, std::int64_t channels, std::int64_t lanes) {
   return (axes.parts() * channels + 1) * lanes;
+}
+
+/// Vectors of interleaved channels after which their lanes come back.
+inline std::int64_t interleaved_phases(const Conv2dGeometry& g, std::int64_t lanes) {
+  return g.channels / std::gcd(g.channels, lanes);
+}
+
+/// Whether depthwise_channels form serves sums that rotate through the lanes of their group while the input stays where
+/// it is: see pack_rotated.
+inline bool rotates_groups(const Conv2dGeometry& g) {
+  return g.group_channels() > 1 && g.group_channels() == g.group_out_channels();
 }
 
 /// Elements that a form takes, with the bias behind the weights.

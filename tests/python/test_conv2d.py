@@ -433,6 +433,56 @@ def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(layout: s
         assert_same_bits(together[i], layer(batch[i]))
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [2, 3, 5, 7, 11, 12])
+def test_depthwise_of_few_interleaved_channels(channels: int, dtype: Any) -> None:
+    """Channels-last rows whose elements have weights of their own, column by column."""
+    bias = values((channels,), dtype, seed=2)
+    for seed, (height, width, kernel, options) in enumerate(
+        [
+            (15, 33, (3, 3), {"padding": 1}),
+            (30, 17, (5, 5), {"padding": 2, "activation": "relu"}),
+            (9, 70, (4, 1), {"padding": ((0, 3), (2, 1)), "activation": "silu"}),
+            (16, 40, (7, 6), {"padding": "same", "padding_mode": "reflect"}),
+            (40, 41, (3, 5), {"padding": 2, "padding_mode": "circular", "stride": (2, 1)}),
+            (20, 30, (2, 3), {"padding": 3, "dilation": (3, 2), "activation": "relu6"}),
+            (31, 5, (9, 3), {"padding": 4, "padding_mode": "replicate", "stride": (3, 1), "dilation": 2}),
+            (1, 1, (3, 3), {"padding": 1}),
+        ]
+    ):
+        input = values((2, height, width, channels), dtype, seed=seed)
+        weight = values((channels, 1, *kernel), dtype, seed=seed + 1)
+        case = {"groups": channels, "layout": "NHWC", "algorithm": "depthwise", **options}
+        got = convpool.conv2d(input, weight, bias, **case)
+        check_conv2d(got, input, weight, bias, **options, groups=channels, layout="NHWC")
+        assert_same_bits(convpool.conv2d(input, weight, bias, num_threads=2, **case), got)
+        add = values(got.shape, dtype, seed=seed + 2)
+        added = convpool.conv2d(input, weight, None, add=add, **case)
+        check_conv2d(added, input, weight, None, add=add, **options, groups=channels, layout="NHWC")
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("group_channels", [2, 4, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_of_small_groups(group_channels: int, stride: int, layout: str) -> None:
+    """Outputs of a group share what they read."""
+    groups = 4
+    for seed, (height, width, kernel, padding) in enumerate(
+        [(8, 40, 3, 1), (15, 33, 3, 0), (28, 14, 5, 2), (29, 7, (2, 4), 2), (7, 65, (4, 3), 3)]
+    ):
+        channels = groups * group_channels
+        kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        for multiplier in (1, 2):
+            input = to_layout(values((2, channels, height, width), seed=seed), layout)
+            weight = values((channels * multiplier, group_channels, *kernel), seed=seed + 1)
+            bias = values((channels * multiplier,), seed=2)
+            case: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups, "layout": layout}
+            got = convpool.conv2d(input, weight, bias, algorithm="depthwise", **case)
+            check_conv2d(got, input, weight, bias, **case)
+
+
 def test_an_empty_batch_gives_an_empty_result() -> None:
     for algorithm in GENERAL:
         got = convpool.conv2d(np.zeros((0, 3, 8, 9), np.float32), values((4, 3, 3, 3)), algorithm=algorithm)

@@ -1,14 +1,16 @@
 // Few input channels to each output channel: depthwise, small groups, image filters.
 //
-// Channels-last: channels in the vectors, the image in place. Planes too small to fill vectors of pixels: the same, on
-// planes transposed a vector of channels at a time. Otherwise pixels in the vectors, the planes in place, or a padded
-// copy of a few of their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more than 2.
+// Channels-last: channels in the vectors, the image in place; few of them: see depthwise_interleaved.cpp. Planes too
+// small to fill vectors of pixels: the same, on planes transposed a vector of channels at a time. Otherwise pixels in
+// the vectors, the planes in place, or a padded copy of a few of their rows where the padding isn't zeros, pixels
+// aren't neighbours or columns move by more than 2.
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "conv2d_algorithm.hpp"
+#include "conv2d_weights.hpp"
+#include "depthwise_tasks.hpp"
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
@@ -25,66 +27,10 @@ using kernels::DepthwisePlaneArguments;
 using kernels::TapColumns;
 using std::int64_t;
 
-/// A copied block should leave room for the results in the L2 cache.
-constexpr int64_t copied_bytes = 64 << 10;
 /// Where a tile's whole rows would take more than this, columns are taken in pieces.
 constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 /// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
 constexpr int64_t channel_block_bytes = 384 << 10;
-/// The rows of the tallest tile: pieces of a plane are multiples of it.
-constexpr int64_t tile_rows = 14;
-/// Pieces of the work for each thread, where there are several: none waits long for the last one.
-constexpr int64_t pieces_per_thread = 4;
-
-/// Runs the kernel so that rows of results share the rows they read: windows with gaps interleave, and those that read
-/// the same rows are taken together.
-template <class Arguments>
-void run_rows(void (*kernel)(const Arguments&), const Arguments& all) {
-  const int64_t gap = all.row_dilation, common = std::gcd(int64_t{all.row_stride}, gap);
-  const int64_t stride = all.row_stride / common, phases = gap / common;
-  if (gap == 1 || (stride > 1 && phases > 1)) return kernel(all);
-  for (int64_t f = 0; f < std::min<int64_t>(phases, all.rows); ++f) {
-    const int64_t start = all.first_row + f * all.row_stride, first = floor_div(start, gap);
-    const int64_t skipped = start - first * gap;
-    Arguments some = all;
-    some.in += (skipped < all.in_rows ? skipped : 0) * all.in_row;
-    some.in_row *= gap < all.in_rows ? gap : 0;  // one row at most
-    some.in_rows = ceil_div(std::max<int64_t>(0, all.in_rows - skipped), gap);
-    some.first_row = first;
-    some.row_stride = stride;
-    some.row_dilation = 1;
-    some.out += f * all.out_row;
-    some.out_row *= phases;
-    some.rows = ceil_div(all.rows - f, phases);
-    kernel(some);
-  }
-}
-
-/// What both kernels are told alike, for `rows` rows of results.
-template <template <class> class Arguments, class T>
-Arguments<T> row_arguments(const Conv2dGeometry& g, const Epilogue<T>& epilogue, int64_t rows, bool stream) {
-  Arguments<T> d{};
-  d.row_stride = g.h.stride;
-  d.row_dilation = g.h.dilation;
-  d.kernel_rows = g.h.kernel;
-  d.kernel_columns = g.w.kernel;
-  d.rows = rows;
-  d.columns = g.w.out;
-  d.low = epilogue.low();
-  d.high = epilogue.high();
-  d.stream = stream;
-  return d;
-}
-
-bool pads_with_image(const Conv2dGeometry& g) {
-  return g.padding_mode != PaddingMode::zeros && (g.h.padded() || g.w.padded());
-}
-
-/// Pieces of an axis of `size`, whole multiples of `unit` but for the last.
-EvenSplit pieces_of(int64_t size, int64_t unit, int64_t wanted) {
-  const int64_t units = ceil_div(size, unit);
-  return EvenSplit(units, ceil_div(units, std::clamp<int64_t>(wanted, 1, units)));
-}
 
 template <class T>
 class ChannelVectors {
@@ -158,6 +104,7 @@ class ChannelVectors {
     d.column_dilation = g_.w.dilation;
     d.channels_per_output = g_.group_channels();
     d.permutation = g_.group_out_channels() > 1 ? permutation_.data() : nullptr;
+    d.permutes_sums = rotates_groups(g_);
     return d;
   }
 
@@ -204,9 +151,10 @@ class ChannelVectors {
   /// Lane l of channel c of the outputs in a vector: see DepthwiseChannelsArguments.
   void list_permutation() {
     const int64_t words = sizeof(T) / sizeof(std::int32_t);
-    for (int64_t c = 0; c < g_.group_channels(); ++c) {
+    for (int64_t c = 0; c < (rotates_groups(g_) ? 1 : g_.group_channels()); ++c) {
       for (int64_t l = 0; l < lanes_; ++l) {
-        const int64_t from = l / g_.group_out_channels() * g_.group_channels() + c;
+        const int64_t group = l / g_.group_out_channels() * g_.group_channels();
+        const int64_t from = group + (rotates_groups(g_) ? (l + 1) % g_.group_channels() : c);
         for (int64_t w = 0; w < words; ++w) {
           permutation_[static_cast<std::size_t>((c * lanes_ + l) * words + w)] =
               static_cast<std::int32_t>(from * words + w);
@@ -459,7 +407,9 @@ class PlaneVectors {
 }  // namespace
 
 template <class T>
-void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
+void run_depthwise(const Conv2dRun<T>& run, WeightForm form) {
+  if (form == WeightForm::depthwise_interleaved) return run_depthwise_interleaved(run);
+  const bool channels_in_vectors = form == WeightForm::depthwise_channels;
   const Conv2dGeometry& g = run.geometry;
   if (channels_in_vectors ? !pads_with_image(g) : PlaneVectors<T>::reads_in_place(run)) {
     return channels_in_vectors ? ChannelVectors<T>{run}() : PlaneVectors<T>{run}();
@@ -479,7 +429,7 @@ void run_depthwise(const Conv2dRun<T>& run, bool channels_in_vectors) {
   });
 }
 
-template void run_depthwise(const Conv2dRun<float>&, bool);
-template void run_depthwise(const Conv2dRun<double>&, bool);
+template void run_depthwise(const Conv2dRun<float>&, WeightForm);
+template void run_depthwise(const Conv2dRun<double>&, WeightForm);
 
 }  // namespace convpool

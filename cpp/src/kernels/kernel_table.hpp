@@ -90,6 +90,11 @@ struct TapColumns {
 /// since rows of results then share the rows they read. bias may be null. The sum of a result runs through the
 /// channels, then through the columns in the order given, then through the rows; how results are cut into tiles leaves
 /// no trace in it.
+///
+/// The table's `interleaved` takes a plane whose columns are the pixels' channels, one after another, as a
+/// channels-last image has them: weights and biases differ from column to column then, and come back after `phases`
+/// vectors: weight[phase][i][j][lane], behind those of a phase bias[lane]. There is one channel, output and group, and
+/// the column stride is 1.
 template <class T>
 struct DepthwisePlaneArguments {
   const T* in;
@@ -108,6 +113,7 @@ struct DepthwisePlaneArguments {
   ptrdiff_t rows, columns;
   T low, high;
   bool stream;  ///< as TileArguments'
+  ptrdiff_t phases;
 };
 
 /// Convolution of few channels, channels in the vectors, the image read in place; rows and columns as above:
@@ -117,8 +123,10 @@ struct DepthwisePlaneArguments {
 ///
 /// for output channel k = v * lanes + lane. Where there is one channel for each output, `permutation` is null and l =
 /// lane. Otherwise channel c of an output takes lane l = permutation[c * lanes + lane] of the input's vector; the table
-/// counts in words of 32 bits, so that a double has two entries. Weights are whole vectors, bias too; in and out are
-/// touched below in_channels and out_channels only.
+/// counts in words of 32 bits, so that a double has two entries. Where `permutes_sums`, lane l takes the input's lane l
+/// for every c, and between two of them lane l takes the sum of lane permutation[l]: so groups of as many channels in
+/// as out need no permutation of what they read. Weights are whole vectors, bias too; in and out are touched below
+/// in_channels and out_channels only.
 template <class T>
 struct DepthwiseChannelsArguments {
   const T* in;
@@ -130,6 +138,7 @@ struct DepthwiseChannelsArguments {
   ptrdiff_t kernel_rows, kernel_columns;
   ptrdiff_t channels_per_output;
   const std::int32_t* permutation;
+  bool permutes_sums;
   const T* bias;
   T* out;
   ptrdiff_t out_row, out_pixel;
@@ -169,6 +178,7 @@ using TileKernel = void (*)(const TileArguments<T>&);
 template <class T>
 struct DepthwiseTable {
   void (*plane)(const DepthwisePlaneArguments<T>&);
+  void (*interleaved)(const DepthwisePlaneArguments<T>&);
   void (*channels)(const DepthwiseChannelsArguments<T>&);
 };
 

@@ -1,0 +1,149 @@
+// Depthwise convolution of a few interleaved channels, an RGB image's say: a row of pixels is taken as a row of
+// elements, whose weights come back after a few vectors. So nothing is taken apart or put together, and every lane is
+// used.
+
+#include <algorithm>
+
+#include "conv2d_weights.hpp"
+#include "depthwise_tasks.hpp"
+#include "parallel.hpp"
+#include "run_pieces.hpp"
+#include "workspace.hpp"
+
+namespace convpool {
+namespace {
+
+using kernels::DepthwisePlaneArguments;
+using kernels::TapColumns;
+using std::int64_t;
+
+/// Where the fewest rows that are copied would take more than this, columns are taken in pieces.
+constexpr int64_t most_copied_bytes = 2 << 20, least_columns = 256;
+
+/// Rows of results whose rows of the input are copied together: they should be worth those that two pieces share.
+int64_t copied_together(const Conv2dGeometry& g, int64_t row_bytes) {
+  const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
+  const int64_t fitting = (4 * copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g.h.stride + 1;
+  return std::clamp<int64_t>(std::max(fitting, 2 * reach / g.h.stride), std::min(tile_rows, g.h.out), g.h.out);
+}
+
+template <class T>
+class InterleavedChannels {
+ public:
+  explicit InterleavedChannels(const Conv2dRun<T>& run)
+      : run_(run),
+        g_(run.geometry),
+        epilogue_(run),
+        copies_(pads_with_image(g_)),
+        streams_(epilogue_.streams(run, g_.out_pixels())),
+        tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
+    TapColumns* const taps = tap_memory_.template as<TapColumns>();
+    for (int64_t j = 0; j < g_.w.kernel; ++j) taps[j] = {j * g_.w.dilation * g_.channels, j, -1, -1};
+    if (copies_) {
+      width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
+      pitch_ = round_up(width_ * g_.channels, 16) + 16;
+      row_unit_ = copied_together(g_, size_product(pitch_, sizeof(T)));
+      rows_ = EvenSplit(ceil_div(g_.h.out, row_unit_), 1);
+    } else {
+      row_unit_ = tile_rows;
+      const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch);
+      rows_ = pieces_of(g_.h.out, row_unit_, wanted);
+    }
+  }
+
+  void operator()() const {
+    if (run_.blocking != nullptr) {
+      *run_.blocking = {0, 0, std::min(g_.h.out, row_unit_ * rows_.largest()) * g_.w.out, g_.channels, g_.reduction()};
+    }
+    const int64_t rows_copied = copies_ ? (row_unit_ - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
+    const SlottedWorkspace<T> scratch(size_product(rows_copied, pitch_), run_.threads);
+    parallel_for(g_.batch * rows_.pieces, run_.threads, [&](int64_t task, int thread) {
+      const int64_t piece = task % rows_.pieces, n = task / rows_.pieces;
+      const int64_t oh = row_unit_ * rows_.begin(piece);
+      const int64_t rows = std::min(g_.h.out, row_unit_ * rows_.end(piece)) - oh;
+      DepthwisePlaneArguments<T> d = arguments(n, oh, rows);
+      if (copies_) copy_rows(oh, rows, scratch.slot(thread), d);
+      run_rows(run_.kernels.depthwise->interleaved, d);
+      if (epilogue_.remains()) {
+        for (int64_t r = 0; r < rows; ++r) {
+          epilogue_.finish_pixels(d.out + r * d.out_row, g_.channels, g_.w.out, g_.channels, n, 0, (oh + r) * g_.w.out);
+        }
+      }
+      if (streams_) run_.kernels.finish_streaming();
+    });
+  }
+
+ private:
+  DepthwisePlaneArguments<T> arguments(int64_t n, int64_t oh, int64_t rows) const {
+    auto d = row_arguments<DepthwisePlaneArguments>(g_, epilogue_, rows, streams_);
+    d.in = run_.input.data + n * run_.input.stride(0);
+    d.in_row = run_.input.stride(2);
+    d.in_rows = g_.h.in;
+    d.in_columns = g_.w.in * g_.channels;
+    d.first_row = g_.h.start(oh);
+    d.first_column = g_.w.start(0) * g_.channels;
+    d.column_stride = 1;
+    d.weight = run_.weights.data;
+    d.taps = tap_memory_.template as<TapColumns>();
+    d.tap_count = g_.w.kernel;
+    d.out = run_.output.data + n * run_.output.stride(0) + oh * run_.output.stride(2);
+    d.out_row = run_.output.stride(2);
+    d.columns = g_.w.out * g_.channels;
+    d.groups = d.outputs_per_group = d.channels_per_group = 1;
+    d.phases = interleaved_phases(g_, run_.kernels.lanes);
+    return d;
+  }
+
+  /// The rows that rows of results from oh on read, with the padding around them.
+  void copy_rows(int64_t oh, int64_t rows, T* block, DepthwisePlaneArguments<T>& d) const {
+    const int64_t count = (rows - 1) * g_.h.stride + g_.h.effective_kernel(), channels = g_.channels;
+    const int64_t start = g_.w.start(0);
+    const int64_t begin = std::clamp<int64_t>(-start, 0, width_);
+    const int64_t end = std::clamp<int64_t>(g_.w.in - start, begin, width_);
+    for (int64_t r = 0; r < count; ++r) {
+      const T* const in = d.in + source_index(g_.h.start(oh) + r, g_.h.in, g_.padding_mode) * d.in_row;
+      T* const to = block + r * pitch_;
+      run_.kernels.pad_rows(
+          {in + (start + begin) * channels, 0, to, 0, 1, begin * channels, (end - begin) * channels, pitch_, T(0)});
+      const auto edge = [&](int64_t from_x, int64_t until_x) {
+        for (int64_t x = from_x; x < until_x; ++x) {
+          const int64_t from = source_index(start + x, g_.w.in, g_.padding_mode);
+          std::copy_n(in + from * channels, channels, to + x * channels);
+        }
+      };
+      edge(0, begin);
+      edge(end, width_);
+    }
+    d.in = block;
+    d.in_row = pitch_;
+    d.in_rows = count;
+    d.in_columns = pitch_;
+    d.first_row = d.first_column = 0;
+  }
+
+  const Conv2dRun<T>& run_;
+  const Conv2dGeometry& g_;
+  Epilogue<T> epilogue_;
+  bool copies_, streams_;
+  Workspace tap_memory_;
+  int64_t width_ = 0, pitch_ = 0, row_unit_ = 1;
+  EvenSplit rows_{1, 1};
+};
+
+}  // namespace
+
+template <class T>
+void run_depthwise_interleaved(const Conv2dRun<T>& run) {
+  const Conv2dGeometry& g = run.geometry;
+  if (!pads_with_image(g)) return InterleavedChannels<T>{run}();
+  const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
+  const int64_t copied = size_product(size_product(std::max(tile_rows, 2 * reach / g.h.stride), g.h.stride) + reach,
+                                      g.channels, sizeof(T));
+  for_each_piece_of_columns(run, std::max(least_columns, most_copied_bytes / copied - g.w.effective_kernel()),
+                            [&](const Conv2dRun<T>& piece) { InterleavedChannels<T>{piece}(); });
+}
+
+template void run_depthwise_interleaved(const Conv2dRun<float>&);
+template void run_depthwise_interleaved(const Conv2dRun<double>&);
+
+}  // namespace convpool

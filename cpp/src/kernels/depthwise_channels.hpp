@@ -1,0 +1,210 @@
+#pragma once
+
+// Convolution of few channels, channels in the vectors: neighbouring pixels of the results, and two rows of them, share
+// the pixels they read and the weights.
+
+#include "depthwise_windows.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+template <class T>
+CONVPOOL_INLINE Vec<T> permuted(Vec<T> x, const std::int32_t* words) {
+#if defined(CONVPOOL_ISA_AVX512)
+  // The unmasked form warns in GCC 12: bug 105593.
+  return (Vec<T>)_mm512_maskz_permutexvar_ps(0xffff, _mm512_loadu_si512(words), (__m512)x);
+#elif defined(CONVPOOL_ISA_AVX2)
+  return (Vec<T>)_mm256_permutevar8x32_ps((__m256)x, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
+#else
+  constexpr int words_each = sizeof(T) / 4;
+  Vec<T> y{};
+  for (int l = 0; l < lanes<T>; ++l) y[l] = x[words[l * words_each] / words_each];
+  return y;
+#endif
+}
+
+template <class T>
+struct ChannelsTile {
+  const T* in;
+  const T* weight;
+  const T* bias;
+  T* out;
+  ptrdiff_t row, column;
+  ptrdiff_t in_left, out_left;
+};
+
+/// R rows x P pixels of one vector of channels. Permuted: the input is, for each of its channels. An input pixel is
+/// loaded once for all tap columns of a chunk and all rows of results that it serves; ColumnStride 0 stands for any,
+/// where each tap column loads its own.
+template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted, bool Inside>
+CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const ChannelsTile<T>& t) {
+  constexpr int L = lanes<T>;
+  Vec<T> acc[R][P];
+  const Vec<T> bias = load(t.bias);
+  unroll<R>([&](auto r)
+                CONVPOOL_INLINE_LAMBDA { unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = bias; }); });
+  const WindowOf<Inside, T, L, 1> window(0, t.in_left);
+  const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_columns);
+  const ptrdiff_t column_stride = ColumnStride == 0 ? d.column_stride : ColumnStride;
+  const ptrdiff_t column_dilation = ColumnStride == 0 ? d.column_dilation : 1;
+  for (ptrdiff_t c = 0; c < d.channels_per_output; ++c) {
+    const T* const weight = t.weight + c * d.kernel_rows * d.kernel_columns * L;
+    // Row y of those that the tile reads, for the results [First, First + Count).
+    const auto row = [&](ptrdiff_t y, ptrdiff_t source, auto first_row, auto row_count) CONVPOOL_INLINE_LAMBDA {
+      constexpr int First = first_row, Count = row_count;
+      const T* const in = t.in + source * d.in_row;
+      const T* const row_weight = weight + (y - First * d.row_stride) * d.kernel_columns * L;
+      const ptrdiff_t next_row = d.row_stride * d.kernel_columns * L;
+      const auto chunk = [&](ptrdiff_t j, auto columns) CONVPOOL_INLINE_LAMBDA {
+        constexpr int J = columns, S = ColumnStride == 0 ? 1 : ColumnStride;
+        const ptrdiff_t column = t.column + j * column_dilation;
+        constexpr int pixels = (P - 1) * S + J;
+        const T* pixel = in + column * d.in_pixel;
+        const ptrdiff_t next_pixel = (ColumnStride == 0 ? column_stride : 1) * d.in_pixel;
+        unsigned live = (1u << pixels) - 1;
+        if constexpr (!Inside) {
+          if constexpr (ColumnStride == 0) {
+            live = 0;
+            for (int p = 0; p < P; ++p) live |= inside_bits(column + p * column_stride, d.in_columns, 1) << p;
+          } else {
+            live = inside_bits(column, d.in_columns, pixels);
+          }
+          if (live == 0) return;
+        }
+        Vec<T> w[Count][J];
+        unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+          unroll<J>([&](auto m)
+                        CONVPOOL_INLINE_LAMBDA { w[r][m] = pinned(load(row_weight - r * next_row + (j + m) * L)); });
+        });
+        read_pieces<pixels>(window, pixel, next_pixel, live, [&](auto at, const T* from) CONVPOOL_INLINE_LAMBDA {
+          Vec<T> x = pinned(window.template load<0>(from));
+          if constexpr (Permuted) x = permuted<T>(x, d.permutation + c * L * ptrdiff_t(sizeof(T) / 4));
+          unroll<J>([&](auto m) CONVPOOL_INLINE_LAMBDA {
+            constexpr int distance = at - m, p = distance / S;
+            if constexpr (distance >= 0 && distance % S == 0 && p < P) {
+              unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[First + r][p] += w[r][m] * x; });
+            }
+          });
+        });
+      };
+      ptrdiff_t j = 0;
+      for (; j < whole; j += Chunk) chunk(j, Constant<Chunk>{});
+      if constexpr (Chunk > 1) {
+        for (; j < d.kernel_columns; j += Chunk - 1) chunk(j, Constant<Chunk - 1>{});
+      }
+    };
+    const auto rows = [&](ptrdiff_t begin, ptrdiff_t end, auto first_row, auto row_count) CONVPOOL_INLINE_LAMBDA {
+      for (ptrdiff_t y = begin; y < end; ++y) {
+        const ptrdiff_t source = t.row + y * d.row_dilation;
+        if (static_cast<std::size_t>(source) < static_cast<std::size_t>(d.in_rows))
+          row(y, source, first_row, row_count);
+      }
+    };
+    if constexpr (R == 1) {
+      rows(0, d.kernel_rows, Constant<0>{}, Constant<1>{});
+    } else {
+      static_assert(R == 2);
+      rows(0, d.row_stride, Constant<0>{}, Constant<1>{});
+      rows(d.row_stride, d.kernel_rows, Constant<0>{}, Constant<2>{});
+      rows(d.kernel_rows, d.kernel_rows + d.row_stride, Constant<1>{}, Constant<1>{});
+    }
+    if (!Permuted && d.permutation != nullptr && c + 1 < d.channels_per_output) {
+      unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+        unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = permuted<T>(acc[r][p], d.permutation); });
+      });
+    }
+  }
+  if (bounded(d.low, d.high)) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+      unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = clamp_to(acc[r][p], d.low, d.high); });
+    });
+  }
+  if (d.stream && t.out_left >= L && streams_whole<T>(t.out, d.out_row) && d.out_pixel % L == 0) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+      unroll<P>([&](auto p)
+                    CONVPOOL_INLINE_LAMBDA { store_streaming(t.out + r * d.out_row + p * d.out_pixel, acc[r][p]); });
+    });
+    return;
+  }
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+    store_columns<T, L>(acc[r], t.out_left, t.out + r * d.out_row, d.out_pixel);
+  });
+}
+
+template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted>
+void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrdiff_t column) {
+  constexpr int L = lanes<T>;
+  ChannelsTile<T> tile{d.in,
+                       d.weight,
+                       d.bias,
+                       d.out + row * d.out_row + column * d.out_pixel,
+                       d.first_row + row * d.row_stride,
+                       d.first_column + column * d.column_stride,
+                       d.in_channels,
+                       d.out_channels};
+  const bool columns_inside =
+      tile.column >= 0 &&
+      tile.column + (P - 1) * d.column_stride + (d.kernel_columns - 1) * d.column_dilation < d.in_columns;
+  for (; tile.out_left > 0; tile.out_left -= L) {
+    if (P > 1 && columns_inside && tile.in_left >= L) {
+      channels_tile<T, R, P, Chunk, ColumnStride, Permuted, (P > 1)>(d, tile);
+    } else {
+      channels_tile<T, R, P, Chunk, ColumnStride, Permuted, false>(d, tile);
+    }
+    tile.in += d.in_vector;
+    tile.in_left -= d.in_vector;
+    tile.weight += d.channels_per_output * d.kernel_rows * d.kernel_columns * L;
+    tile.bias += L;
+    tile.out += L;
+  }
+}
+
+template <class T, int R, int Chunk, int ColumnStride, bool Permuted>
+void channels_row(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row) {
+  constexpr int widest = 7;
+  for (ptrdiff_t x = 0; x < d.columns;) {
+    const ptrdiff_t left = d.columns - x;
+    const auto run = [&](auto pixels) CONVPOOL_INLINE_LAMBDA {
+      constexpr int P = pixels;
+      const ptrdiff_t at = left < P ? d.columns - P : x;
+      channels_pixels<T, R, P, Chunk, ColumnStride, Permuted>(d, row, at);
+      x = at + P;
+    };
+    if (d.columns >= widest && left > 2) {
+      run(Constant<widest>{});
+    } else {
+      run(Constant<1>{});
+    }
+  }
+}
+
+template <class T>
+void depthwise_channels(const DepthwiseChannelsArguments<T>& d) {
+  const auto run = [&](auto chunk, auto column_stride, auto is_permuted) CONVPOOL_INLINE_LAMBDA {
+    constexpr bool Permuted = is_permuted;
+    ptrdiff_t row = 0;
+    if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32) {
+      if (d.row_dilation == 1 && d.row_stride < d.kernel_rows) {
+        for (; row + 2 <= d.rows; row += 2) channels_row<T, 2, chunk, column_stride, Permuted>(d, row);
+      }
+    }
+    for (; row < d.rows; ++row) channels_row<T, 1, chunk, column_stride, Permuted>(d, row);
+  };
+  const auto shares_pixels = [&](auto is_permuted) CONVPOOL_INLINE_LAMBDA {
+    constexpr bool Permuted = is_permuted;
+    const bool neighbours = d.column_dilation == 1 && d.column_stride <= (Permuted ? 1 : 2);
+    with_tap_chunk<double_chunk>(d.kernel_columns, [&](auto chunk) CONVPOOL_INLINE_LAMBDA {
+      if constexpr (chunk > 1) {
+        if (neighbours && d.column_stride == 1) return run(chunk, Constant<1>{}, Constant<Permuted>{});
+        if constexpr (!Permuted) {
+          if (neighbours) return run(chunk, Constant<2>{}, Constant<Permuted>{});
+        }
+      }
+      run(Constant<1>{}, Constant<0>{}, Constant<Permuted>{});
+    });
+  };
+  d.permutation != nullptr && !d.permutes_sums ? shares_pixels(Constant<1>{}) : shares_pixels(Constant<0>{});
+}
+
+}  // namespace
+}  // namespace convpool::kernels

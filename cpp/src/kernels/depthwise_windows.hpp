@@ -1,0 +1,315 @@
+#pragma once
+
+// What both orientations of the depthwise kernels read and store: vectors of a row, zeros beside it, parts of it at its
+// ends; and the taps of a kernel in chunks whose weights fit the registers.
+
+#include "vector.hpp"
+
+// A lambda that the inliner takes late leaves what it captured in memory: accumulators, for one.
+#define CONVPOOL_INLINE_LAMBDA __attribute__((always_inline))
+
+namespace convpool::kernels {
+namespace {
+
+/// N lanes: a whole vector, or half of one for narrow maps and the ends of rows.
+template <class T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N>
+using VecN = typename VectorOf<T, N>::type;
+
+// Of float alone: the code for half vectors of double would be a seventh of the ISA's.
+#if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
+template <class T>
+inline constexpr int shortest_vector = sizeof(T) == 4 ? lanes<T> / 2 : lanes<T>;
+#else
+template <class T>
+inline constexpr int shortest_vector = lanes<T>;
+#endif
+
+#if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
+#define CONVPOOL_MASKS_LOADS 1
+
+/// The lanes of N elements from `column` on that lie inside a row of `columns`. A load gives zeros for the others and
+/// doesn't touch them. Measured on Zen 4, where a mask leaves nothing out: as fast as plain loads with AVX-512, up to a
+/// tenth slower with AVX2.
+template <class T, int N>
+class InsideRow {
+ public:
+  CONVPOOL_INLINE InsideRow(ptrdiff_t column, ptrdiff_t columns) {
+    const ptrdiff_t first = column >= 0 ? 0 : column > -N ? -column : N;
+    const ptrdiff_t left = columns - column;
+    const ptrdiff_t last = left >= N ? N : left > first ? left : first;
+#if defined(CONVPOOL_ISA_AVX512)
+    mask_ = static_cast<__mmask16>((1u << last) - (1u << first));
+    __asm__("" : "+Yk"(mask_));  // GCC 12 otherwise moves it there for every load
+#else
+    static constexpr int edge[24] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    constexpr ptrdiff_t words = sizeof(T) / 4;
+    Mask from, until;
+    __builtin_memcpy(&from, edge + 8 - first * words, sizeof from);
+    __builtin_memcpy(&until, edge + 16 - last * words, sizeof until);
+    mask_ = from & until;
+#endif
+  }
+
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    using V = VecN<T, N>;
+#if defined(CONVPOOL_ISA_AVX512)
+    if constexpr (sizeof(T) == 4 && N == 16) {
+      return (V)_mm512_maskz_loadu_ps(mask_, p);
+    } else if constexpr (sizeof(T) == 4) {
+      return (V)_mm256_maskz_loadu_ps(static_cast<__mmask8>(mask_), p);
+    } else if constexpr (N == 8) {
+      return (V)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask_), p);
+    } else {
+      return (V)_mm256_maskz_loadu_pd(static_cast<__mmask8>(mask_), p);
+    }
+#else
+    if constexpr (sizeof(T) == 4 && N == 8) {
+      return (V)_mm256_maskload_ps(p, (__m256i)mask_);
+    } else if constexpr (sizeof(T) == 4) {
+      return (V)_mm_maskload_ps(p, (__m128i)mask_);
+    } else if constexpr (N == 4) {
+      return (V)_mm256_maskload_pd(p, (__m256i)mask_);
+    } else {
+      return (V)_mm_maskload_pd(p, (__m128i)mask_);
+    }
+#endif
+  }
+
+ private:
+#if defined(CONVPOOL_ISA_AVX512)
+  __mmask16 mask_;
+#else
+  typedef int Mask __attribute__((vector_size(N * sizeof(T))));
+  Mask mask_;
+#endif
+};
+
+/// Loads neighbouring vectors of N elements, zeros where they lie outside a row. read_pieces says where from.
+template <class T, int N, int Vectors>
+class Window {
+ public:
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns)
+      : Window(column, columns, typename MakeIndices<Vectors>::type{}) {}
+  template <int I>
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    return inside_[I].load(p + I * N);
+  }
+
+ private:
+  template <int... I>
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns, Indices<I...>) : inside_{{column + I * N, columns}...} {}
+  InsideRow<T, N> inside_[Vectors];
+};
+
+#else
+#define CONVPOOL_MASKS_LOADS 0
+
+/// Pieces of a window, `step` apart, to a stage without gaps: zeros for pieces whose bit isn't set and for elements
+/// outside [first, last), which are not touched.
+template <class T, int Width>
+[[gnu::noinline]] void stage_pieces(const T* p, ptrdiff_t step, unsigned live, int count, ptrdiff_t first,
+                                    ptrdiff_t last, T* stage) {
+  for (int i = 0; i < count; ++i, p += step, stage += Width) {
+    const ptrdiff_t end = live & (1u << i) ? last : first;
+    for (ptrdiff_t x = 0; x < Width; ++x) stage[x] = x >= first && x < end ? p[x] : T(0);
+  }
+}
+
+/// Loads neighbouring vectors of N elements, from where read_pieces says: what lies outside a row is zeros there.
+template <class T, int N, int Vectors>
+class Window {
+ public:
+  static constexpr int width = N * Vectors;
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns) {
+    first_ = column >= 0 ? 0 : column > -width ? -column : width;
+    const ptrdiff_t left = columns - column;
+    last_ = left >= width ? width : left > first_ ? left : first_;
+  }
+  template <int I>
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    VecN<T, N> x;
+    __builtin_memcpy(&x, p + I * N, sizeof x);
+    return x;
+  }
+  CONVPOOL_INLINE bool whole() const { return last_ - first_ == width; }
+  CONVPOOL_INLINE void stage(const T* p, ptrdiff_t step, unsigned live, int count, T* to) const {
+    stage_pieces<T, width>(p, step, live, count, first_, last_, to);
+  }
+
+ private:
+  ptrdiff_t first_, last_;
+};
+#endif
+
+#if !defined(CONVPOOL_ISA_AVX512)
+/// The tile's part of a store that is cut short. A function of its own: GCC takes the vector apart in general
+/// registers, and a vector that ends so it keeps in memory all through the tile.
+template <class T, int N>
+[[gnu::noinline, gnu::cold]] void store_short(const T* stage, ptrdiff_t count, ptrdiff_t columns, T* out,
+                                              ptrdiff_t row) {
+  for (ptrdiff_t r = 0; r < count; ++r) copy_short<T, N>(stage + r * N, columns, out + r * row);
+}
+#endif
+
+/// Stores the first `left` of the N elements of each vector, all of them where there are more.
+template <class T, int N, int R>
+CONVPOOL_INLINE void store_columns(const VecN<T, N> (&v)[R], ptrdiff_t left, T* out, ptrdiff_t row) {
+#if defined(CONVPOOL_ISA_AVX512)
+  auto mask = static_cast<__mmask16>(left >= N ? (1u << N) - 1 : (1u << left) - 1);
+  __asm__("" : "+Yk"(mask));
+  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+    T* const p = out + r * row;
+    if constexpr (sizeof(T) == 4 && N == 16) {
+      _mm512_mask_storeu_ps(p, mask, (__m512)v[r]);
+    } else if constexpr (sizeof(T) == 4) {
+      _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m256)v[r]);
+    } else if constexpr (N == 8) {
+      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v[r]);
+    } else {
+      _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m256d)v[r]);
+    }
+  });
+#else
+  if (left >= N) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { __builtin_memcpy(out + r * row, &v[r], sizeof v[r]); });
+  } else {
+    alignas(vector_alignment) VecN<T, N> stage[R];
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { stage[r] = v[r]; });
+    store_short<T, N>(reinterpret_cast<const T*>(stage), R, left, out, row);
+  }
+#endif
+}
+
+/// Whether vectors stored to rows `row` apart are aligned.
+template <class T>
+CONVPOOL_INLINE bool streams_whole(const T* out, ptrdiff_t row) {
+  return reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0 && row % ptrdiff_t(lanes<T>) == 0;
+}
+
+template <class T, class V>
+CONVPOOL_INLINE V clamp_to(V v, T low, T high) {
+  const V l = low - V{}, h = high - V{};
+  v = v < l ? l : v;
+  return v > h ? h : v;
+}
+
+/// Whether clamping changes anything.
+template <class T>
+CONVPOOL_INLINE bool bounded(T low, T high) {
+  return low > -__builtin_inf() || high < __builtin_inf();
+}
+
+/// Taps of one axis go in chunks of Chunk and Chunk - 1, at most `Most`: f(Chunk), which is one of a few that serve any
+/// count.
+template <int Most, class F>
+CONVPOOL_INLINE void with_tap_chunk(ptrdiff_t taps, F f) {
+  if constexpr (Most == 3) {
+    taps == 1 ? f(Constant<1>{}) : f(Constant<3>{});
+  } else if (CONVPOOL_VECTOR_REGISTERS < 32 && (taps == 2 || taps == 3)) {
+    f(Constant<3>{});
+  } else if (taps <= 2) {
+    f(Constant<1>{});
+  } else {
+    taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? f(Constant<4>{}) : f(Constant<5>{});
+  }
+}
+/// The most where tap columns are taken together, or rows of results, whose weights want registers, too.
+inline constexpr int double_chunk = CONVPOOL_VECTOR_REGISTERS < 32 ? 3 : 5;
+/// The first so many taps go in whole chunks, the rest in chunks that are one shorter.
+template <int Chunk>
+CONVPOOL_INLINE ptrdiff_t taps_in_whole_chunks(ptrdiff_t taps) {
+  return taps - (Chunk - taps % Chunk) % Chunk * (Chunk - 1);
+}
+
+/// *p, zero where that isn't inside. Not a branch: those cost vector registers where they meet again.
+template <class T>
+CONVPOOL_INLINE T where_inside(const T* p, bool inside) {
+  static constexpr T zero = 0;
+  return *(inside ? p : &zero);
+}
+
+/// Bit i tells whether first + i lies in [0, size), for i < count <= 32.
+CONVPOOL_INLINE unsigned inside_bits(ptrdiff_t first, ptrdiff_t size, int count) {
+  const ptrdiff_t begin = first >= 0 ? 0 : first > -count ? -first : count;
+  const ptrdiff_t left = size - first;
+  const ptrdiff_t end = left >= count ? count : left > begin ? left : begin;
+  return static_cast<unsigned>((std::uint64_t{1} << end) - (std::uint64_t{1} << begin));
+}
+
+/// Moves on, in a register of its own: GCC otherwise keeps the addresses of all steps on the stack.
+template <class T>
+CONVPOOL_INLINE void advance(const T*& p, ptrdiff_t step) {
+  p += step;
+#if defined(__GNUC__)
+  __asm__("" : "+r"(p));
+#endif
+}
+
+/// Loads neighbouring vectors of N elements that lie inside.
+template <class T, int N, int Vectors>
+class WholeWindow {
+ public:
+  CONVPOOL_INLINE WholeWindow(ptrdiff_t, ptrdiff_t) {}
+  template <int I>
+  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
+    VecN<T, N> x;
+    __builtin_memcpy(&x, p + I * N, sizeof x);
+    return x;
+  }
+};
+template <bool Inside, class T, int N, int Vectors>
+struct ChooseWindow {
+  typedef Window<T, N, Vectors> type;
+};
+template <class T, int N, int Vectors>
+struct ChooseWindow<true, T, N, Vectors> {
+  typedef WholeWindow<T, N, Vectors> type;
+};
+template <bool Inside, class T, int N, int Vectors>
+using WindowOf = typename ChooseWindow<Inside, T, N, Vectors>::type;
+
+/// f(0, p), f(1, p + step), ... Four at a time share an address: so few additions that it shows, and few registers.
+template <int Count, class T, class F>
+CONVPOOL_INLINE void unroll_steps(const T* p, ptrdiff_t step, F f) {
+  unroll<Count>([&](auto i) CONVPOOL_INLINE_LAMBDA {
+    f(i, p + i % 4 * step);
+    if constexpr (i % 4 == 3 && i + 1 < Count) advance(p, 4 * step);
+  });
+}
+
+template <int Count, class T, int N, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, ptrdiff_t step, unsigned, Read read) {
+  unroll_steps<Count>(p, step, read);
+}
+
+/// read(i, p) for those of Count pieces of a window, `step` apart from p on, whose bit is set in `live`; p is where to
+/// load piece i.
+template <int Count, class T, int N, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, N, Vectors>& window, const T* p, ptrdiff_t step,
+                                 unsigned live, Read read) {
+  constexpr unsigned all = (std::uint64_t{1} << Count) - 1;
+#if !CONVPOOL_MASKS_LOADS
+  alignas(vector_alignment) T stage[Count * N * Vectors];
+  if (!window.whole()) {
+    window.stage(p, step, live, Count, stage);
+    p = stage;
+    step = N * Vectors;
+    live = all;
+  }
+#endif
+  if (live == all) {
+    unroll_steps<Count>(p, step, read);
+  } else {
+    unroll<Count>([&](auto i) CONVPOOL_INLINE_LAMBDA {
+      if (live & (1u << i)) read(i, p);
+      advance(p, step);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace convpool::kernels
