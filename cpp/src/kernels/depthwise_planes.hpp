@@ -219,9 +219,10 @@ CONVPOOL_INLINE void plane_square(const DepthwisePlaneArguments<T>& d, const Pla
   }
 }
 
-/// The square kernel that tiles of such a kind serve without loops, 0 for none.
-template <int R, int Chunk, int Stride, int ColumnStride, Weighted weighted>
-inline constexpr int square_of = weighted == Weighted::outputs || Stride != ColumnStride || R == 1   ? 0
+/// The square kernel that tiles of such a kind serve without loops, 0 for none. For double they would only be code.
+template <class T, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted>
+inline constexpr int square_of = sizeof(T) > 4 || weighted == Weighted::outputs                      ? 0
+                                 : Stride != ColumnStride || R == 1                                  ? 0
                                  : Chunk == (Stride == 1 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 3) ? 3
                                  : Chunk == 5 && Stride == 1                                         ? 5
                                                                                                      : 0;
@@ -356,7 +357,7 @@ void plane_tile_row(const DepthwisePlaneArguments<T>& d, const T* in, const T* w
     const ptrdiff_t column = d.first_column + x * ColumnStride;
     return rows_inside && d.columns - x >= L && column >= 0 && column + columns_read <= d.in_columns;
   };
-  constexpr int square_size = square_of<R, Chunk, Stride, ColumnStride, weighted>;
+  constexpr int square_size = square_of<T, R, Chunk, Stride, ColumnStride, weighted>;
   const bool square = square_size > 0 && rows_inside && d.channels_per_group == 1 && d.kernel_rows == square_size &&
                       d.kernel_columns == square_size && (ColumnStride == 1 || d.tap_count == 1);
   // What the next row of tiles reads first. Measured on planes beyond the last cache: 2.1 to 1.5 ms; slower with
