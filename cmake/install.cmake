@@ -34,7 +34,7 @@ else()
   set(pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 endif()
 set(pc_private "")
-if(CONVPOOL_THREADS)
+if(CONVPOOL_USES_THREADS)
   list(APPEND pc_private pthread)
 endif()
 # What a C compiler doesn't link by itself.

@@ -13,7 +13,7 @@ namespace convpool {
 /// How an algorithm wants the weights to lie.
 enum class WeightForm {
   plain,                  ///< (K, C/groups, kH, kW), contiguous
-  channel_vectors,        ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vectors
+  channel_vectors,        ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vector
   depthwise_channels,     ///< [K in vectors][C/group][tap][lane]; see pack_rotated
   depthwise_interleaved,  ///< [phase][tap or bias][lane]: see DepthwisePlaneArguments
   winograd,               ///< [group][K/group in vectors][element][part][C/group][lane]: see winograd_element_pitch

@@ -47,8 +47,12 @@ class Epilogue {
 
   /// Whether results go past the caches: they would push everything else out.
   bool streams(const Conv2dRun<T>& run, std::int64_t out_pixels) const {
+    return !adds() && streams_unless_added_to(run, out_pixels);
+  }
+  /// The same for what decides about scratch, which an array to add must not change.
+  bool streams_unless_added_to(const Conv2dRun<T>& run, std::int64_t out_pixels) const {
     constexpr std::int64_t least_bytes = 12 << 20;
-    return !remains() &&
+    return !has_curve_ &&
            size_product(run.geometry.batch, run.geometry.out_channels, out_pixels, sizeof(T)) >= least_bytes;
   }
 

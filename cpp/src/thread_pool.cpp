@@ -6,12 +6,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <mutex>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 #define CONVPOOL_POSIX_THREADS
 #endif
 
@@ -27,10 +27,10 @@ struct Job {
 };
 
 /// What a worker's inbox holds besides the job that it is offered.
-Job* const idle = nullptr;
+constexpr Job* idle = nullptr;
 Job busy_mark{}, ended_mark{};
-Job* const busy = &busy_mark;
-Job* const ended = &ended_mark;
+constexpr Job* busy = &busy_mark;
+constexpr Job* ended = &ended_mark;
 
 /// Apart by two cache lines, which processors fetch together.
 struct alignas(128) Worker {
@@ -43,12 +43,35 @@ struct alignas(128) Worker {
 /// microseconds to come back, more than the pause between two calls of a loop; one that looks keeps its core from
 /// others.
 constexpr std::chrono::microseconds awake_for{200};
+using Clock = std::chrono::steady_clock;
 
 constinit Worker workers[max_threads - 1];
 constinit std::atomic<int> worker_count{0};
-/// Who starts or ends workers.
-constinit std::mutex growing;
+
+/// A mutex that is never destroyed, and that the child of a fork can take over.
+class Gate {
+ public:
+  void lock() noexcept {
+    while (closed_.exchange(1) != 0) closed_.wait(1);
+  }
+  void unlock() noexcept {
+    closed_.store(0);
+    closed_.notify_one();
+  }
+
+ private:
+  std::atomic<int> closed_{0};
+};
+
+/// Held by who starts or ends workers; has_ended is behind it.
+constinit Gate growing;
 constinit bool has_ended = false;
+#if defined(CONVPOOL_POSIX_THREADS)
+/// The process that the workers belong to.
+constinit std::atomic<pid_t> owner{0};
+#endif
+/// Until then no more threads are asked for: the last time there were none to be had.
+constinit std::atomic<Clock::rep> no_thread_until{0};
 /// Callers sleep until `returns` changes.
 constinit std::atomic<int> sleeping_callers{0}, returns{0};
 
@@ -64,13 +87,13 @@ void relax() noexcept {
 template <class Done>
 bool happens_soon(const Done& done) noexcept {
   if (done()) return true;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   do {
     for (int i = 0; i < 32; ++i) {
       if (done()) return true;
       relax();
     }
-  } while (std::chrono::steady_clock::now() - start < awake_for);
+  } while (Clock::now() - start < awake_for);
   return false;
 }
 
@@ -122,6 +145,7 @@ void start_anew() {
   }
   worker_count.store(0);
   sleeping_callers.store(0);
+  no_thread_until.store(0);
   growing.unlock();
 }
 
@@ -129,13 +153,15 @@ void start_anew() {
 
 /// Ends the workers when the process exits, or before a library that was loaded at run time takes their code away.
 struct Ending {
-  Ending() {
 #if defined(CONVPOOL_POSIX_THREADS)
-    pthread_atfork(before_fork, after_fork, start_anew);
+  Ending() { pthread_atfork(before_fork, after_fork, start_anew); }
 #endif
-  }
   ~Ending() {
-    const std::lock_guard lock(growing);
+#if defined(CONVPOOL_POSIX_THREADS)
+    // A fork may pass the handlers by.
+    if (getpid() != owner.load()) return;
+#endif
+    growing.lock();
     has_ended = true;
     for (int i = 0; i < worker_count.load(); ++i) {
       Worker& worker = workers[i];
@@ -144,31 +170,49 @@ struct Ending {
       worker.thread->join();
       delete worker.thread;
     }
+    growing.unlock();
   }
 };
+// Made as the library is loaded: a fork during a first call must find the handlers.
+Ending ending;
+
+#if defined(CONVPOOL_POSIX_THREADS)
+/// Signals are for the program's own threads, but for those that a thread's own doings raise.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t others;
+    sigfillset(&others);
+    for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) sigdelset(&others, own);
+    pthread_sigmask(SIG_SETMASK, &others, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+#else
+struct SignalsBlocked {};
+#endif
 
 /// Starts workers until there are `wanted`, or no more to be had.
 void grow(int wanted) noexcept {
+  constexpr std::chrono::seconds pause{1};
+  if (Clock::now().time_since_epoch().count() < no_thread_until.load(std::memory_order_relaxed)) return;
+  growing.lock();
   try {
-    static Ending ending;
-    const std::lock_guard lock(growing);
-    if (has_ended) return;
+    [[maybe_unused]] const SignalsBlocked signals;
 #if defined(CONVPOOL_POSIX_THREADS)
-    // Signals are for the program's own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct Restore {
-      sigset_t& mask;
-      ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } restore{before};
+    owner.store(getpid());
 #endif
-    for (int i = worker_count.load(); i < wanted; ++i) {
+    for (int i = worker_count.load(); i < wanted && !has_ended; ++i) {
       workers[i].thread = new std::thread(work, std::ref(workers[i]));
       worker_count.store(i + 1);
     }
   } catch (...) {  // no memory or no thread: those that there are have to do
+    no_thread_until.store((Clock::now() + pause).time_since_epoch().count(), std::memory_order_relaxed);
   }
+  growing.unlock();
 }
 
 }  // namespace

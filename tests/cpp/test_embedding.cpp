@@ -51,7 +51,7 @@ bool new_fails() {
 #endif
 
 #if COUNTS_MALLOC
-// In front of the C library's own: what the library, and the C++ runtime take passes here.
+// In front of the C library's own: what the library and the C++ runtime take passes here.
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
@@ -372,6 +372,43 @@ TEST_CASE("with the workspace that was asked for, a call takes no memory") {
       allocator = {};
     }
   }
+}
+
+TEST_CASE("workspace_size tells enough for large results that are added to, and for layers in several pieces") {
+  struct Layer {
+    Shape input, weight;
+    std::array<std::int64_t, 2> stride, padding, dilation;
+  };
+  const Layer layers[] = {{{1, 16, 1000, 144}, {24, 16, 3, 3}, {1, 1}, {1, 1}, {1, 1}},
+                          {{1, 70, 2, 600}, {16, 70, 3, 3}, {1, 2}, {60, 32}, {60, 4}}};
+  const std::string usual = isa();
+  for (const std::string& name : available_isas()) {
+    set_isa(name);
+    for (const Layer& layer : layers) {
+      Conv2dParams params;
+      params.stride = layer.stride;
+      params.padding = Padding::symmetric(layer.padding[0], layer.padding[1]);
+      params.dilation = layer.dilation;
+      params.algorithm = Algorithm::direct;
+      const Shape shape = conv2d_output_shape(layer.input, layer.weight, params);
+      const Array<float> input(layer.input, false, true), weight(layer.weight, false, true), added(shape, false, true);
+      const Array<float> output(shape, false, false);
+      CAPTURE(name);
+      CAPTURE(layer.input[1]);
+      CountingAllocator allocator;
+      BackwardPool pool;
+      ExecutionContext context = with_threads(3);
+      context.parallel_for = ParallelFor::through(pool);
+      context.allocator = allocator.handle();
+      std::vector<char> memory(conv2d_workspace_size<float>(nowhere(input.view), nowhere(weight.view),
+                                                            nowhere_to_write(output.view), params, context));
+      context.workspace = memory.data();
+      context.workspace_bytes = memory.size();
+      conv2d<float>(input.view, weight.view, nullptr, added.view, output.view, params, context);
+      CHECK(allocator.calls == 0);
+    }
+  }
+  set_isa(usual);
 }
 
 TEST_CASE("with the caller's allocator alone, nothing comes from anywhere else") {

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <signal.h>
 
 #include <atomic>
 #include <chrono>
@@ -100,3 +101,23 @@ TEST_CASE("a call doesn't wait for workers that are held up elsewhere" *
   released = true;
   other.join();
 }
+
+#if defined(__unix__)
+TEST_CASE("workers leave signals alone, but not those of their own doing" *
+          doctest::skip(!convpool::built_with_threads())) {
+  std::atomic<bool> looked{false}, interrupt{false}, fault{true};
+  on_pool(2, [&](int thread) {
+    if (thread == 0) {
+      CHECK(comes_true([&] { return looked.load(); }));
+      return;
+    }
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+    interrupt = sigismember(&blocked, SIGINT) == 1;
+    fault = sigismember(&blocked, SIGSEGV) == 1;
+    looked = true;
+  });
+  CHECK(interrupt);
+  CHECK_FALSE(fault);
+}
+#endif

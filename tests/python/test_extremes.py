@@ -358,3 +358,26 @@ def test_nothing_beside_the_image_is_read(case: str, mode: str) -> None:
                             }
                             got = convpool.conv2d(guarded, weight, **options)
                             assert_same_bits(got, convpool.conv2d(image, weight, **options))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("size", [3, 5])
+def test_cuts_do_not_show_where_a_weight_is_infinite(size: int, layout: str) -> None:
+    """A tap beside the image adds 0 * inf or nothing, but the same whatever the threads and the batch."""
+    input = np.ones((3, 3, 60, 655) if layout == "NCHW" else (3, 60, 655, 3), f32)
+    weight = np.zeros((3, 1, size, size), f32)
+    weight[..., -1] = np.inf
+    options: dict[str, Any] = {"padding": size - 1, "groups": 3, "layout": layout, "algorithm": "depthwise"}
+    whole = convpool.conv2d(input, weight, num_threads=1, **options)
+    assert_same_bits(whole, convpool.conv2d(input, weight, num_threads=2, **options))
+    assert_same_bits(whole[:1], convpool.conv2d(input[:1], weight, num_threads=2, **options))
+
+
+@pytest.mark.usefixtures("isa")
+def test_sums_that_wait_are_bounded_on_low_images_with_tall_padding() -> None:
+    layer = nn.Conv2d.from_weights(
+        np.ones((64, 64, 3, 3), f32), padding=(34, 20), dilation=(1, 20), algorithm="direct"
+    )
+    for num_threads in (1, 2):
+        assert layer.explain((1, 64, 1, 2000), num_threads=num_threads).workspace_bytes < num_threads * 6e6

@@ -181,10 +181,17 @@ class ChannelVectors : DirectTasks<T> {
       return size_product(read, g_.w.in, sizeof(T));
     };
     const int64_t least = std::min(reduction_block, g_.group_channels());
-    rows_ = g_.h.out;
-    while (rows_ > 1 && size_product(channel_bytes(rows_), least) > copied_block_bytes) rows_ = ceil_div(rows_, 2);
-    const int64_t fitting = copied_block_bytes / channel_bytes(rows_) / reduction_block * reduction_block;
-    copy_channels_ = std::clamp(fitting, least, g_.group_channels());
+    // Sums that wait for the next channels, and what is read at a time.
+    const int64_t sums_of_a_row = size_product(g_.w.out, tile_.vectors * lanes_, sizeof(T));
+    const auto fits = [&] {
+      return (!keeps_partial_sums() || size_product(rows_, sums_of_a_row) <= 2 * copied_block_bytes) &&
+             size_product(channel_bytes(rows_), least) <= copied_block_bytes;
+    };
+    for (rows_ = g_.h.out;; rows_ = ceil_div(rows_, 2)) {
+      const int64_t fitting = copied_block_bytes / channel_bytes(rows_) / reduction_block * reduction_block;
+      copy_channels_ = std::clamp(fitting, least, g_.group_channels());
+      if (rows_ == 1 || fits()) return;
+    }
   }
 
   /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
@@ -521,11 +528,11 @@ class ChannelVectors : DirectTasks<T> {
   bool large_ = false;
   bool packs_ = false;  ///< weights, right before they are used: no other task wants them
   const T* weights_ = nullptr;
-  Workspace packed_;
   int64_t tiles_in_row_ = 0;
   bool tiles_stay_inside_ = true;  ///< no tap that a tile takes lies beside the image's columns
   ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;
+  Workspace packed_;  ///< after the lists: taken last, given back first
   EvenSplit run_split_{1, 1}, channel_split_{1, 1};
 };
 

@@ -31,7 +31,8 @@ class PixelVectors : DirectTasks<T> {
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
-    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors, streams_ ? vectors_of_a_line() : 1);
+    const bool large = epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors, large ? vectors_of_a_line() : 1);
     // Long rows are cut, so that the copied block stays small whatever the image.
     columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
     walks_columns_ = takes_rows_of_taps(g_);

@@ -196,6 +196,8 @@ CONVPOOL_INLINE void plane_square(const DepthwisePlaneArguments<T>& d, const Pla
   const auto run = [&](auto taken, ptrdiff_t in, const T* const(&weight)[3]) CONVPOOL_INLINE_LAMBDA {
     constexpr Taken taken_ = static_cast<Taken>(decltype(taken)::value);
     const ptrdiff_t column = t.column + in;
+    // As without squares: which path a result takes must not show where a weight isn't finite.
+    if (!Inside && (column - 1 >= d.in_columns || column + (t.left < N ? t.left : N) * Stride < 0)) return;
     const WindowOf<Inside, T, N, Stride> window(column, d.in_columns);
     const ptrdiff_t third = taken_ == Taken::two_after_one ? column - 1 : column + 2 * N;
     plane_tap_rows<T, N, R, Square, Stride, Stride, weighted, taken_, Inside, true>(

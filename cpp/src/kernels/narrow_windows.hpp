@@ -38,8 +38,9 @@ struct ColumnShuffles {
   CONVPOOL_INLINE explicit ColumnShuffles(const WindowAxis& w) {
     for (ptrdiff_t j = 0; j < w.kernel; ++j) {
       for (ptrdiff_t i = 0; i < lanes<T>; ++i) {
-        const ptrdiff_t row = Pairs && i >= w.out ? 1 : 0;
-        const ptrdiff_t column = (i - row * w.out) * w.stride + j * w.dilation - w.pad;
+        const ptrdiff_t row = Pairs && i >= w.out ? 1 : 0, result = i - row * w.out;
+        // Lanes without a result may be anything, but not overflow.
+        const ptrdiff_t column = (result < w.out ? result * w.stride : 0) + j * w.dilation - w.pad;
         // The lane after the last column holds the identity.
         const ptrdiff_t lane = column >= 0 && column < w.in ? column : w.in;
         tap[j][i] = static_cast<Index>(row * lanes<T> + lane);
@@ -48,8 +49,9 @@ struct ColumnShuffles {
   }
 };
 
-/// As window_rows, for one divisor. K: the rows and columns of a window, S of either from one to the next; or 0 for
-/// any.
+/// As window_rows, for one divisor; rows of results follow one another without gaps, and what lies after one of them in
+/// [row_begin, row_end) may be overwritten before it is done. K: the rows and columns of a window, S of either from one
+/// to the next; or 0 for any.
 template <class Op, int K, int S, bool Pairs>
 CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
@@ -88,7 +90,7 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
   // Rows of results whose windows lie inside the plane from top to bottom.
   const ptrdiff_t room = a.h.in + a.h.pad - (a.h.kernel - 1) * a.h.dilation;
   const auto within = [&](ptrdiff_t o) { return o < a.row_begin ? a.row_begin : o < a.row_end ? o : a.row_end; };
-  const ptrdiff_t whole_begin = within((a.h.pad + a.h.stride - 1) / a.h.stride);
+  const ptrdiff_t whole_begin = within(a.h.pad == 0 ? 0 : (a.h.pad - 1) / a.h.stride + 1);
   const ptrdiff_t whole_end = within(room <= 0 ? 0 : (room - 1) / a.h.stride + 1);
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
