@@ -1,5 +1,5 @@
 # Each instruction set compiles these once more, with the flags below and CONVPOOL_ISA_<NAME>.
-set(convpool_kernel_sources isa_kernels.cpp dense.cpp depthwise.cpp pooling.cpp)
+set(convpool_kernel_sources depthwise_planes.cpp depthwise_channels.cpp pooling.cpp dense.cpp isa_kernels.cpp)
 list(TRANSFORM convpool_kernel_sources PREPEND cpp/src/kernels/)
 
 set(convpool_flags_sse2 "")
@@ -41,6 +41,8 @@ macro(convpool_add_kernels prefix)
   if(NOT convpool_baseline IN_LIST convpool_chosen_isas)
     message(FATAL_ERROR "CONVPOOL_ISAS must hold ${convpool_baseline}, which every such machine can run")
   endif()
+  # The strongest one takes longest to compile, and so comes first.
+  list(REVERSE convpool_chosen_isas)
   set(convpool_kernel_objects "")
   set(convpool_kernel_definitions "")
   foreach(isa IN LISTS convpool_chosen_isas)

@@ -169,7 +169,7 @@ class ChannelVectors {
     d.weight = run_.weights.data + v * lanes_ * g_.reduction();
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
-    run_rows(run_.kernels.depthwise->channels, d);
+    run_rows(run_.kernels.depthwise_channels->channels, d);
   }
 
   void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
@@ -318,7 +318,7 @@ class PlaneVectors {
   }
 
   void run_planes(const DepthwisePlaneArguments<T>& d, int64_t n, int64_t group, int64_t oh) const {
-    run_rows(run_.kernels.depthwise->plane, d);
+    run_rows(run_.kernels.depthwise_planes->plane, d);
     if (!epilogue_.remains()) return;
     for (int64_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
       epilogue_.finish_rows(d.out + k * d.out_channel, d.out_row, d.rows, d.columns, n,

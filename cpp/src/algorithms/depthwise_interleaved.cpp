@@ -63,7 +63,7 @@ class InterleavedChannels {
       const int64_t rows = std::min(g_.h.out, row_unit_ * rows_.end(piece)) - oh;
       DepthwisePlaneArguments<T> d = arguments(n, oh, rows);
       if (copies_) copy_rows(oh, rows, scratch.slot(thread), d);
-      run_rows(run_.kernels.depthwise->interleaved, d);
+      run_rows(run_.kernels.depthwise_planes->interleaved, d);
       if (epilogue_.remains()) {
         for (int64_t r = 0; r < rows; ++r) {
           epilogue_.finish_pixels(d.out + r * d.out_row, g_.channels, g_.w.out, g_.channels, n, 0, (oh + r) * g_.w.out);

@@ -10,7 +10,7 @@ namespace convpool::kernels {
 namespace {
 
 template <class T>
-constexpr Table<T> make_table(const DepthwiseTable<T>& depthwise) {
+constexpr Table<T> make_table(const DepthwisePlaneTable<T>& planes, const DepthwiseChannelTable<T>& channels) {
   Table<T> table{};
   table.lanes = lanes<T>;
   fill_tiles<T, 1>(table);
@@ -22,7 +22,8 @@ constexpr Table<T> make_table(const DepthwiseTable<T>& depthwise) {
   table.pack_taps = pack_taps<T>;
   table.apply_curve = apply_curve<T>;
   table.add_rows = add_rows<T>;
-  table.depthwise = &depthwise;
+  table.depthwise_planes = &planes;
+  table.depthwise_channels = &channels;
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
   fill_winograd<T>(table);
@@ -34,8 +35,8 @@ constexpr Table<T> make_table(const DepthwiseTable<T>& depthwise) {
 
 namespace CONVPOOL_ISA {
 
-constinit const Table<float> table_f32 = make_table<float>(depthwise_f32);
-constinit const Table<double> table_f64 = make_table<double>(depthwise_f64);
+constinit const Table<float> table_f32 = make_table<float>(depthwise_planes_f32, depthwise_channels_f32);
+constinit const Table<double> table_f64 = make_table<double>(depthwise_planes_f64, depthwise_channels_f64);
 
 }  // namespace CONVPOOL_ISA
 }  // namespace convpool::kernels

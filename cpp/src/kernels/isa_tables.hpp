@@ -19,8 +19,10 @@ namespace convpool::kernels::CONVPOOL_ISA {
 
 extern const Table<float> table_f32;
 extern const Table<double> table_f64;
-extern const DepthwiseTable<float> depthwise_f32;
-extern const DepthwiseTable<double> depthwise_f64;
+extern const DepthwisePlaneTable<float> depthwise_planes_f32;
+extern const DepthwisePlaneTable<double> depthwise_planes_f64;
+extern const DepthwiseChannelTable<float> depthwise_channels_f32;
+extern const DepthwiseChannelTable<double> depthwise_channels_f64;
 extern const PoolTables pool;
 
 }  // namespace convpool::kernels::CONVPOOL_ISA

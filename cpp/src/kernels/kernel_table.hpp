@@ -176,9 +176,12 @@ template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
 
 template <class T>
-struct DepthwiseTable {
+struct DepthwisePlaneTable {
   void (*plane)(const DepthwisePlaneArguments<T>&);
   void (*interleaved)(const DepthwisePlaneArguments<T>&);
+};
+template <class T>
+struct DepthwiseChannelTable {
   void (*channels)(const DepthwiseChannelsArguments<T>&);
 };
 
@@ -198,7 +201,8 @@ struct Table {
   void (*pack_taps)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t taps, T* to);
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
   void (*add_rows)(const AddArguments<T>&);
-  const DepthwiseTable<T>* depthwise;
+  const DepthwisePlaneTable<T>* depthwise_planes;
+  const DepthwiseChannelTable<T>* depthwise_channels;
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
   /// By the results of a tile along each axis, null outside 1, 3, 4, 5 and for 1 x 1. Weights,

@@ -1,0 +1,10 @@
+#include "depthwise_channels.hpp"
+
+#include "isa_tables.hpp"
+
+namespace convpool::kernels::CONVPOOL_ISA {
+
+constinit const DepthwiseChannelTable<float> depthwise_channels_f32{depthwise_channels<float>};
+constinit const DepthwiseChannelTable<double> depthwise_channels_f64{depthwise_channels<double>};
+
+}  // namespace convpool::kernels::CONVPOOL_ISA
