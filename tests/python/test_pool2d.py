@@ -267,6 +267,32 @@ def test_the_same_bits_for_any_number_of_threads(shape: Any, options: Any, layou
         assert_same_bits(mean, convpool.avg_pool2d(input, num_threads=num_threads, **options))
 
 
+NARROW: dict[str, tuple[tuple[int, ...], Any, dict[str, Any]]] = {
+    "two rows to a vector": ((5, 14, 14), 2, {}),
+    "an odd row": ((5, 13, 13), 3, {"stride": 2}),
+    "padded": ((5, 15, 15), 3, {"stride": 2, "padding": 1}),
+    "two vectors to a row": ((5, 29, 31), 3, {"stride": 2, "padding": 1}),
+    "a lane beyond one vector": ((5, 17, 17), 5, {"stride": 3}),
+    "tall padding": ((5, 6, 7), (8, 3), {"stride": (1, 2), "padding": (4, 1)}),
+    "cut windows": ((5, 12, 15), 4, {"stride": 3, "padding": 2, "ceil_mode": True}),
+    "dilated": ((5, 16, 15), 3, {"stride": 2, "padding": 1, "dilation": 2}),
+    "one result": ((5, 3, 5), 3, {"stride": 2**60}),
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", NARROW)
+def test_strided_windows_over_narrow_planes(case: str, dtype: Any) -> None:
+    """Several rows of results to a vector, and stores that reach into the rows that come next."""
+    shape, kernel_size, options = NARROW[case]
+    input = values(shape, dtype)
+    check_avg_pool2d(convpool.avg_pool2d(input, kernel_size, **options), input, kernel_size, **options)
+    input.reshape(-1)[::17] = np.nan
+    input.reshape(-1)[::5] = -np.inf
+    check_max_pool2d(input, kernel_size, **options)
+
+
 # Arrays that pass the caches: from 24 MB with their results, of which 4 MB at least.
 STREAMED = {
     "whole lines": ((48, 256, 256), {"kernel_size": 3, "stride": 1, "padding": 1}),
