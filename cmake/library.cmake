@@ -54,6 +54,7 @@ add_library(convpool_core OBJECT
   cpp/src/algorithms/whole_plane_pool.cpp
   cpp/src/algorithms/window_pool.cpp
   cpp/src/algorithms/winograd.cpp
+  cpp/src/block_sizes.cpp
   cpp/src/call_scope.cpp
   cpp/src/conv2d_choice.cpp
   cpp/src/conv2d_weights.cpp

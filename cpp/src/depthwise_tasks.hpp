@@ -11,8 +11,6 @@
 
 namespace convpool {
 
-/// A copied block should leave room for the results in the L2 cache.
-inline constexpr std::int64_t copied_bytes = 64 << 10;
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
 inline constexpr std::int64_t tile_rows = 14;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
 #include "epilogue.hpp"
@@ -10,10 +11,6 @@
 
 namespace convpool {
 
-/// A copied block should stay in the L2 cache beside the weights that pass it.
-inline constexpr std::int64_t copied_block_bytes = 256 << 10;
-/// Rows that are taken together even where fewer would do.
-inline constexpr std::int64_t small_block_bytes = 32 << 10;
 /// Tiles that a set of weights passes before the next set is fetched.
 inline constexpr std::int64_t tiles_per_block = 8;
 
@@ -70,9 +67,11 @@ class DirectTasks {
       const std::int64_t overlap = std::clamp<std::int64_t>(g_.h.effective_kernel() - g_.h.stride, 0, 1 << 20);
       rows = std::max(rows, std::min(4 * overlap / g_.h.stride, shared));
     }
-    rows = std::max(rows, std::min(shared, small_block_bytes / size_product(g_.h.stride, row_elements, sizeof(T))));
+    rows = std::max(rows,
+                    std::min(shared, block_sizes().rows_together / size_product(g_.h.stride, row_elements, sizeof(T))));
     rows = std::clamp<std::int64_t>(rows, 1, g_.h.out);
-    while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > copied_block_bytes) --rows;
+    while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > block_sizes().copied_block)
+      --rows;
     return rows;
   }
 
@@ -80,7 +79,7 @@ class DirectTasks {
   std::int64_t channels_per_copy(std::int64_t rows, std::int64_t row_elements_per_channel) const {
     const std::int64_t bytes = size_product(rows_read(rows), row_elements_per_channel, sizeof(T));
     const std::int64_t fitting =
-        copied_block_bytes / std::max<std::int64_t>(1, bytes) / reduction_block * reduction_block;
+        block_sizes().copied_block / std::max<std::int64_t>(1, bytes) / reduction_block * reduction_block;
     return std::clamp<std::int64_t>(fitting, std::min(reduction_block, g_.group_channels()), g_.group_channels());
   }
 

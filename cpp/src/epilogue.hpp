@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
 #include "kernels/kernel_table.hpp"
 #include "tiling.hpp"
@@ -51,9 +52,8 @@ class Epilogue {
   }
   /// The same for what decides about scratch, which an array to add must not change.
   bool streams_unless_added_to(const Conv2dRun<T>& run, std::int64_t out_pixels) const {
-    constexpr std::int64_t least_bytes = 12 << 20;
-    return !has_curve_ &&
-           size_product(run.geometry.batch, run.geometry.out_channels, out_pixels, sizeof(T)) >= least_bytes;
+    return !has_curve_ && size_product(run.geometry.batch, run.geometry.out_channels, out_pixels, sizeof(T)) >=
+                              block_sizes().streamed_conv_result;
   }
 
   /// Finishes data[channel][pixel], channels `row` apart, from channel k and pixel `pixel` of the plane (counted row by

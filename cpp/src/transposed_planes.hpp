@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "block_sizes.hpp"
 #include "geometry.hpp"
 #include "tiling.hpp"
 
@@ -16,7 +17,7 @@ inline std::int64_t transposed_rows(const Conv2dGeometry& g, std::int64_t rows) 
 /// they read stay in the L2 cache; 0 where that would read most rows more than twice.
 inline std::int64_t rows_of_transposed_piece(const Conv2dGeometry& g, std::int64_t in_lanes, std::int64_t out_lanes,
                                              std::int64_t element_bytes) {
-  constexpr std::int64_t most_bytes = 384 << 10;
+  const std::int64_t most_bytes = block_sizes().transposed_planes;
   const auto bytes = [&](std::int64_t rows) {
     return size_product(transposed_rows(g, rows), g.w.in, in_lanes, element_bytes) +
            size_product(rows, g.w.out, out_lanes, element_bytes);

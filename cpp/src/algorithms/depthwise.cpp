@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
 #include "depthwise_tasks.hpp"
@@ -29,8 +30,6 @@ using std::int64_t;
 
 /// Where a tile's whole rows would take more than this, columns are taken in pieces.
 constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
-/// What the rows of a tile read, of all channels that a block of the output takes, stays in the L2 cache.
-constexpr int64_t channel_block_bytes = 384 << 10;
 
 template <class T>
 class ChannelVectors {
@@ -46,15 +45,16 @@ class ChannelVectors {
     copies_ = pads_with_image(g_);
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
-    const int64_t most = std::max<int64_t>(1, channel_block_bytes / std::max<int64_t>(1, vector_bytes));
+    const int64_t most = std::max<int64_t>(1, block_sizes().depthwise_rows / std::max<int64_t>(1, vector_bytes));
     const int64_t blocks = ceil_div(vectors_, most);
     block_ = ceil_div(vectors_, blocks);
     const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
     int64_t most_rows = g_.h.out;
     if (copies_) {
       const int64_t row_bytes = size_product(padded_width(), g_.channels, sizeof(T));
-      most_rows = std::clamp<int64_t>((4 * copied_bytes / row_bytes - g_.h.effective_kernel()) / g_.h.stride,
-                                      std::min<int64_t>(2, most_rows), most_rows);
+      most_rows =
+          std::clamp<int64_t>((4 * block_sizes().depthwise_copy / row_bytes - g_.h.effective_kernel()) / g_.h.stride,
+                              std::min<int64_t>(2, most_rows), most_rows);
     }
     rows_ = pieces_of(g_.h.out, 2, std::max(wanted, ceil_div(g_.h.out, most_rows)));
   }
@@ -243,7 +243,8 @@ class PlaneVectors {
                              : round_up((g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(), 16) + 16;
     const int64_t row_bytes = size_product(pitch_, g_.group_channels(), sizeof(T));
     const int64_t reach = std::min(g_.h.effective_kernel() - 1, unaffordable);
-    const int64_t fitting = (copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
+    const int64_t fitting =
+        (block_sizes().depthwise_copy / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
     row_unit_ =
         std::clamp<int64_t>(std::max(fitting, 2 * reach / g_.h.stride), std::min(tile_rows, g_.h.out), g_.h.out);
     rows_ = EvenSplit(ceil_div(g_.h.out, row_unit_), 1);

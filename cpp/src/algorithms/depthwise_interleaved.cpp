@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "block_sizes.hpp"
 #include "conv2d_weights.hpp"
 #include "depthwise_tasks.hpp"
 #include "parallel.hpp"
@@ -23,7 +24,8 @@ constexpr int64_t most_copied_bytes = 2 << 20, least_columns = 256;
 /// Rows of results whose rows of the input are copied together: they should be worth those that two pieces share.
 int64_t copied_together(const Conv2dGeometry& g, int64_t row_bytes) {
   const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
-  const int64_t fitting = (4 * copied_bytes / std::max<int64_t>(1, row_bytes) - reach - 1) / g.h.stride + 1;
+  const int64_t fitting =
+      (4 * block_sizes().depthwise_copy / std::max<int64_t>(1, row_bytes) - reach - 1) / g.h.stride + 1;
   return std::clamp<int64_t>(std::max(fitting, 2 * reach / g.h.stride), std::min(tile_rows, g.h.out), g.h.out);
 }
 

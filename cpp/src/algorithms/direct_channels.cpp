@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "block_sizes.hpp"
 #include "direct_tasks.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
@@ -17,11 +18,8 @@ using kernels::Segment;
 using kernels::TileArguments;
 using std::int64_t;
 
-/// What a row of results reads, where that is read anew for each set of weights.
-constexpr int64_t most_bytes_in_place = 512 << 10;
-constexpr int64_t large_weights = 1 << 20;
-/// Weights that are packed right before they are used.
-constexpr int64_t packed_bytes = 256 << 10, most_packed_bytes = 1 << 20;
+/// Weights that are packed right before they are used take no more than this, even of few channels.
+constexpr int64_t most_packed_bytes = 1 << 20;
 /// Pixels of results that wait for their transposition, so that it finds whole squares.
 constexpr int64_t pixels_per_flush = 112;
 /// Lists of segments that a task keeps, so that they aren't made again for each set of weights.
@@ -37,7 +35,8 @@ constexpr int64_t most_columns = 1 << 16;
 template <class T>
 bool reads_in_place(const Conv2dGeometry& g, const TensorView<const T>& input) {
   return !g.w.padded() && (channels_last(input) || !takes_rows_of_taps(g)) &&
-         (g.taps() == 1 || size_product(g.h.kernel, g.w.in, g.group_channels(), sizeof(T)) <= most_bytes_in_place);
+         (g.taps() == 1 ||
+          size_product(g.h.kernel, g.w.in, g.group_channels(), sizeof(T)) <= block_sizes().row_in_place);
 }
 
 /// Output channels in the vectors, pixels of a row broadcast.
@@ -58,7 +57,7 @@ class ChannelVectors : DirectTasks<T> {
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
     cut_tiles();
     // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
-    large_ = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > large_weights;
+    large_ = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > block_sizes().large_weights;
     const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large_ ? 1 : 4) * reduction_block);
     const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
     rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
@@ -68,7 +67,7 @@ class ChannelVectors : DirectTasks<T> {
     // A plane that reads as one row, or has only one: the row is shared out.
     if (g_.h.out == 1 && in_place_) {
       const int64_t run_bytes = size_product(pixels_per_flush * g_.w.stride, g_.group_channels(), sizeof(T));
-      const int64_t fitting = std::max<int64_t>(large_ ? 4 : 1, 2 * copied_block_bytes / run_bytes);
+      const int64_t fitting = std::max<int64_t>(large_ ? 4 : 1, 2 * block_sizes().copied_block / run_bytes);
       const int64_t shared = ceil_div(g_.batch * g_.groups * runs_.size(), 4 * run.threads);
       run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max<int64_t>(large_ ? 4 : 1, shared)));
     } else {
@@ -80,8 +79,8 @@ class ChannelVectors : DirectTasks<T> {
     int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
     if (keeps_partial_sums()) {
       // Sums that wait for the next channels are bounded too.
-      const int64_t most =
-          std::max<int64_t>(tile_.vectors, 2 * copied_block_bytes / (rows_ * g_.w.out * lanes_ * int64_t{sizeof(T)}));
+      const int64_t most = std::max<int64_t>(
+          tile_.vectors, 2 * block_sizes().copied_block / (rows_ * g_.w.out * lanes_ * int64_t{sizeof(T)}));
       pieces = std::max(pieces, ceil_div(vectors_, most));
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
@@ -184,11 +183,11 @@ class ChannelVectors : DirectTasks<T> {
     // Sums that wait for the next channels, and what is read at a time.
     const int64_t sums_of_a_row = size_product(g_.w.out, tile_.vectors * lanes_, sizeof(T));
     const auto fits = [&] {
-      return (!keeps_partial_sums() || size_product(rows_, sums_of_a_row) <= 2 * copied_block_bytes) &&
-             size_product(channel_bytes(rows_), least) <= copied_block_bytes;
+      return (!keeps_partial_sums() || size_product(rows_, sums_of_a_row) <= 2 * block_sizes().copied_block) &&
+             size_product(channel_bytes(rows_), least) <= block_sizes().copied_block;
     };
     for (rows_ = g_.h.out;; rows_ = ceil_div(rows_, 2)) {
-      const int64_t fitting = copied_block_bytes / channel_bytes(rows_) / reduction_block * reduction_block;
+      const int64_t fitting = block_sizes().copied_block / channel_bytes(rows_) / reduction_block * reduction_block;
       copy_channels_ = std::clamp(fitting, least, g_.group_channels());
       if (rows_ == 1 || fits()) return;
     }
@@ -213,7 +212,7 @@ class ChannelVectors : DirectTasks<T> {
     packs_ = g_.batch * row_tasks_ * run_split_.pieces == 1 &&
              size_product(channel_bytes, reduction_block) <= most_packed_bytes;
     if (packs_) {
-      const int64_t fitting = packed_bytes / channel_bytes;
+      const int64_t fitting = block_sizes().packed_weights / channel_bytes;
       copy_channels_ = std::min(copy_channels_, std::max(fitting / reduction_block, int64_t{1}) * reduction_block);
       return;
     }

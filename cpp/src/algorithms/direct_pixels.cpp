@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "block_sizes.hpp"
 #include "direct_tasks.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
@@ -17,7 +18,7 @@ using kernels::TileArguments;
 using std::int64_t;
 
 /// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
-constexpr int64_t low_tile = 4, panel_bytes = 12 << 10;
+constexpr int64_t low_tile = 4;
 /// Addresses a page apart share a set of the L1 cache, which holds so many of their lines; so many pages are found at
 /// once.
 constexpr int64_t page_bytes = 4096, ways = 8, most_pages = 48;
@@ -44,7 +45,7 @@ class PixelVectors : DirectTasks<T> {
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
     channels_in_place_ = g_.group_channels();
     if (tile_.rows <= low_tile) {
-      const int64_t channels = panel_bytes / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps());
+      const int64_t channels = block_sizes().panel / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps());
       channels_in_place_ =
           std::min(channels_in_place_, std::max(reduction_block, channels / reduction_block * reduction_block));
     }

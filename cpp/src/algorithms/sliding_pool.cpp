@@ -13,6 +13,7 @@
 #include <new>
 #include <numeric>
 
+#include "block_sizes.hpp"
 #include "first_position.hpp"
 #include "parallel.hpp"
 #include "pool2d_algorithm.hpp"
@@ -26,8 +27,6 @@ namespace {
 using std::int64_t;
 using std::ptrdiff_t;
 
-/// Rows of a thread should stay in the L2 cache.
-constexpr int64_t scratch_bytes = 448 << 10;
 /// Up to this many taps are taken one by one: as many steps as the ways for long windows have.
 constexpr int64_t few_taps = 7;
 
@@ -71,7 +70,7 @@ class SlidingPool {
     }
 
     const int64_t element = static_cast<int64_t>(sizeof(T)) + (positions_ ? static_cast<int64_t>(sizeof(Index)) : 0);
-    const int64_t fitting = scratch_bytes / size_product(element, kept_rows + lines_of_a_row(), inner_);
+    const int64_t fitting = block_sizes().sliding_rows / size_product(element, kept_rows + lines_of_a_row(), inner_);
     const int64_t reach = std::min(g_.w.effective_kernel() / g_.w.stride, unaffordable);
     columns_ = EvenSplit(g_.w.out, transposed_ ? g_.w.out : std::max<int64_t>({fitting, 2 * reach, 64}));
     const int64_t most = columns_.largest(), lanes = run.kernels.lanes;
@@ -474,14 +473,13 @@ class SlidingPool {
 
 template <class T>
 bool transposes_planes(const Pool2dRun<T>& run) {
-  // Measured on Zen 4 with 1 MB of L2 cache: three times as fast on 20x20, still a third faster on 80x80.
-  constexpr int64_t most_bytes = 1 << 20;
+  // Measured on Zen 4: three times as fast on 20x20, still a third faster on 80x80.
   const Pool2dGeometry& g = run.geometry;
   const int64_t lanes = run.kernels.lanes;
   return run.kernels.transpose != nullptr && !run.channels_last && !run.positions && 2 * g.channels > lanes &&
          (run.input.stride(2) == g.w.in || g.h.in == 1) && (run.output.stride(2) == g.w.out || g.h.out == 1) &&
          size_product(size_product(g.h.in, g.w.in) + size_product(g.h.out, g.w.out), lanes, int64_t{sizeof(T)}) <=
-             most_bytes;
+             block_sizes().transposed_pool_planes;
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "block_sizes.hpp"
 #include "parallel.hpp"
 #include "pool2d_algorithm.hpp"
 #include "pool_divisors.hpp"
@@ -16,11 +17,6 @@ using std::int64_t;
 /// Elements read for a task: some microseconds.
 constexpr int64_t task_elements = 32 << 10;
 
-/// Results are streamed from this size on where they and the input together have the second: they would push each other
-/// out of the last cache. Measured with 32 MB of it: 3x3 windows with stride 1 gain a third at 25 MB and a factor of
-/// two beyond.
-constexpr int64_t streamed_result = 4 << 20, streamed_total = 24 << 20;
-
 kernels::WindowAxis window_axis(const Axis& axis) {
   return {axis.in, axis.out, axis.kernel, axis.stride, axis.dilation, axis.pad_begin};
 }
@@ -33,12 +29,14 @@ EvenSplit row_split(const Pool2dGeometry& g, int64_t elements_per_row) {
   return {g.h.out, std::max(rows, g.h.effective_kernel() / g.h.stride * 2)};
 }
 
-/// Whether input and results together exceed the last cache by far, and whole lines of results are worth it.
+/// Whether input and results would push each other out of the last cache, and whole lines of results are worth it.
+/// Measured with 32 MB of it: 3x3 windows with stride 1 gain a third at 25 MB and a factor of two beyond.
 template <class T>
 bool streams(const Pool2dGeometry& g) {
   const int64_t planes = size_product(g.batch, g.channels, int64_t{sizeof(T)});
   const int64_t result = size_product(planes, g.h.out, g.w.out);
-  return result >= streamed_result && result + size_product(planes, g.h.in, g.w.in) >= streamed_total;
+  return result >= block_sizes().streamed_pool_result &&
+         result + size_product(planes, g.h.in, g.w.in) >= block_sizes().streamed_pool_total;
 }
 
 /// What every task of the run has in common.

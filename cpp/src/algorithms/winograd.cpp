@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
 #include "epilogue.hpp"
@@ -25,16 +26,14 @@ namespace {
 
 using std::int64_t;
 
-/// Tiles transformed together: their elements of all channels should fit the L2 cache beside the weights of an element.
-constexpr int64_t transformed_bytes = 768 << 10;
+/// Tiles transformed together.
 constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
 /// Fewer than the least where even they would take more.
 constexpr int64_t most_transformed_bytes = 6 << 20;
-/// Neighbouring tiles share a transposed strip of the input, which stays in the L1 cache, and a stage of results.
-constexpr int64_t strip_bytes = 24 << 10;
+/// Neighbouring tiles share a stage of results.
 constexpr int64_t stage_pixels = 56;
 /// Weights that are transformed right before they are used.
-constexpr int64_t packed_bytes = 512 << 10, most_packed_bytes = 1 << 20;
+constexpr int64_t most_packed_bytes = 1 << 20;
 /// All of them, where writing them to memory costs more than larger blocks of tiles.
 constexpr int64_t large_packed_bytes = 8 << 20;
 
@@ -58,7 +57,7 @@ class Winograd {
     const int64_t tile_bytes = size_product(elements_, channel_pitch_, sizeof(T));
     const int64_t least = std::clamp<int64_t>(most_transformed_bytes / tile_bytes, 1, least_tiles);
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles), vectors_);
-    const int64_t block = std::clamp<int64_t>(transformed_bytes / tile_bytes, least, most_tiles);
+    const int64_t block = std::clamp<int64_t>(block_sizes().winograd_tiles / tile_bytes, least, most_tiles);
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
     channels_at_once_ = g_.group_channels();
@@ -74,7 +73,7 @@ class Winograd {
     channel_split_ = EvenSplit(steps, ceil_div(steps, pieces));
     const int64_t row_bytes = strip_rows() * lanes_ * int64_t{sizeof(T)};
     const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
-    strip_units_ = std::clamp<int64_t>((strip_bytes / row_bytes - one) / next + 1, 1, row_units_);
+    strip_units_ = std::clamp<int64_t>((block_sizes().winograd_strip / row_bytes - one) / next + 1, 1, row_units_);
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
     weights_ = run.weights.data;
     if (run.weights.packed_later && !packs_) {
@@ -140,7 +139,7 @@ class Winograd {
     packs_ = true;
     blocks_ = EvenSplit(blocks_.total, blocks_.total);
     if (axes_.parts() > 1) return;
-    const int64_t fitting = packed_bytes / channel_bytes / reduction_block * reduction_block;
+    const int64_t fitting = block_sizes().packed_winograd_weights / channel_bytes / reduction_block * reduction_block;
     channels_at_once_ = std::min(channels_at_once_, std::max(fitting, reduction_block));
   }
 

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+
+namespace convpool {
+
+/// Bytes of data cache that a core has: the first two levels, and the last one, which it shares.
+struct CacheSizes {
+  std::int64_t l1 = 32 << 10, l2 = 1 << 20, last = 32 << 20;
+};
+
+/// What algorithms keep in which cache, in bytes. Each share was measured on Zen 4, with 32 KB, 1 MB and 32 MB.
+struct BlockSizes {
+  /// Rows of the input that are taken together even where fewer would do.
+  std::int64_t rows_together;
+  /// Vectors of pixels that tiles of few rows read again and again.
+  std::int64_t panel;
+  /// A copied block of the input, beside the weights that pass it; twice that for sums that wait.
+  std::int64_t copied_block;
+  /// A row's input that is read in place for each set of weights anew.
+  std::int64_t row_in_place;
+  /// Weights from this size on push the input out, and so want more results for each time that they are read.
+  std::int64_t large_weights;
+  /// Weights that are packed right before they are used, by direct convolution and by Winograd's.
+  std::int64_t packed_weights, packed_winograd_weights;
+  /// What the rows of a depthwise tile read, of all channels that are worked on in turn; rows that are copied first.
+  std::int64_t depthwise_rows, depthwise_copy;
+  /// Planes whose pixels are transposed, and their results.
+  std::int64_t transposed_planes, transposed_pool_planes;
+  /// Winograd's transformed tiles, and the strip of the input that neighbouring ones share.
+  std::int64_t winograd_tiles, winograd_strip;
+  /// Rows that a sliding window keeps.
+  std::int64_t sliding_rows;
+  /// Results of a convolution, or of a pooling that together with its input has the third size, past the caches.
+  std::int64_t streamed_conv_result, streamed_pool_result, streamed_pool_total;
+};
+
+BlockSizes block_sizes_for(const CacheSizes& caches) noexcept;
+
+/// What the machine says, or `CONVPOOL_CACHE_SIZES` in the environment: KB of the three, as in "32,1024,32768". Read
+/// once. Where nobody says, the defaults above.
+const CacheSizes& cache_sizes() noexcept;
+
+/// For those sizes.
+const BlockSizes& block_sizes() noexcept;
+
+}  // namespace convpool
