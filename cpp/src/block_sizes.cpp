@@ -89,7 +89,7 @@ BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   const int64_t l2 = std::clamp<int64_t>(caches.l2, 256 << 10, 2 << 20);
   const int64_t last = std::clamp<int64_t>(caches.last, 4 << 20, 64 << 20);
   BlockSizes b{};
-  b.rows_together = l1;
+  b.rows_together = 2 * l1;
   b.panel = l1 * 3 / 8;
   b.copied_block = l2 / 4;
   b.row_in_place = l2 / 2;

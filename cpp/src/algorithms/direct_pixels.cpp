@@ -19,6 +19,8 @@ using std::int64_t;
 
 /// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
 constexpr int64_t low_tile = 4;
+/// Planes that are read beside each other: so many streams are fetched ahead.
+constexpr int64_t planes_together = 16;
 /// Addresses a page apart share a set of the L1 cache, which holds so many of their lines; so many pages are found at
 /// once.
 constexpr int64_t page_bytes = 4096, ways = 8, most_pages = 48;
@@ -31,25 +33,29 @@ class PixelVectors : DirectTasks<T> {
 
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
-    const int64_t row_vectors = ceil_div(g_.w.out, lanes_);
+    row_vectors_ = ceil_div(g_.w.out, lanes_);
     const bool large = epilogue_.streams_unless_added_to(run, g_.out_pixels());
-    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors, large ? vectors_of_a_line() : 1);
-    // Long rows are cut, so that the copied block stays small whatever the image.
-    columns_ = EvenSplit(row_vectors, round_up(16, tile_.vectors));
+    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line() : 1);
+    // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
+    const bool once = reads_once();
+    const int64_t sums = size_product(g_.group_out_channels(), lanes_, sizeof(T));
+    const int64_t piece = once ? std::max<int64_t>(16, block_sizes().rows_together / 4 / sums) : 16;
+    columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
     walks_columns_ = takes_rows_of_taps(g_);
-    const int64_t pixels = columns_.largest() * lanes_;
-    const PhasedRows rows(g_.w, 0, pixels, lanes_);
+    const PhasedRows rows(g_.w, 0, most_columns(), lanes_);
     rows_ = this->rows_per_task(
-        tiles_per_block, ceil_div(columns_.largest(), tile_.vectors),
+        tiles_per_block, columns_.largest(),
         size_product(rows.row_pitch(), std::min<int64_t>(g_.group_channels(), 4 * reduction_block)), true);
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
     channels_in_place_ = g_.group_channels();
-    if (tile_.rows <= low_tile) {
+    if (once) {
+      channels_in_place_ = std::min(channels_in_place_, planes_together);
+    } else if (tile_.rows <= low_tile) {
       const int64_t channels = block_sizes().panel / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps());
       channels_in_place_ =
           std::min(channels_in_place_, std::max(reduction_block, channels / reduction_block * reduction_block));
     }
-    crowds_caches_ = crowds_caches();
+    crowds_caches_ = !once && crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     channel_split_ = EvenSplit(g_.group_out_channels(),
@@ -58,10 +64,10 @@ class PixelVectors : DirectTasks<T> {
 
   void operator()() const {
     if (run_.blocking != nullptr) {
-      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * std::min(g_.w.out, columns_.largest() * lanes_),
-                        channel_split_.largest(), size_product(copy_channels_, g_.taps())};
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * std::min(g_.w.out, most_columns()), channel_split_.largest(),
+                        size_product(copy_channels_, g_.taps())};
     }
-    const PhasedRows rows(g_.w, 0, columns_.largest() * lanes_, lanes_);
+    const PhasedRows rows(g_.w, 0, most_columns(), lanes_);
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
     const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
@@ -82,6 +88,9 @@ class PixelVectors : DirectTasks<T> {
     PhasedRows rows{Axis{}, 0, 1, 1};
   };
 
+  /// Columns of results that a task takes at most.
+  int64_t most_columns() const { return std::min(row_vectors_, columns_.largest() * tile_.vectors) * lanes_; }
+
   void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
@@ -91,10 +100,11 @@ class PixelVectors : DirectTasks<T> {
     const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
     task /= row_tasks_;
     const int64_t group = task % g_.groups, n = task / g_.groups;
-    const int64_t ow_begin = columns_.begin(column) * lanes_;
-    const int64_t ow_read = columns_.end(column) * lanes_;
+    const int64_t first_vector = columns_.begin(column) * tile_.vectors;
+    const int64_t end_vector = std::min(row_vectors_, columns_.end(column) * tile_.vectors);
+    const int64_t ow_begin = first_vector * lanes_, ow_read = end_vector * lanes_;
     const int64_t ow_end = std::min(g_.w.out, ow_read);
-    const EvenSplit tiles(columns_.end(column) - columns_.begin(column), tile_.vectors);
+    const EvenSplit tiles(end_vector - first_vector, tile_.vectors);
     const bool in_place = reads_in_place(n, group, {oh_begin, oh_end}, {ow_begin, ow_end}, ow_read);
     const int64_t copy_channels = in_place ? channels_in_place_ : copy_channels_;
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels) {
@@ -123,6 +133,12 @@ class PixelVectors : DirectTasks<T> {
         }
       }
     }
+  }
+
+  /// Whether each pixel serves one tile alone, which takes all output channels, and they come from beyond the L2 cache.
+  bool reads_once() const {
+    return g_.taps() == 1 && g_.h.out == 1 && g_.w.stride == 1 && g_.group_out_channels() <= tile_.rows &&
+           size_product(g_.group_channels(), g_.w.in, sizeof(T)) > block_sizes().large_weights;
   }
 
   /// Whether a small tile, which loads much for what it computes, waits for channels that it reads in place: planes of
@@ -279,7 +295,9 @@ class PixelVectors : DirectTasks<T> {
   }
 
   TileShape tile_{};
-  EvenSplit columns_{1, 1}, channel_split_{1, 1};
+  int64_t row_vectors_ = 0;
+  EvenSplit columns_{1, 1};  ///< of tiles
+  EvenSplit channel_split_{1, 1};
   int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
   bool walks_columns_ = false;
   bool crowds_caches_ = false;  ///< with what it reads in place
