@@ -1,4 +1,5 @@
 #include "arrays.hpp"
+#include "plain_arguments.hpp"
 
 namespace convpool::bindings {
 namespace {
@@ -53,13 +54,9 @@ TensorView<const T> add_view(const py::array& add, const Shape4& result, Layout 
   return const_view<T>(add, layout);
 }
 
-py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias,
-                       const Pair& stride, const py::object& padding, const Pair& dilation, std::int64_t groups,
-                       const std::string& padding_mode, const std::string& layout_name, const std::string& activation,
-                       const std::string& algorithm, const std::optional<py::array>& add,
-                       const std::optional<py::array>& out, int num_threads) {
-  const Layout layout = parse_layout(layout_name);
-  const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
+py::array run_conv2d(const py::array& input, const py::array& weight, const std::optional<py::array>& bias,
+                     const Conv2dParams& params, Layout layout, const std::optional<py::array>& add,
+                     const std::optional<py::array>& out, int num_threads) {
   require_input(input);
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> w = weight_view<T>(weight);
@@ -83,6 +80,39 @@ py::array conv2d_array(const py::array& input, const py::array& weight, const st
     }
     return result;
   });
+}
+
+py::array conv2d_array(const py::array& input, const py::array& weight, const std::optional<py::array>& bias,
+                       const Pair& stride, const py::object& padding, const Pair& dilation, std::int64_t groups,
+                       const std::string& padding_mode, const std::string& layout, const std::string& activation,
+                       const std::string& algorithm, const std::optional<py::array>& add,
+                       const std::optional<py::array>& out, int num_threads) {
+  const Conv2dParams params = make_params(stride, padding, dilation, groups, padding_mode, activation, algorithm);
+  return run_conv2d(input, weight, bias, params, parse_layout(layout), add, out, num_threads);
+}
+
+// The function of the package with its arguments as they came; None where one isn't plain.
+py::object plain_conv2d(const py::handle& input, const py::handle& weight, const py::handle& bias,
+                        const py::handle& stride, const py::handle& padding, const py::handle& dilation,
+                        const py::handle& groups, const py::handle& padding_mode, const py::handle& layout,
+                        const py::handle& activation, const py::handle& algorithm, const py::handle& add,
+                        const py::handle& out, const py::handle& num_threads) {
+  py::array image = plain::no_array(), filters = plain::no_array(), offsets = plain::no_array();
+  Conv2dParams params;
+  Layout order{};
+  int threads = 0;
+  if (!add.is_none() || !out.is_none() || !activation.is_none() || !plain::array(input, image) ||
+      !plain::array(weight, filters) || image.dtype().num() != filters.dtype().num() ||
+      !plain::pair(stride, params.stride) || !plain::padding(padding, params.padding) ||
+      !plain::pair(dilation, params.dilation) || !plain::integer(groups, params.groups) ||
+      !plain::text(padding_mode, "zeros") || !plain::text(algorithm, "auto") || !plain::layout(layout, order) ||
+      !plain::threads(num_threads, threads)) {
+    return py::none();
+  }
+  if (bias.is_none())
+    return run_conv2d(image, filters, std::nullopt, params, order, std::nullopt, std::nullopt, threads);
+  if (!plain::array(bias, offsets) || offsets.dtype().num() != image.dtype().num()) return py::none();
+  return run_conv2d(image, filters, offsets, params, order, std::nullopt, std::nullopt, threads);
 }
 
 /// A plan of either element type behind one Python class.
@@ -128,6 +158,16 @@ class Plan {
       }
       return result;
     });
+  }
+
+  /// The same on an input of the weight's dtype as it came; None where it or the number of threads isn't plain.
+  py::object plain(const py::handle& input, const py::handle& num_threads) {
+    py::array image = plain::no_array();
+    int threads = 0;
+    if (!plain::array(input, image) || image.dtype().num() != dtype_.num() || !plain::threads(num_threads, threads)) {
+      return py::none();
+    }
+    return (*this)(image, std::nullopt, std::nullopt, threads);
   }
 
   /// The description's text, and its fields by their names in Python.
@@ -204,6 +244,7 @@ class Plan {
 
 void bind_conv2d(py::module_& m) {
   m.def("conv2d", &conv2d_array);
+  m.def("plain_conv2d", &plain_conv2d);
   m.def("conv2d_output_shape",
         [](const py::object& input_shape, const Shape4& weight_shape, const Pair& stride, const py::object& padding,
            const Pair& dilation, std::int64_t groups, const std::string& padding_mode, const std::string& layout_name) {
@@ -216,6 +257,7 @@ void bind_conv2d(py::module_& m) {
       .def(py::init<const py::array&, const std::optional<py::array>&, const Pair&, const py::object&, const Pair&,
                     std::int64_t, const std::string&, const std::string&, const std::string&, const std::string&>())
       .def("__call__", &Plan::operator())
+      .def("plain", &Plan::plain)
       .def("explain", &Plan::explain)
       .def_property_readonly("dtype", &Plan::dtype)
       .def_property_readonly("weight_shape", &Plan::weight_shape);

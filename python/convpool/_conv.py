@@ -114,6 +114,24 @@ def conv2d(
     >>> convpool.conv2d(batch, filters, stride=(2, 1), padding=(4, 2), dilation=(3, 1)).shape
     (20, 33, 26, 100)
     """
+    result = _core.plain_conv2d(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        layout,
+        activation,
+        algorithm,
+        add,
+        out,
+        num_threads,
+    )
+    if result is not None:
+        return result
     image = args.array(input, "input")
     filters = args.array(weight, "weight")
     offsets = None if bias is None else args.array(bias, "bias")

@@ -37,6 +37,7 @@ class Conv2dPlan:
         /,
     ) -> None: ...
     def __call__(self, input: Array, add: Array | None, out: Array | None, num_threads: int, /) -> Array: ...
+    def plain(self, input: object, num_threads: object, /) -> Array | None: ...
     def explain(
         self, input_shape: tuple[int, ...], num_threads: int, flops_per_byte: float, /
     ) -> tuple[str, dict[str, Any]]: ...
@@ -107,6 +108,50 @@ def avg_pool2d(
     padding_nested: bool,
     /,
 ) -> Array: ...
+def plain_conv2d(
+    input: object,
+    weight: object,
+    bias: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: object,
+    padding_mode: object,
+    layout: object,
+    activation: object,
+    algorithm: object,
+    add: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> Array | None: ...
+def plain_max_pool2d(
+    input: object,
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    ceil_mode: object,
+    return_indices: object,
+    layout: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> Array | tuple[Array, Int64Array] | None: ...
+def plain_avg_pool2d(
+    input: object,
+    kernel_size: object,
+    stride: object,
+    padding: object,
+    ceil_mode: object,
+    count_include_pad: object,
+    divisor_override: object,
+    dilation: object,
+    layout: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> Array | None: ...
 def conv2d_output_shape(
     input_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],

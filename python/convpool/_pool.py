@@ -153,6 +153,20 @@ def max_pool2d(
     array([[[ 5,  7],
             [13, 15]]])
     """
+    result = _core.plain_max_pool2d(
+        input,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        return_indices,
+        layout,
+        out,
+        num_threads,
+    )
+    if result is not None:
+        return result
     image = args.ordered_array(input, "input")
     if out is not None:
         args.check_output(out, image.dtype, image)
@@ -228,6 +242,21 @@ def avg_pool2d(
     array([[[1., 1.],
             [1., 1.]]])
     """
+    result = _core.plain_avg_pool2d(
+        input,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+        dilation,
+        layout,
+        out,
+        num_threads,
+    )
+    if result is not None:
+        return result
     image = args.array(input, "input")
     if out is not None:
         args.check_output(out, image.dtype, image)

@@ -381,3 +381,18 @@ def test_sums_that_wait_are_bounded_on_low_images_with_tall_padding() -> None:
     )
     for num_threads in (1, 2):
         assert layer.explain((1, 64, 1, 2000), num_threads=num_threads).workspace_bytes < num_threads * 6e6
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("shape", [(37, 96, 97), (64, 64, 128), (5, 300, 301)])
+@pytest.mark.parametrize("out_channels", [1, 2, 3])
+def test_few_output_channels_of_many_pixels(out_channels: int, shape: tuple[int, int, int]) -> None:
+    """Planes beyond the L2 cache are read a few at a time, their sums kept in the results."""
+    input, weight = values((2, *shape)), values((out_channels, shape[0], 1, 1), seed=1)
+    bias, residual = values((out_channels,), seed=2), values((2, out_channels, *shape[1:]), seed=3)
+    for num_threads in (1, 2):
+        got = convpool.conv2d(input, weight, bias, num_threads=num_threads, algorithm="direct")
+        check_conv2d(got, input, weight, bias)
+        options: dict[str, Any] = {"activation": "silu", "add": residual}
+        got = convpool.conv2d(input, weight, bias, num_threads=num_threads, **options)
+        check_conv2d(got, input, weight, bias, **options)

@@ -36,6 +36,47 @@ def python(code: str, *, timeout: float = 60, **environment: str) -> Any:
     return json.loads(result.stdout)
 
 
+# -------------------------------------------------------------------------------- caches
+
+BITS = """
+import hashlib, json
+import numpy as np
+import convpool
+
+rng = np.random.default_rng(0)
+bits = hashlib.sha256()
+for layout in ("NCHW", "NHWC"):
+    for n, c, height, width, k, kernel, groups in (
+        (1, 64, 40, 40, 64, 3, 1), (2, 96, 33, 35, 200, 3, 1), (1, 300, 30, 31, 40, 1, 1),
+        (1, 40, 96, 97, 2, 1, 1),
+        (1, 3, 120, 121, 20, 7, 1), (1, 96, 40, 41, 96, 5, 96), (1, 64, 30, 30, 64, 3, 8),
+        (1, 1, 200, 300, 1, 9, 1),
+    ):
+        shape = (n, c, height, width) if layout == "NCHW" else (n, height, width, c)
+        image = rng.standard_normal(shape, dtype=np.float32)
+        weight = rng.standard_normal((k, c // groups, kernel, kernel), dtype=np.float32)
+        for stride in (1, 2):
+            for algorithm in ("auto", "direct", "implicit_gemm"):
+                options = {"stride": stride, "padding": kernel // 2, "groups": groups, "layout": layout}
+                bits.update(convpool.conv2d(image, weight, algorithm=algorithm, **options))
+        for window in (3, 25):
+            pooled = convpool.max_pool2d(
+                image, window, stride=1, padding=window // 2, return_indices=True, layout=layout
+            )
+            bits.update(pooled[0])
+            bits.update(pooled[1])
+print(json.dumps(bits.hexdigest()))
+"""
+
+
+def test_the_size_of_the_caches_leaves_no_trace_in_the_results() -> None:
+    results = {
+        python(BITS, CONVPOOL_CACHE_SIZES=sizes)
+        for sizes in ("32,1024,32768", "16,256,4096", "128,4096,262144", "nonsense")
+    }
+    assert len(results) == 1
+
+
 # -------------------------------------------------------------------------------- threads
 
 
