@@ -110,6 +110,10 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   // Copied rows: about 4 operations a vector, used by every output channel and tap.
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
+  // Into rows of pixels, and back: measured cycles a vector.
+  if (in_channels_last)
+    cost.pixels_in_vectors += 20.0 * static_cast<double>(g.h.stride) / static_cast<double>(kg * g.taps());
+  if (out_channels_last) cost.pixels_in_vectors += 7.0 * waste(kg, lanes) / reduction;
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 12 * piece / static_cast<double>(kg)) +
@@ -248,14 +252,15 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
       return make(Algorithm::depthwise, by_channels, "groups of few channels");
     }
   }
-  const double best_other = out_channels_last
-                                ? cost.channels_in_vectors
-                                : std::min({cost.channels_in_vectors, cost.pixels_in_vectors, cost.patches});
+  double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
+  if (!out_channels_last) best_other = std::min(best_other, cost.patches);
   if (can_do(Algorithm::winograd, g) && cost.winograd < 0.95 * best_other) {
     return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
-  if (out_channels_last) return make(Algorithm::direct, true, "the output's channels are contiguous");
-  if (cost.patches < 0.9 * std::min(cost.channels_in_vectors, cost.pixels_in_vectors)) {
+  if (out_channels_last && cost.channels_in_vectors <= cost.pixels_in_vectors) {
+    return make(Algorithm::direct, true, "the output's channels are contiguous");
+  }
+  if (!out_channels_last && cost.patches < 0.9 * std::min(cost.channels_in_vectors, cost.pixels_in_vectors)) {
     return make(Algorithm::implicit_gemm, false, "few pixels in a row, and weights that are used once");
   }
   if (cost.pixels_in_vectors < cost.channels_in_vectors) {
@@ -313,7 +318,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
       const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
-      return make(algorithm, out_channels_last || cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
+      return make(algorithm, cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
     default:
       return make(algorithm, out_channels_last, "asked for");
@@ -336,7 +341,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
   const bool out_channels_last = channels_last(output);
   if (!mostly_padding(g.h) && !mostly_padding(g.w)) {
     add(make(Algorithm::direct, true, reason));
-    if (!out_channels_last) add(make(Algorithm::direct, false, reason));
+    add(make(Algorithm::direct, false, reason));
     if (can_do(Algorithm::depthwise, g)) {
       add(make_depthwise(g, input, output, kernels, reason));
     } else if (can_do(Algorithm::winograd, g)) {

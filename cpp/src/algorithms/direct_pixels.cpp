@@ -42,6 +42,7 @@ class PixelVectors : DirectTasks<T> {
     const int64_t piece = once ? std::max<int64_t>(16, block_sizes().rows_together / 4 / sums) : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
     walks_columns_ = takes_rows_of_taps(g_);
+    staged_ = output_.stride(3) != 1 && g_.w.out > 1;
     const PhasedRows rows(g_.w, 0, most_columns(), lanes_);
     rows_ = this->rows_per_task(
         tiles_per_block, columns_.largest(),
@@ -72,12 +73,14 @@ class PixelVectors : DirectTasks<T> {
     const int64_t row_scratch = rows.scratch_elements();
     const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
     const int64_t segments = size_product(g_.taps(), channel_steps);
-    const SlottedWorkspace<T> scratch(round_up(copy, 16) + row_scratch, run_.threads);
+    const int64_t stage = staged_ ? size_product(channel_split_.largest(), rows_, most_columns()) : 0;
+    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(stage, 16) + row_scratch, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
-                   run_task(task, block, block + round_up(copy, 16), segment_scratch.slot(thread));
+                   T* const sums = block + round_up(copy, 16);
+                   run_task(task, block, sums, sums + round_up(stage, 16), segment_scratch.slot(thread));
                    if (streams_) run_.kernels.finish_streaming();
                  });
   }
@@ -91,7 +94,18 @@ class PixelVectors : DirectTasks<T> {
   /// Columns of results that a task takes at most.
   int64_t most_columns() const { return std::min(row_vectors_, columns_.largest() * tile_.vectors) * lanes_; }
 
-  void run_task(int64_t task, T* block, T* row_scratch, Segment* segments) const {
+  /// Where results go, row by row: the output itself, or a stage.
+  struct Target {
+    T* data;
+    int64_t channel, row;
+    int64_t first_row, first_column;
+
+    T* at(int64_t k, int64_t oh, int64_t ow) const {
+      return data + k * channel + (oh - first_row) * row + (ow - first_column);
+    }
+  };
+
+  void run_task(int64_t task, T* block, T* stage, T* row_scratch, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t column = task % columns_.pieces;
@@ -105,6 +119,14 @@ class PixelVectors : DirectTasks<T> {
     const int64_t ow_begin = first_vector * lanes_, ow_read = end_vector * lanes_;
     const int64_t ow_end = std::min(g_.w.out, ow_read);
     const EvenSplit tiles(end_vector - first_vector, tile_.vectors);
+    const Range outputs{channel_split_.begin(piece), channel_split_.end(piece)};
+    Target target{this->result(n, group * g_.group_out_channels() + outputs.begin, oh_begin, ow_begin),
+                  output_.stride(1), output_.stride(2), oh_begin, ow_begin};
+    if (staged_) {
+      target.data = stage;
+      target.row = most_columns();
+      target.channel = rows_ * target.row;
+    }
     const bool in_place = reads_in_place(n, group, {oh_begin, oh_end}, {ow_begin, ow_end}, ow_read);
     const int64_t copy_channels = in_place ? channels_in_place_ : copy_channels_;
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels) {
@@ -128,16 +150,21 @@ class PixelVectors : DirectTasks<T> {
           }
           const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
                              g_.h.stride * window.row};
-          run_tiles(segments, used, from, n, group, channel_split_.begin(piece), channel_split_.end(piece), oh, rows,
-                    ow, vectors, columns, first, last);
+          run_tiles(segments, used, from, target, n, group, outputs, oh, rows, ow, vectors, columns, first, last);
         }
       }
+    }
+    for (int64_t oh = oh_begin; staged_ && oh < oh_end; ++oh) {
+      run_.kernels.transpose(target.at(0, oh, ow_begin), target.channel, outputs.end - outputs.begin, ow_end - ow_begin,
+                             this->result(n, group * g_.group_out_channels() + outputs.begin, oh, ow_begin),
+                             output_.stride(3));
     }
   }
 
   /// Whether each pixel serves one tile alone, which takes all output channels, and they come from beyond the L2 cache.
   bool reads_once() const {
-    return g_.taps() == 1 && g_.h.out == 1 && g_.w.stride == 1 && g_.group_out_channels() <= tile_.rows &&
+    return g_.taps() == 1 && g_.h.out == 1 && g_.w.stride == 1 && input_.stride(3) == 1 &&
+           g_.group_out_channels() <= tile_.rows &&
            size_product(g_.group_channels(), g_.w.in, sizeof(T)) > block_sizes().large_weights;
   }
 
@@ -209,7 +236,13 @@ class PixelVectors : DirectTasks<T> {
     window.base = block;
     window.first_channel = c_begin;
     const T* const from = this->image(n, group) + c_begin * input_.stride(1);
+    const bool transposes = input_.stride(1) == 1 && input_.stride(3) != 1 && window.rows.phases == 1 &&
+                            (g_.padding_mode == PaddingMode::zeros || !g_.w.padded());
     this->for_each_run_read(oh_begin, oh_end, [&](int64_t source, int64_t row, int64_t rows) {
+      if (transposes) {
+        copy_transposed(from + source * input_.stride(2), rows, c_end - c_begin, window, block + row * window.row);
+        return;
+      }
       for (int64_t c = 0; c < c_end - c_begin; ++c) {  // in the order of memory
         const T* const run = from + c * input_.stride(1) + source * input_.stride(2);
         window.rows.copy(run_.kernels, {run, input_.stride(2), input_.stride(3), g_.w.in}, rows, g_.padding_mode, T(0),
@@ -217,6 +250,24 @@ class PixelVectors : DirectTasks<T> {
       }
     });
     return window;
+  }
+
+  /// Rows of channels-last pixels to rows of each channel, with zeros for the padding.
+  void copy_transposed(const T* from, int64_t rows, int64_t channels, const Window& window, T* to) const {
+    const int64_t count = window.rows.used, first = window.rows.first;
+    const int64_t begin = std::clamp<int64_t>(-first, 0, count);
+    const int64_t end = std::clamp<int64_t>(g_.w.in - first, begin, count);
+    for (int64_t y = 0; y < rows; ++y, from += input_.stride(2), to += window.row) {
+      if (begin < end) {
+        run_.kernels.transpose(from + (first + begin) * input_.stride(3), input_.stride(3), end - begin, channels,
+                               to + begin, window.channel);
+      }
+      for (int64_t c = 0; c < channels && (begin > 0 || end < count); ++c) {
+        T* const row = to + c * window.channel;
+        std::fill(row, row + begin, T(0));
+        std::fill(row + end, row + count, T(0));
+      }
+    }
   }
 
   /// The segments of a row for some taps, relative to a tile's first pixel.
@@ -254,9 +305,9 @@ class PixelVectors : DirectTasks<T> {
     int64_t step, row;
   };
 
-  void run_tiles(const Segment* segments, int64_t used, const Columns& from, int64_t n, int64_t group, int64_t k_begin,
-                 int64_t k_end, int64_t oh, int64_t rows, int64_t ow, int64_t vectors, int64_t columns, bool first,
-                 bool last) const {
+  void run_tiles(const Segment* segments, int64_t used, const Columns& from, const Target& target, int64_t n,
+                 int64_t group, Range outputs, int64_t oh, int64_t rows, int64_t ow, int64_t vectors, int64_t columns,
+                 bool first, bool last) const {
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
@@ -264,30 +315,30 @@ class PixelVectors : DirectTasks<T> {
     tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
     tile.b_vector = lanes_;
     tile.b_step = walks_columns_ ? 1 : from.step;
-    tile.c_row = output_.stride(1);
+    tile.c_row = target.channel;
     tile.columns = columns;
     tile.accumulate = !first;
-    tile.stream = streams_ && first && last;
+    tile.stream = streams_ && !staged_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
-    const EvenSplit pieces(k_end - k_begin, run_.kernels.tile_rows[vectors]);
+    const EvenSplit pieces(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
     // Where a tile takes all output channels, it runs down the rows.
     const int64_t rows_in_run = pieces.pieces == 1 ? rows : 1;
     for (int64_t row = 0; row < rows; row += rows_in_run) {
       tile.b = from.data + row * from.row;
       for_each_equal_pieces(pieces, [&](int64_t begin, int64_t count, int64_t tiles) {
-        const int64_t k = group * g_.group_out_channels() + k_begin + begin;
+        const int64_t k = group * g_.group_out_channels() + outputs.begin + begin;
         tile.a = run_.weights.data + k * g_.reduction();
         tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
-        tile.c = this->result(n, k, oh + row, ow);
+        tile.c = target.at(begin, oh + row, ow);
         tile.tiles = tiles * rows_in_run;
         tile.a_tile = pieces.pieces == 1 ? 0 : count * tile.a_row;
         tile.b_tile = pieces.pieces == 1 ? from.row : 0;
-        tile.c_tile = pieces.pieces == 1 ? output_.stride(2) : count * tile.c_row;
+        tile.c_tile = pieces.pieces == 1 ? target.row : count * tile.c_row;
         run_.kernels.tile[vectors][count](tile);
         if (!last || !epilogue_.remains()) return;
         for (int64_t r = row; r < row + rows_in_run; ++r) {
-          epilogue_.finish_channels(this->result(n, k, oh + r, ow), tile.c_row, count * tiles, columns, n, k,
+          epilogue_.finish_channels(target.at(begin, oh + r, ow), tile.c_row, count * tiles, columns, n, k,
                                     (oh + r) * g_.w.out + ow);
         }
       });
@@ -300,6 +351,7 @@ class PixelVectors : DirectTasks<T> {
   EvenSplit channel_split_{1, 1};
   int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
   bool walks_columns_ = false;
+  bool staged_ = false;         ///< results, since those of a row aren't neighbours
   bool crowds_caches_ = false;  ///< with what it reads in place
 };
 
