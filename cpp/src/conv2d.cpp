@@ -149,9 +149,7 @@ void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arr
     weight_data = plain.view().data;
   }
   const auto& kernels = table_of<T>(isa);
-  const bool packs_itself =
-      choice.algorithm == Algorithm::winograd || (choice.algorithm == Algorithm::direct && choice.channels_in_vectors);
-  const bool later = packs_itself && packed_where_used(g);
+  const bool later = packs_itself(choice) && packed_where_used(g);
   const int64_t elements =
       later ? packed_bias_elements(choice.form, g, kernels.lanes) : packed_elements<T>(choice.form, g, kernels);
   const Workspace packed(static_cast<std::size_t>(elements) * sizeof(T));

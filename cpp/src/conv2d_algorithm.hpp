@@ -28,7 +28,7 @@ struct Weights {
   const T* data = nullptr;
   const T* bias = nullptr;
   const T* plain = nullptr;   ///< the weights in plain form, beside the others
-  bool packed_later = false;  ///< by the algorithm, from the plain ones: see packed_where_used
+  bool packed_later = false;  ///< by the algorithm, from the plain ones: see packs_itself
 };
 
 /// What a plan settles for one input: everything that depends on shapes, strides and the ISA alone.

@@ -26,6 +26,12 @@ template <class T>
 Conv2dCandidates conv2d_candidates(const Conv2dGeometry& geometry, const TensorView<const T>& input,
                                    const TensorView<T>& output, const kernels::Table<T>& kernels);
 
+/// Whether the algorithm can be given the weights as they lie, see packed_where_used.
+inline bool packs_itself(const Conv2dChoice& choice) {
+  return choice.algorithm == Algorithm::winograd ||
+         (choice.algorithm == Algorithm::direct && choice.channels_in_vectors);
+}
+
 /// Whether the algorithm can write to such strides.
 template <class T>
 bool writes_in_place(Algorithm algorithm, const TensorView<T>& output) {

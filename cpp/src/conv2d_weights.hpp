@@ -5,6 +5,7 @@
 
 #include "conv2d_algorithm.hpp"
 #include "winograd_axes.hpp"
+#include "workspace.hpp"
 
 namespace convpool {
 
@@ -46,14 +47,22 @@ template <class T>
 Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
                         const T* bias, T* to, int threads);
 
+/// Packed by an algorithm that was given them as they lie, for the call alone; the bias is packed already.
+template <class T>
+Workspace pack_for_call(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
+                        int threads) {
+  Workspace packed(static_cast<std::size_t>(packed_elements<T>(form, g, kernels)) * sizeof(T));
+  pack_weights<T>(form, g, kernels, weight, nullptr, packed.as<T>(), threads);
+  return packed;
+}
+
 /// The bias alone, as pack_weights makes it.
 std::int64_t packed_bias_elements(WeightForm form, const Conv2dGeometry& g, int lanes);
 template <class T>
 void pack_bias(WeightForm form, const Conv2dGeometry& g, int lanes, const T* bias, T* to);
 
-/// Whether `direct`, with channels in the vectors, and `winograd` are given the weights as they lie, and pack a few
-/// vectors of output channels right before they use them: where so few pixels use them that writing them to memory, and
-/// reading them again, shows.
+/// Whether weights are packed by the algorithm, if it can, a few vectors of output channels right before they are used:
+/// where so few pixels use them that writing them to memory, and reading them again, shows.
 inline bool packed_where_used(const Conv2dGeometry& g) {
   constexpr std::int64_t most_pixels = 1024;
   return g.batch * g.out_pixels() <= most_pixels;

@@ -62,7 +62,8 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
     rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
-    if (!in_place_ && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps()) read_cut_rows_in_place();
+    const bool shares_taps = segments_are_many();
+    if (!in_place_ && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     // A plane that reads as one row, or has only one: the row is shared out.
     if (g_.h.out == 1 && in_place_) {
@@ -85,7 +86,7 @@ class ChannelVectors : DirectTasks<T> {
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
-    if (shares_taps()) share_taps();
+    if (shares_taps) share_taps();
     row_pitch_ = size_product(list_pitch_, taps_.size());
     listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
@@ -194,7 +195,9 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
-  bool shares_taps() const { return size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes; }
+  bool segments_are_many() const {
+    return size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes;
+  }
 
   /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
   void share_taps() {
@@ -216,9 +219,8 @@ class ChannelVectors : DirectTasks<T> {
       copy_channels_ = std::min(copy_channels_, std::max(fitting / reduction_block, int64_t{1}) * reduction_block);
       return;
     }
-    constexpr WeightForm form = WeightForm::channel_vectors;
-    packed_ = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g_, run_.kernels)) * sizeof(T));
-    weights_ = pack_weights<T>(form, g_, run_.kernels, run_.weights.plain, nullptr, packed_.as<T>(), run_.threads).data;
+    packed_ = pack_for_call(WeightForm::channel_vectors, g_, run_.kernels, run_.weights.plain, run_.threads);
+    weights_ = packed_.as<T>();
   }
 
   int64_t most_waiting() const { return pixels_per_flush + tile_.rows; }

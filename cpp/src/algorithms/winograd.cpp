@@ -77,9 +77,8 @@ class Winograd {
     stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
     weights_ = run.weights.data;
     if (run.weights.packed_later && !packs_) {
-      constexpr WeightForm form = WeightForm::winograd;
-      packed_ = Workspace(static_cast<std::size_t>(packed_elements<T>(form, g_, run.kernels)) * sizeof(T));
-      weights_ = pack_weights<T>(form, g_, run.kernels, run.weights.plain, nullptr, packed_.as<T>(), run.threads).data;
+      packed_ = pack_for_call(WeightForm::winograd, g_, run.kernels, run.weights.plain, run.threads);
+      weights_ = packed_.as<T>();
     }
   }
 
