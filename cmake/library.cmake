@@ -46,6 +46,7 @@ add_library(convpool_core OBJECT
   cpp/src/algorithms/direct.cpp
   cpp/src/algorithms/direct_channels.cpp
   cpp/src/algorithms/direct_pixels.cpp
+  cpp/src/algorithms/direct_sums.cpp
   cpp/src/algorithms/im2col.cpp
   cpp/src/algorithms/implicit_gemm.cpp
   cpp/src/algorithms/naive.cpp

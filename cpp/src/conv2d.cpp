@@ -46,7 +46,7 @@ void execute(const Conv2dChoice& choice, const Conv2dRun<T>& run) {
     case Algorithm::implicit_gemm:
       return run_implicit_gemm(run, choice.channels_in_vectors);
     case Algorithm::direct:
-      return run_direct(run, choice.channels_in_vectors);
+      return run_direct(run, choice.form);
     case Algorithm::winograd:
       return run_winograd(run);
     case Algorithm::depthwise:

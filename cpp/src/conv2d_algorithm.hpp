@@ -13,6 +13,7 @@ namespace convpool {
 /// How an algorithm wants the weights to lie.
 enum class WeightForm {
   plain,                  ///< (K, C/groups, kH, kW), contiguous
+  plain_sums,             ///< the same, for sums along the channels in vectors
   channel_vectors,        ///< [group][K/group in vectors][reduction][lane]: see pack_channel_vector
   depthwise_channels,     ///< [K in vectors][C/group][tap][lane]; see pack_rotated
   depthwise_interleaved,  ///< [phase][tap or bias][lane]: see DepthwisePlaneArguments
@@ -70,11 +71,13 @@ void run_im2col(const Conv2dRun<T>& run, bool channels_in_vectors);
 template <class T>
 void run_implicit_gemm(const Conv2dRun<T>& run, bool channels_in_vectors);
 template <class T>
-void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors);
+void run_direct(const Conv2dRun<T>& run, WeightForm form);
 template <class T>
 void run_direct_by_channels(const Conv2dRun<T>& run);
 template <class T>
 void run_direct_by_pixels(const Conv2dRun<T>& run);
+template <class T>
+void run_direct_by_sums(const Conv2dRun<T>& run);
 template <class T>
 void run_winograd(const Conv2dRun<T>& run);
 template <class T>
@@ -86,6 +89,16 @@ void run_depthwise_interleaved(const Conv2dRun<T>& run);
 /// a segment: with output channels in the vectors, planes are copied pixel by pixel for that.
 inline bool takes_rows_of_taps(const Conv2dGeometry& g) {
   return g.group_channels() < 8 && g.w.kernel > 1 && g.w.dilation == 1;
+}
+
+/// Whether sums can run along the channels in vectors, to so few output channels that it pays: for channels-last pixels
+/// and a 1x1 kernel.
+template <class T>
+bool sums_along_channels(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                         std::int64_t lanes) {
+  return g.taps() == 1 && g.groups == 1 && !g.h.padded() && !g.w.padded() && 2 * g.out_channels <= lanes &&
+         g.channels >= lanes && channels_last(input) && (channels_last(output) || g.out_channels == 1) &&
+         output.stride(3) == g.out_channels;
 }
 
 bool can_do(Algorithm algorithm, const Conv2dGeometry& geometry) noexcept;

@@ -142,6 +142,9 @@ Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* rea
   return {algorithm, form, channels_in_vectors, reason};
 }
 
+/// The direct algorithm with sums along the channels.
+Conv2dChoice sums(const char* reason) noexcept { return {Algorithm::direct, WeightForm::plain_sums, true, reason}; }
+
 // Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
 // vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels.
 
@@ -257,6 +260,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   if (can_do(Algorithm::winograd, g) && cost.winograd < 0.95 * best_other) {
     return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
+  if (sums_along_channels(g, input, output, kernels.lanes)) return sums("few output channels of one tap");
   if (out_channels_last && cost.channels_in_vectors <= cost.pixels_in_vectors) {
     return make(Algorithm::direct, true, "the output's channels are contiguous");
   }
@@ -317,6 +321,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       return make_depthwise(g, input, output, kernels, "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
+      if (sums_along_channels(g, input, output, kernels.lanes)) return sums("asked for");
       const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
       return make(algorithm, cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
@@ -332,7 +337,9 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
   const auto add = [&](const Conv2dChoice& choice) {
     for (std::size_t i = 0; i < all.count; ++i) {
       const Conv2dChoice& known = all.choices[i];
-      if (known.algorithm == choice.algorithm && known.channels_in_vectors == choice.channels_in_vectors) return;
+      if (known.algorithm == choice.algorithm && known.form == choice.form &&
+          known.channels_in_vectors == choice.channels_in_vectors)
+        return;
     }
     all.choices[all.count++] = choice;
   };

@@ -29,7 +29,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& geometry, const TensorV
 /// Whether the algorithm can be given the weights as they lie, see packed_where_used.
 inline bool packs_itself(const Conv2dChoice& choice) {
   return choice.algorithm == Algorithm::winograd ||
-         (choice.algorithm == Algorithm::direct && choice.channels_in_vectors);
+         (choice.algorithm == Algorithm::direct && choice.form == WeightForm::channel_vectors);
 }
 
 /// Whether the algorithm can write to such strides.

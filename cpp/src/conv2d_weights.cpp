@@ -140,7 +140,7 @@ void pack_winograd_vector(const Conv2dGeometry& g, const WinogradAxes& axes, con
 
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
-  if (form == WeightForm::plain) return 0;
+  if (lies_as_given(form)) return 0;
   if (form == WeightForm::depthwise_interleaved) {
     return interleaved_phases(g, kernels.lanes) * (g.taps() + 1) * kernels.lanes;
   }
@@ -148,7 +148,7 @@ std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const ker
 }
 
 std::int64_t packed_bias_elements(WeightForm form, const Conv2dGeometry& g, int lanes) {
-  return form == WeightForm::plain ? 0 : padded_out_channels(form, g, lanes);
+  return lies_as_given(form) ? 0 : padded_out_channels(form, g, lanes);
 }
 
 template <class T>
@@ -163,7 +163,7 @@ void pack_bias(WeightForm form, const Conv2dGeometry& g, int lanes, const T* bia
 template <class T>
 Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels, const T* weight,
                         const T* bias, T* to, int threads) {
-  if (form == WeightForm::plain) return {weight, bias, weight};
+  if (lies_as_given(form)) return {weight, bias, weight};
   const std::int64_t lanes = kernels.lanes, vectors = ceil_div(g.group_out_channels(), lanes);
   if (form == WeightForm::depthwise_interleaved) {
     pack_interleaved(g, lanes, weight, bias, to);

@@ -38,6 +38,9 @@ inline bool rotates_groups(const Conv2dGeometry& g) {
   return g.group_channels() > 1 && g.group_channels() == g.group_out_channels();
 }
 
+/// Whether a form is that of the caller's weights.
+inline bool lies_as_given(WeightForm form) { return form == WeightForm::plain || form == WeightForm::plain_sums; }
+
 /// Elements that a form takes, with the bias behind the weights.
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels);

@@ -3,18 +3,19 @@
 // Each register tile runs through the taps as a list of segments (where the input starts, where the weights start, how
 // many steps), so that stride, dilation and padding are nothing but offsets, and a tap that lies wholly in zero padding
 // is left out. Two orientations share that: output channels in the vectors (direct_channels.cpp) or pixels
-// (direct_pixels.cpp).
+// (direct_pixels.cpp). A third is for few output channels of a 1x1 alone (direct_sums.cpp).
 
 #include "conv2d_algorithm.hpp"
 
 namespace convpool {
 
 template <class T>
-void run_direct(const Conv2dRun<T>& run, bool channels_in_vectors) {
-  channels_in_vectors ? run_direct_by_channels(run) : run_direct_by_pixels(run);
+void run_direct(const Conv2dRun<T>& run, WeightForm form) {
+  if (form == WeightForm::plain_sums) return run_direct_by_sums(run);
+  form == WeightForm::plain ? run_direct_by_pixels(run) : run_direct_by_channels(run);
 }
 
-template void run_direct(const Conv2dRun<float>&, bool);
-template void run_direct(const Conv2dRun<double>&, bool);
+template void run_direct(const Conv2dRun<float>&, WeightForm);
+template void run_direct(const Conv2dRun<double>&, WeightForm);
 
 }  // namespace convpool

@@ -1,4 +1,5 @@
 #include "activation.hpp"
+#include "channel_sums.hpp"
 #include "isa_tables.hpp"
 #include "outer_product.hpp"
 #include "peak.hpp"
@@ -20,6 +21,7 @@ constexpr Table<T> make_table(const DepthwisePlaneTable<T>& planes, const Depthw
   table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
   table.pack_taps = pack_taps<T>;
+  table.sum_channels = sum_channels<T>;
   table.apply_curve = apply_curve<T>;
   table.add_rows = add_rows<T>;
   table.depthwise_planes = &planes;

@@ -58,6 +58,20 @@ struct TileArguments {
   ptrdiff_t ahead_lines;
 };
 
+/// out[p][k] = clamp(bias[k] + sum over c of in[p][c] * weight[k][c]) for pixels in_pixel apart and at most half a
+/// vector of outputs, whose results follow one another without gaps. Channels lie beside each other; bias may be null.
+template <class T>
+struct ChannelSumArguments {
+  const T* in;
+  ptrdiff_t in_pixel, pixels, channels;
+  const T* weight;
+  ptrdiff_t weight_row;
+  const T* bias;
+  T* out;
+  ptrdiff_t outputs;
+  T low, high;
+};
+
 enum class Curve { sigmoid, hardswish, silu };
 
 /// data[r][x] = clamp(data[r][x] + add[r][x]); columns of data are neighbours, those of add lie add_column apart.
@@ -199,6 +213,7 @@ struct Table {
   /// A vector of output channels of weights that lie channel by channel, to tap by tap: to[(t * channels + c) * lanes +
   /// r] = from[r * from_row + c * taps + t] for r < rows <= lanes, zeros in the other lanes.
   void (*pack_taps)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t taps, T* to);
+  void (*sum_channels)(const ChannelSumArguments<T>&);
   void (*apply_curve)(Curve curve, T* data, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t columns);
   void (*add_rows)(const AddArguments<T>&);
   const DepthwisePlaneTable<T>* depthwise_planes;
