@@ -188,19 +188,9 @@ class ChannelVectors {
 
   void copy_rows(int64_t oh, int64_t rows, T* block, DepthwiseChannelsArguments<T>& d) const {
     const int64_t width = padded_width(), count = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t y = source_index(g_.h.start(oh) + r, g_.h.in, g_.padding_mode);
-      for (int64_t x = 0; x < width; ++x) {
-        const int64_t from = source_index(g_.w.start(0) + x, g_.w.in, g_.padding_mode);
-        std::copy_n(d.in + y * d.in_row + from * d.in_pixel, g_.channels, block + (r * width + x) * g_.channels);
-      }
-    }
-    d.in = block;
+    read_padded_copy(d, run_.kernels, g_, d.in_pixel, g_.h.start(oh), count, width, block, width * g_.channels);
     d.in_pixel = g_.channels;
-    d.in_row = width * g_.channels;
-    d.in_rows = count;
     d.in_columns = width;
-    d.first_row = d.first_column = 0;
   }
 
   const Conv2dRun<T>& run_;
