@@ -425,8 +425,9 @@ InsideColumns inside_columns(const DepthwisePlaneArguments<T>& d) {
   const ptrdiff_t room = d.in_columns - read - d.first_column;
   if (room < 0) return {0, 0};
   const ptrdiff_t last = strided ? room / 2 : room;
-  const ptrdiff_t vectors = (last + L < d.columns ? last + L : d.columns) / L;
-  return {(strided ? (outside + 2 * L - 1) / (2 * L) : (outside + L - 1) / L) * L, vectors * L};
+  const ptrdiff_t begin = (strided ? (outside + 2 * L - 1) / (2 * L) : (outside + L - 1) / L) * L;
+  const ptrdiff_t end = (last + L < d.columns ? last + L : d.columns) / L * L;
+  return begin < end ? InsideColumns{begin, end} : InsideColumns{0, 0};
 }
 
 /// Rows in the tallest tiles that fit. The last ones go back over rows that are done already rather than stop short.
@@ -458,40 +459,47 @@ template <class T>
     const T* const next = kind.fetches_next
                               ? in + d.first_column + (d.first_row + row + height->rows + d.kernel_rows - 1) * d.in_row
                               : nullptr;
-    for (ptrdiff_t x = 0; x < d.columns;) {
+    PlaneTiles<T> tiles{in + first_row * d.in_row + d.first_column,
+                        weight,
+                        bias == nullptr ? T(0) : bias[0],
+                        out + row * d.out_row,
+                        first_row,
+                        d.first_column,
+                        d.columns,
+                        1,
+                        next,
+                        0};
+    for (ptrdiff_t x = 0;;) {
       const bool whole = x >= inside.begin && x < inside.end;
-      const ptrdiff_t until = whole                                           ? inside.end
-                              : x < inside.begin && inside.begin < inside.end ? inside.begin
-                                                                              : d.columns;
-      ptrdiff_t count = (until - x) / L;
-      count = count < 1 ? 1 : count > most_together ? most_together : count;
-      const PlaneTilesKernel<T> run = d.columns - x <= S ? tiles_by_place.half
-                                      : whole            ? tiles_by_place.inside
-                                                         : tiles_by_place.edge;
-      const T* from_weight = weight;
-      ptrdiff_t phase = 0;
+      const ptrdiff_t until = whole ? inside.end : x < inside.begin ? inside.begin : d.columns;
+      const ptrdiff_t count = (until - x) / L;
+      tiles.count = count < 1 ? 1 : count > most_together ? most_together : count;
+      const PlaneTilesKernel<T> run = tiles.left <= S ? tiles_by_place.half
+                                      : whole         ? tiles_by_place.inside
+                                                      : tiles_by_place.edge;
       if (kind.weighted == Weighted::by_column) {
-        phase = x / L % d.phases;
-        from_weight += phase * (taps + 1) * L;
+        tiles.phase = x / L % d.phases;
+        tiles.weight = weight + tiles.phase * (taps + 1) * L;
       }
-      const ptrdiff_t column = d.first_column + x * d.column_stride;
-      T* to = out + row * d.out_row + x;
-      for (ptrdiff_t k = 0; k < outputs; ++k) {
-        const PlaneTiles<T> tiles{in + first_row * d.in_row + column,
-                                  from_weight,
-                                  bias == nullptr ? T(0) : bias[k],
-                                  to,
-                                  first_row,
-                                  column,
-                                  d.columns - x,
-                                  count,
-                                  next == nullptr || k > 0 ? nullptr : next + x,
-                                  phase};
-        run(d, tiles);
-        from_weight += weights;
-        to += d.out_channel;
+      run(d, tiles);
+      if (outputs > 1) {
+        PlaneTiles<T> others = tiles;
+        others.next = nullptr;
+        for (ptrdiff_t k = 1; k < outputs; ++k) {
+          if (bias != nullptr) others.bias = bias[k];
+          others.weight += weights;
+          others.out += d.out_channel;
+          run(d, others);
+        }
       }
-      x += count * L;
+      const ptrdiff_t done = tiles.count * L;
+      x += done;
+      if (x >= d.columns) break;
+      tiles.in += done * d.column_stride;
+      tiles.column += done * d.column_stride;
+      tiles.out += done;
+      tiles.left -= done;
+      if (next != nullptr) tiles.next += done;
     }
     row += height->rows;
   }
