@@ -56,6 +56,38 @@ Arguments<T> row_arguments(const Conv2dGeometry& g, const Epilogue<T>& epilogue,
   return d;
 }
 
+/// A padded copy of `count` rows of a channels-last image, from row `first` on, in rows `pitch` apart; and the kernel's
+/// arguments for reading it in place of the image, which d.in and d.in_row tell. `width` pixels, `pixel` elements apart
+/// in the image, become neighbours.
+template <class Arguments, class T>
+void read_padded_copy(Arguments& d, const kernels::Table<T>& kernels, const Conv2dGeometry& g, std::int64_t pixel,
+                      std::int64_t first, std::int64_t count, std::int64_t width, T* copy, std::int64_t pitch) {
+  const std::int64_t start = g.w.start(0), channels = g.channels;
+  const std::int64_t begin = std::clamp<std::int64_t>(-start, 0, width);
+  const std::int64_t end = std::clamp<std::int64_t>(g.w.in - start, begin, width);
+  for (std::int64_t r = 0; r < count; ++r) {
+    const T* const in = d.in + source_index(first + r, g.h.in, g.padding_mode) * d.in_row;
+    T* const to = copy + r * pitch;
+    const auto copy_pixels = [&](std::int64_t from_x, std::int64_t until_x) {
+      for (std::int64_t x = from_x; x < until_x; ++x) {
+        std::copy_n(in + source_index(start + x, g.w.in, g.padding_mode) * pixel, channels, to + x * channels);
+      }
+    };
+    if (pixel == channels) {
+      kernels.pad_rows(
+          {in + (start + begin) * channels, 0, to, 0, 1, begin * channels, (end - begin) * channels, pitch, T(0)});
+    } else {
+      copy_pixels(begin, end);
+    }
+    copy_pixels(0, begin);
+    copy_pixels(end, width);
+  }
+  d.in = copy;
+  d.in_row = pitch;
+  d.in_rows = count;
+  d.first_row = d.first_column = 0;
+}
+
 inline bool pads_with_image(const Conv2dGeometry& g) {
   return g.padding_mode != PaddingMode::zeros && (g.h.padded() || g.w.padded());
 }

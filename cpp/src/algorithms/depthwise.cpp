@@ -43,6 +43,8 @@ class ChannelVectors {
     if (transposes_) return;
     streams_ = epilogue_.streams(run, g_.out_pixels());
     copies_ = pads_with_image(g_);
+    fetches_next_ = !copies_ && size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T)) >=
+                                    block_sizes().streamed_conv_result;
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
     const int64_t most = std::max<int64_t>(1, block_sizes().depthwise_rows / std::max<int64_t>(1, vector_bytes));
@@ -95,6 +97,7 @@ class ChannelVectors {
 
   DepthwiseChannelsArguments<T> arguments(int64_t oh, int64_t rows) const {
     auto d = row_arguments<DepthwiseChannelsArguments>(g_, epilogue_, rows, streams_);
+    d.fetches_next = fetches_next_;
     d.in_rows = g_.h.in;
     d.in_columns = g_.w.in;
     d.in_vector = in_vector_;
@@ -185,19 +188,9 @@ class ChannelVectors {
 
   void copy_rows(int64_t oh, int64_t rows, T* block, DepthwiseChannelsArguments<T>& d) const {
     const int64_t width = padded_width(), count = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t y = source_index(g_.h.start(oh) + r, g_.h.in, g_.padding_mode);
-      for (int64_t x = 0; x < width; ++x) {
-        const int64_t from = source_index(g_.w.start(0) + x, g_.w.in, g_.padding_mode);
-        std::copy_n(d.in + y * d.in_row + from * d.in_pixel, g_.channels, block + (r * width + x) * g_.channels);
-      }
-    }
-    d.in = block;
+    read_padded_copy(d, run_.kernels, g_, d.in_pixel, g_.h.start(oh), count, width, block, width * g_.channels);
     d.in_pixel = g_.channels;
-    d.in_row = width * g_.channels;
-    d.in_rows = count;
     d.in_columns = width;
-    d.first_row = d.first_column = 0;
   }
 
   const Conv2dRun<T>& run_;
@@ -205,7 +198,7 @@ class ChannelVectors {
   Epilogue<T> epilogue_;
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
-  bool copies_ = false, transposes_ = false, streams_ = false;
+  bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
 };

@@ -98,29 +98,9 @@ class InterleavedChannels {
 
   /// The rows that rows of results from oh on read, with the padding around them.
   void copy_rows(int64_t oh, int64_t rows, T* block, DepthwisePlaneArguments<T>& d) const {
-    const int64_t count = (rows - 1) * g_.h.stride + g_.h.effective_kernel(), channels = g_.channels;
-    const int64_t start = g_.w.start(0);
-    const int64_t begin = std::clamp<int64_t>(-start, 0, width_);
-    const int64_t end = std::clamp<int64_t>(g_.w.in - start, begin, width_);
-    for (int64_t r = 0; r < count; ++r) {
-      const T* const in = d.in + source_index(g_.h.start(oh) + r, g_.h.in, g_.padding_mode) * d.in_row;
-      T* const to = block + r * pitch_;
-      run_.kernels.pad_rows(
-          {in + (start + begin) * channels, 0, to, 0, 1, begin * channels, (end - begin) * channels, pitch_, T(0)});
-      const auto edge = [&](int64_t from_x, int64_t until_x) {
-        for (int64_t x = from_x; x < until_x; ++x) {
-          const int64_t from = source_index(start + x, g_.w.in, g_.padding_mode);
-          std::copy_n(in + from * channels, channels, to + x * channels);
-        }
-      };
-      edge(0, begin);
-      edge(end, width_);
-    }
-    d.in = block;
-    d.in_row = pitch_;
-    d.in_rows = count;
+    const int64_t count = (rows - 1) * g_.h.stride + g_.h.effective_kernel();
+    read_padded_copy(d, run_.kernels, g_, g_.channels, g_.h.start(oh), count, width_, block, pitch_);
     d.in_columns = pitch_;
-    d.first_row = d.first_column = 0;
   }
 
   const Conv2dRun<T>& run_;

@@ -19,14 +19,18 @@ struct VectorOf {
 template <class T, int N>
 using VecN = typename VectorOf<T, N>::type;
 
-// Of float alone: the code for half vectors of double would be a seventh of the ISA's.
-#if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
+/// Whether tiles for special cases are worth their code, which takes the most of the library: not for double, of which
+/// there is little, nor for machines without AVX2.
+#if defined(CONVPOOL_ISA_SSE2)
 template <class T>
-inline constexpr int shortest_vector = sizeof(T) == 4 ? lanes<T> / 2 : lanes<T>;
+inline constexpr bool specialised = false;
 #else
 template <class T>
-inline constexpr int shortest_vector = lanes<T>;
+inline constexpr bool specialised = sizeof(T) == 4;
 #endif
+
+template <class T>
+inline constexpr int shortest_vector = specialised<T> && lanes<T> > 4 ? lanes<T> / 2 : lanes<T>;
 
 #if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
 #define CONVPOOL_MASKS_LOADS 1
@@ -206,19 +210,20 @@ CONVPOOL_INLINE bool bounded(T low, T high) {
 /// Taps of one axis go in chunks of Chunk and Chunk - 1, at most `Most`: f(Chunk), which is one of a few that serve any
 /// count.
 template <int Most, class F>
-CONVPOOL_INLINE void with_tap_chunk(ptrdiff_t taps, F f) {
+CONVPOOL_INLINE auto with_tap_chunk(ptrdiff_t taps, F f) {
   if constexpr (Most == 3) {
-    taps == 1 ? f(Constant<1>{}) : f(Constant<3>{});
+    return taps == 1 ? f(Constant<1>{}) : f(Constant<3>{});
   } else if (CONVPOOL_VECTOR_REGISTERS < 32 && (taps == 2 || taps == 3)) {
-    f(Constant<3>{});
+    return f(Constant<3>{});
   } else if (taps <= 2) {
-    f(Constant<1>{});
+    return f(Constant<1>{});
   } else {
-    taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? f(Constant<4>{}) : f(Constant<5>{});
+    return taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? f(Constant<4>{}) : f(Constant<5>{});
   }
 }
 /// The most where tap columns are taken together, or rows of results, whose weights want registers, too.
-inline constexpr int double_chunk = CONVPOOL_VECTOR_REGISTERS < 32 ? 3 : 5;
+template <class T>
+inline constexpr int double_chunk = CONVPOOL_VECTOR_REGISTERS < 32 || !specialised<T> ? 3 : 5;
 /// The first so many taps go in whole chunks, the rest in chunks that are one shorter.
 template <int Chunk>
 CONVPOOL_INLINE ptrdiff_t taps_in_whole_chunks(ptrdiff_t taps) {
@@ -281,14 +286,17 @@ CONVPOOL_INLINE void unroll_steps(const T* p, ptrdiff_t step, F f) {
   });
 }
 
-template <int Count, class T, int N, int Vectors, class Read>
+/// Which pieces a tile expects to read: code for each of two cases is twice the code.
+enum class Live { all, some, any };
+
+template <int Count, Live, class T, int N, int Vectors, class Read>
 CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, ptrdiff_t step, unsigned, Read read) {
   unroll_steps<Count>(p, step, read);
 }
 
 /// read(i, p) for those of Count pieces of a window, `step` apart from p on, whose bit is set in `live`; p is where to
 /// load piece i.
-template <int Count, class T, int N, int Vectors, class Read>
+template <int Count, Live expected, class T, int N, int Vectors, class Read>
 CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, N, Vectors>& window, const T* p, ptrdiff_t step,
                                  unsigned live, Read read) {
   constexpr unsigned all = (std::uint64_t{1} << Count) - 1;
@@ -301,7 +309,7 @@ CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, N, Vectors>& w
     live = all;
   }
 #endif
-  if (live == all) {
+  if (expected == Live::all || (expected == Live::any && live == all)) {
     unroll_steps<Count>(p, step, read);
   } else {
     unroll<Count>([&](auto i) CONVPOOL_INLINE_LAMBDA {

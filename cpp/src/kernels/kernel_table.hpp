@@ -158,7 +158,8 @@ struct DepthwiseChannelsArguments {
   ptrdiff_t out_row, out_pixel;
   ptrdiff_t rows, columns, out_channels;
   T low, high;
-  bool stream;  ///< as TileArguments'
+  bool stream;        ///< as TileArguments'
+  bool fetches_next;  ///< fetch what the next rows of results read: pays where that comes from memory
 };
 
 /// Winograd's algorithm, along each axis on six points or on one (see winograd_axes.hpp). The way in: windows of
