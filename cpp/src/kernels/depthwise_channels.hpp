@@ -133,6 +133,17 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
   });
 }
 
+/// What the tile of the next rows reads first. Measured on 8 images of 144 x 56 x 56: 2.9 to 1.1 ms.
+template <int R, int P, class T>
+[[gnu::noinline]] void fetch_next(const DepthwiseChannelsArguments<T>& d, const ChannelsTile<T>& t) {
+  __asm__ volatile("");  // GCC otherwise leaves the call out, as one without effect
+  const T* row = t.in + (t.row + (R - 1) * d.row_stride + d.kernel_rows) * d.in_row + t.column * d.in_pixel;
+  for (ptrdiff_t y = 0; y < R * d.row_stride; ++y, row += d.in_row) {
+    const T* p = row;
+    for (ptrdiff_t x = 0; x < P * d.column_stride; ++x, p += d.in_pixel) __builtin_prefetch(p);
+  }
+}
+
 template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted>
 void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrdiff_t column) {
   constexpr int L = lanes<T>;
@@ -147,15 +158,8 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
   const bool columns_inside =
       tile.column >= 0 &&
       tile.column + (P - 1) * d.column_stride + (d.kernel_columns - 1) * d.column_dilation < d.in_columns;
-  // What the next row of tiles reads first. Measured on 8 images of 144 x 56 x 56: 2.9 to 1.1 ms.
-  const ptrdiff_t fetched = d.fetches_next && P > 1 ? R * d.row_stride : 0;
-  const T* next = d.in + (tile.row + (R - 1) * d.row_stride + d.kernel_rows) * d.in_row + tile.column * d.in_pixel;
   for (; tile.out_left > 0; tile.out_left -= L) {
-    for (ptrdiff_t y = 0; y < fetched; ++y) {
-      const T* p = next + y * d.in_row;
-      for (ptrdiff_t x = 0; x < P * d.column_stride; ++x, p += d.in_pixel) __builtin_prefetch(p);
-    }
-    next += d.in_vector;
+    if (P > 1 && d.fetches_next) fetch_next<R, P>(d, tile);
     constexpr bool has_inside = specialised<T> && P > 1;
     if (has_inside && columns_inside && tile.in_left >= L) {
       channels_tile<T, R, P, Chunk, ColumnStride, Permuted, has_inside>(d, tile);
