@@ -259,9 +259,26 @@ class SlotShuffles<T, true> {
   ptrdiff_t period_ = 0, vector_ = 0;
 };
 
-/// S: the stride of the columns, or 0 for any.
+/// line[x] = reduction of the window of slot x, in place: no window starts before its slot. S: the stride of the
+/// columns, or 0 for any.
 template <class Op, int S>
-CONVPOOL_KERNEL void window_lines(const WindowRowsArguments<typename Op::Element>& a) {
+CONVPOOL_KERNEL void reduce_slots(const WindowAxis& w, ptrdiff_t slots, typename Op::Element* line) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t L = lanes<T>;
+  alignas(vector_alignment) T square[S > 0 ? 1 : L * L] = {};
+  for (ptrdiff_t x = 0; x < slots; x += L) {
+    const T* const first = line + x * w.stride;
+    if constexpr (S > 0) {
+      store(line + x, reduce_collected<Op, S>(first, w.kernel));
+    } else {
+      store(line + x, reduce_transposed<Op>(first, slots - x < L ? slots - x : L, w, square));
+    }
+  }
+}
+
+template <class Op>
+CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element>& a,
+                                  void (*reduce)(const WindowAxis& w, ptrdiff_t slots, typename Op::Element* line)) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
   const LineShape s = line_shape<Op>(a);
@@ -271,7 +288,6 @@ CONVPOOL_KERNEL void window_lines(const WindowRowsArguments<typename Op::Element
   if constexpr (joins_with_gaps<T>) {
     if (has_gaps) shuffles.prepare(s);
   }
-  alignas(vector_alignment) T square[S > 0 ? 1 : L * L] = {};
   RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[a.row_begin] : T(1));
   const ptrdiff_t rows = a.row_end - a.row_begin, lines = a.planes * rows;
   T* out = a.out + a.row_begin * a.out_row;
@@ -280,6 +296,7 @@ CONVPOOL_KERNEL void window_lines(const WindowRowsArguments<typename Op::Element
     const ptrdiff_t count = lines - i < s.at_once ? lines - i : s.at_once;
     const ptrdiff_t slots = joined ? count * s.slots : a.w.out;
     fill_lines<Op>(a, s, i, count);
+    reduce(s.w, slots, a.scratch);
     if (!joined) {
       const ptrdiff_t o = a.row_begin + i % rows;
       out = a.out + i / rows * a.out_plane + o * a.out_row;
@@ -288,13 +305,7 @@ CONVPOOL_KERNEL void window_lines(const WindowRowsArguments<typename Op::Element
     if constexpr (joins_with_gaps<T>) shuffles.start();
     ptrdiff_t left = count * a.w.out;
     for (ptrdiff_t x = 0; x < slots; x += L) {
-      const T* const line = a.scratch + x * s.w.stride;
-      Vec<T> result;
-      if constexpr (S > 0) {
-        result = reduce_collected<Op, S>(line, a.w.kernel);
-      } else {
-        result = reduce_transposed<Op>(line, slots - x < L ? slots - x : L, s.w, square);
-      }
+      Vec<T> result = load(a.scratch + x);
       if (!joined) {
         store_result<Op>(result, divisor, out, static_cast<T*>(nullptr), nullptr, 0, x, a.w.out - x);
         continue;
@@ -317,6 +328,11 @@ CONVPOOL_KERNEL void window_lines(const WindowRowsArguments<typename Op::Element
       left -= results;
     }
   }
+}
+
+template <class Op, int S>
+void window_lines(const WindowRowsArguments<typename Op::Element>& a) {
+  reduce_lines<Op>(a, reduce_slots<Op, S>);
 }
 
 template <class Op>
