@@ -277,6 +277,32 @@ NARROW: dict[str, tuple[tuple[int, ...], Any, dict[str, Any]]] = {
     "cut windows": ((5, 12, 15), 4, {"stride": 3, "padding": 2, "ceil_mode": True}),
     "dilated": ((5, 16, 15), 3, {"stride": 2, "padding": 1, "dilation": 2}),
     "one result": ((5, 3, 5), 3, {"stride": 2**60}),
+    "pairs over planes": ((37, 7, 7), 2, {}),
+    "pairs over planes, padded": ((37, 7, 8), 2, {"padding": 1}),
+}
+
+# Rows of results that stand one after another before their columns are combined, a few KB of them at a time.
+JOINED: dict[str, tuple[tuple[int, ...], Any, dict[str, Any]]] = {
+    "without gaps": ((24, 33, 33), 3, {}),
+    "without gaps, padded": ((24, 30, 31), 3, {"padding": 1}),
+    "with gaps": ((130, 17, 17), 5, {"stride": 3}),
+    "a gap at the end": ((1, 4, 25), 4, {"stride": 3}),
+    "a gap at the end, wider": ((1, 4, 49), 4, {"stride": 3}),
+    "with gaps, padded": ((30, 40, 57), 4, {"stride": 2, "padding": 1}),
+    "with gaps, an end of their own": ((7, 25, 64), (3, 6), {"stride": (1, 4), "padding": (1, 3)}),
+    "half a vector": ((24, 49, 49), 7, {}),
+    "a vector and a result": ((24, 12, 35), 2, {}),
+    "many columns apart": ((9, 45, 50), 11, {}),
+    "two results": ((19, 28, 28), 14, {}),
+    "one result, wide": ((19, 30, 30), 20, {"stride": 2**40, "padding": 1}),
+    "columns alone": ((40, 9, 25), (2, 1), {}),
+    "columns alone, padded": ((40, 9, 25), (3, 1), {"stride": (2, 1), "padding": (1, 0)}),
+    "wide rows": ((3, 13, 301), 3, {}),
+    "wider than a batch": ((2, 7, 2500), (2, 3), {}),
+    "cut windows": ((24, 34, 35), 3, {"ceil_mode": True}),
+    "cut windows, padded": ((24, 20, 36), 5, {"stride": 4, "padding": 2, "ceil_mode": True}),
+    "dilated": ((24, 20, 70), 3, {"stride": 4, "dilation": 2}),
+    "rows in the padding alone": ((9, 4, 40), (6, 3), {"stride": (2, 3), "padding": ((5, 5), (0, 0))}),
 }
 
 
@@ -291,6 +317,88 @@ def test_strided_windows_over_narrow_planes(case: str, dtype: Any) -> None:
     input.reshape(-1)[::17] = np.nan
     input.reshape(-1)[::5] = -np.inf
     check_max_pool2d(input, kernel_size, **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("case", JOINED)
+def test_strided_windows_in_joined_rows(case: str, dtype: Any) -> None:
+    shape, kernel_size, options = JOINED[case]
+    input = values(shape, dtype)
+    if dtype == np.int32:
+        check_max_pool2d(input, kernel_size, **options)
+        return
+    mean = convpool.avg_pool2d(input, kernel_size, **options)
+    check_avg_pool2d(mean, input, kernel_size, **options)
+    # Each plane as it is alone, and where planes and rows aren't neighbours; nothing beside it is touched.
+    apart = np.empty((*shape[:1], shape[1] + 2, *shape[2:]), dtype)
+    apart[:, 1:-1] = input
+    alone = convpool.avg_pool2d(input[-1:], kernel_size, **options)
+    assert_same_bits(mean[-1:], alone)
+    assert_same_bits(convpool.avg_pool2d(apart[:, 1:-1], kernel_size, **options), mean)
+    for num_threads in (1, 2):
+        memory = np.full((mean.shape[0], mean.shape[1] + 2, mean.shape[2] + 3), 7, dtype)
+        out = memory[:, 1:-1, 2:-1]
+        convpool.avg_pool2d(input, kernel_size, out=out, num_threads=num_threads, **options)
+        assert_same_bits(np.ascontiguousarray(out), mean)
+        out[...] = 7
+        assert (memory == 7).all()
+    without = convpool.avg_pool2d(input, kernel_size, count_include_pad=False, **options)
+    check_avg_pool2d(without, input, kernel_size, count_include_pad=False, **options)
+    input.reshape(-1)[::17] = np.nan
+    input.reshape(-1)[::5] = -np.inf
+    check_max_pool2d(input, kernel_size, **options)
+
+
+@needs_guards
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(
+    "case",
+    [
+        "without gaps",
+        "with gaps",
+        "a gap at the end",
+        "a gap at the end, wider",
+        "columns alone",
+        "pairs over planes",
+    ],
+)
+def test_joined_rows_stay_inside_their_memory(case: str) -> None:
+    shape, kernel_size, options = {**NARROW, **JOINED}[case]
+    input = values(shape, np.float32)
+    expected = convpool.max_pool2d(input, kernel_size, **options)
+    with guarded_memory() as place, guarded_memory() as place_out:
+        for at_end in (True, False):
+            guarded = place(shape, np.float32, at_end)
+            guarded[...] = input
+            out = place_out(expected.shape, np.float32, at_end)
+            convpool.max_pool2d(guarded, kernel_size, out=out, num_threads=1, **options)
+            assert_same_bits(out, expected)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["normal", "small"])
+@pytest.mark.parametrize(
+    ("shape", "kernel_size", "options"),
+    [
+        ((2, 19, 20, 20), 13, {"stride": 1, "padding": 6}),
+        ((2, 19, 11, 12), 5, {"stride": 1, "padding": 2}),
+        ((33, 14, 14), 2, {}),
+        ((33, 13, 13), 3, {"stride": 2}),
+        ((33, 9, 20), (3, 4), {"stride": (2, 3), "padding": 1, "ceil_mode": True}),
+        ((19, 12, 15), 3, {"stride": 1, "padding": 3, "dilation": 4}),
+        ((19, 1, 40), (1, 9), {"stride": 1, "padding": (0, 4)}),
+    ],
+)
+def test_positions_in_small_planes(shape: Any, kernel_size: Any, options: Any, kind: str, dtype: Any) -> None:
+    """Many equal values, NaN, and windows without anything above -inf; one and several groups of planes."""
+    input = values(shape, dtype, kind=kind)
+    check_max_pool2d(input, kernel_size, **options)
+    input.reshape(-1)[::29] = np.nan
+    input[..., : shape[-1] // 2] = -np.inf
+    for num_threads in (1, 3):
+        check_max_pool2d(input, kernel_size, num_threads=num_threads, **options)
 
 
 # Arrays that pass the caches: from 24 MB with their results, of which 4 MB at least.

@@ -74,15 +74,16 @@ bool run_rows(const Pool2dRun<T>& run) {
   if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal() && !past_caches) {
     kernel = kernels.window_planes(window_axis(g.h), window_axis(g.w));
   }
-  // Vectors of results that are half empty cost more than transposing.
-  const bool half_empty = g.w.stride > 2 && 2 * g.w.out <= run.kernels.lanes;
+  // Vectors of results that are half empty, with positions or dilated, cost more than transposing.
+  const bool half_empty = (run.positions || g.w.dilation > 1) && 2 * g.w.out <= run.kernels.lanes;
   if (kernel == nullptr && half_empty && transposes_planes(run)) return false;
   if (kernel == nullptr) kernel = kernels.window_rows(window_axis(g.h), window_axis(g.w));
   if (kernel == nullptr) return false;
   auto usual = common_arguments<Arguments>(run, divisors);
   usual.in_plane = run.input.stride(1);
   usual.out_plane = run.output.stride(1);
-  const int64_t scratch = g.w.stride > 2 ? g.w.covered_span(g.w.out) + 12 * int64_t{run.kernels.lanes} : 0;
+  const int64_t line = std::max<int64_t>(g.w.covered_span(g.w.out), kernels::lines_elements);
+  const int64_t scratch = g.w.stride > 1 || g.w.kernel == 1 ? line + 12 * int64_t{run.kernels.lanes} : 0;
   const SlottedWorkspace<T> memory(scratch, run.threads);
   const EvenSplit rows = row_split(g, g.w.in);
   const int64_t plane = std::max<int64_t>(1, g.h.in * g.w.in);

@@ -92,6 +92,47 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
   const auto within = [&](ptrdiff_t o) { return o < a.row_begin ? a.row_begin : o < a.row_end ? o : a.row_end; };
   const ptrdiff_t whole_begin = within(a.h.pad == 0 ? 0 : (a.h.pad - 1) / a.h.stride + 1);
   const ptrdiff_t whole_end = within(room <= 0 ? 0 : (room - 1) / a.h.stride + 1);
+  if constexpr (Pairs && K <= S) {
+    // Rows that share nothing are taken in pairs wherever their planes end, which low planes gain a lot from.
+    const ptrdiff_t rows = a.row_end - a.row_begin;
+    if (a.h.kernel <= a.h.stride && whole_end - whole_begin == rows && a.out_plane == rows * a.w.out) {
+      const T* plane = a.in + (a.row_begin * a.h.stride - a.h.pad) * a.in_row;
+      const T* top = plane;
+      T* out = a.out + a.row_begin * a.w.out;
+      ptrdiff_t o = 0;
+      const auto reduce_next = [&]() CONVPOOL_INLINED {
+        Vec<T> down = load_part(top, Constant<0>{});
+        const auto tap = [&](ptrdiff_t i) CONVPOOL_INLINED {
+          down = Op::combine(down, load_part(top + i * a.h.dilation * a.in_row, Constant<0>{}));
+        };
+        if constexpr (K > 0) {
+          unroll<K - 1>([&](auto i) { tap(i + 1); });
+        } else {
+          for (ptrdiff_t i = 1; i < a.h.kernel; ++i) tap(i);
+        }
+        top += a.h.stride * a.in_row;
+        if (++o == rows) {
+          o = 0;
+          top = plane += a.in_plane;
+        }
+        return down;
+      };
+      ptrdiff_t left = a.planes * rows * a.w.out;
+      for (; left >= 2 * a.w.out; left -= 2 * a.w.out, out += 2 * a.w.out) {
+        const Vec<T> upper = reduce_next(), lower = reduce_next(), result = along(upper, lower);
+        if (left >= L) {
+          store(out, result);
+        } else {
+          store_first<T>(out, result, 2 * a.w.out);
+        }
+      }
+      if (left > 0) {
+        const Vec<T> last = reduce_next();
+        store_first<T>(out, along(last, last), left);
+      }
+      return;
+    }
+  }
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
     T* const out = a.out + p * a.out_plane;
@@ -167,7 +208,9 @@ WindowRowsKernel<typename Op::Element> choose_narrow_windows(const WindowAxis& h
   if constexpr (has_narrow_windows<T>) {
     if (is_tall(h) || w.stride < 2 || w.kernel > widest_narrow) return nullptr;
     if (rows_come_in_pairs<T>(w)) return narrow_window_rows_for<Op, true>(h, w);
-    if (w.in < 2 * lanes<T> && w.out <= lanes<T>) return narrow_window_rows_for<Op, false>(h, w);
+    // Joined lines are better where vectors of results would be half empty.
+    const bool half_empty = w.stride > 2 && w.dilation == 1 && 2 * w.out <= lanes<T>;
+    if (w.in < 2 * lanes<T> && w.out <= lanes<T> && !half_empty) return narrow_window_rows_for<Op, false>(h, w);
   }
   return nullptr;
 }

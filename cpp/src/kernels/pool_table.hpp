@@ -127,10 +127,13 @@ struct WindowAxis {
   ptrdiff_t in, out, kernel, stride, dilation, pad;
 };
 
+inline constexpr ptrdiff_t lines_elements = 2048;
+
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
-/// row_count is for each row of results. scratch: for a horizontal stride above 2, the columns that the windows of a
-/// row cover, and 12 * lanes after them. out_at: for positions, which lie as the results do. stream: whole cache lines
-/// of results go past the caches, and what is read is fetched ahead; seen by other threads once the kernel returns.
+/// row_count is for each row of results. scratch: for a horizontal stride above 1 and for single columns, as many
+/// elements as the windows of a row cover, at least lines_elements, and 12 * lanes after them. out_at: for positions,
+/// which lie as the results do. stream: whole cache lines of results go past the caches, and what is read is fetched
+/// ahead; seen by other threads once the kernel returns.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -204,6 +207,8 @@ struct PoolTable {
   void (*pad_rows)(const PadArguments<T>&);
   /// to[c * to_row + r] = from[r * from_row + c]. Null for integers.
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
+  void (*transpose_positions)(const std::int64_t* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns,
+                              std::int64_t* to, ptrdiff_t to_row);
 };
 
 /// One for each element type that can be pooled.

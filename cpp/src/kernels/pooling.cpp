@@ -4,8 +4,8 @@
 #include "reduce_runs.hpp"
 #include "row_layout.hpp"
 #include "sliding_rows.hpp"
-#include "sparse_windows.hpp"
 #include "transpose.hpp"
+#include "window_lines.hpp"
 #include "window_pixels.hpp"
 #include "window_planes.hpp"
 #include "window_positions.hpp"
@@ -16,8 +16,9 @@ namespace {
 
 template <class Op, class T>
 WindowRowsKernel<T> choose_rows(const WindowAxis& h, const WindowAxis& w) {
-  const WindowRowsKernel<T> kernel = choose_window_rows<Op>(h, w);
-  return kernel != nullptr ? kernel : choose_sparse_rows<Op>(h, w);
+  WindowRowsKernel<T> kernel = choose_window_lines<Op>(h, w);
+  if (kernel == nullptr) kernel = choose_window_rows<Op>(h, w);
+  return kernel;
 }
 
 template <class Op, class T>
@@ -57,7 +58,10 @@ constexpr PoolTable<T> make_pool_table() {
   if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
-  if constexpr (is_floating<T>) table.transpose = transpose<T>;
+  if constexpr (is_floating<T>) {
+    table.transpose = transpose<T>;
+    table.transpose_positions = transpose<std::int64_t>;
+  }
   return table;
 }
 
