@@ -396,3 +396,37 @@ def test_few_output_channels_of_many_pixels(out_channels: int, shape: tuple[int,
         options: dict[str, Any] = {"activation": "silu", "add": residual}
         got = convpool.conv2d(input, weight, bias, num_threads=num_threads, **options)
         check_conv2d(got, input, weight, bias, **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [16, 19, 64])
+@pytest.mark.parametrize("out_channels", [1, 2, 3, 5, 8])
+def test_few_output_channels_channels_last(out_channels: int, channels: int, dtype: Any) -> None:
+    """Sums along the channels, for a 1x1; rows transposed on their way, for larger kernels."""
+    for kernel, stride, width in ((1, 1, 21), (1, 1, 3), (1, 2, 20), (3, 1, 33), ((2, 1), (2, 1), 17)):
+        input = values((2, 11, width, channels), dtype=dtype)
+        height, across = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        weight = values((out_channels, channels, height, across), dtype=dtype, seed=1)
+        bias, options = values((out_channels,), dtype=dtype, seed=2), {"stride": stride, "layout": "NHWC"}
+        for image in (input, np.ascontiguousarray(input[:, :, ::-1])[:, :, ::-1], input[:, ::2, 1:]):
+            for padding in (0, 1):
+                got = convpool.conv2d(image, weight, bias, padding=padding, activation="relu6", **options)
+                check_conv2d(got, image, weight, bias, padding=padding, activation="relu6", **options)
+            residual = values(got.shape, dtype=dtype, seed=3)
+            options["padding"] = padding
+            got = convpool.conv2d(
+                image, weight, bias, add=residual, activation="silu", algorithm="direct", **options
+            )
+            check_conv2d(got, image, weight, bias, add=residual, activation="silu", **options)
+            alone = convpool.conv2d(image[:1], weight, bias, num_threads=1, **options)
+            assert_same_bits(convpool.conv2d(image, weight, bias, num_threads=2, **options)[:1], alone)
+            options.pop("padding")
+
+
+def test_explain_says_that_sums_run_along_the_channels() -> None:
+    layer = nn.Conv2d(64, 2, 1, layout="NHWC")
+    explanation = layer.explain((1, 30, 30, 64), num_threads=1)
+    assert explanation.algorithm == "direct"
+    assert "few output channels" in explanation.why
+    assert explanation.packed_weight_bytes == 0

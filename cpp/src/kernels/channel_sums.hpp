@@ -3,7 +3,7 @@
 // 1x1 convolution of pixels that lie channels-last, for so few output channels that vectors of them would be mostly
 // empty: products of whole vectors of channels, added up at the end.
 
-#include "reduce_runs.hpp"
+#include "fold.hpp"
 
 namespace convpool::kernels {
 namespace {
@@ -15,6 +15,7 @@ CONVPOOL_INLINE void sum_channels_of_few(const ChannelSumArguments<T>& a) {
   T biases[L] = {};
   for (int i = 0; i < P * K; ++i) biases[i] = a.bias == nullptr ? T(0) : a.bias[i % K];
   const Vec<T> bias = load(biases), low = broadcast(a.low), high = broadcast(a.high);
+  const auto plus = [](Vec<T> x, Vec<T> y) CONVPOOL_INLINED { return x + y; };
   const ptrdiff_t whole = a.channels / L * L, left = a.channels - whole;
   for (ptrdiff_t p = 0; p < a.pixels; p += P) {
     const ptrdiff_t pixels = a.pixels - p < P ? a.pixels - p : P;
@@ -33,7 +34,7 @@ CONVPOOL_INLINE void sum_channels_of_few(const ChannelSumArguments<T>& a) {
     };
     for (ptrdiff_t c = 0; c < whole; c += L) add([](const T* from) CONVPOOL_INLINED { return load(from); }, c);
     if (left > 0) add([&](const T* from) CONVPOOL_INLINED { return load_first(from, left); }, whole);
-    const Vec<T> result = clamp<T>(fold<SumOf<T>, L>(sums) + bias, low, high);
+    const Vec<T> result = clamp<T>(fold<T, L>(sums, plus) + bias, low, high);
     if (pixels == P && P * K == L) {
       store(a.out + p * K, result);
     } else {

@@ -2,28 +2,11 @@
 
 // Windows that are whole planes: reductions of contiguous runs.
 
+#include "fold.hpp"
 #include "pool_items.hpp"
-#include "transpose.hpp"
 
 namespace convpool::kernels {
 namespace {
-
-/// Lane i of the result is all lanes of acc[i] reduced: pairs of vectors are folded into one until one is left.
-template <class Op, int Count>
-CONVPOOL_INLINE Vec<typename Op::Element> fold(Vec<typename Op::Element>* acc) {
-  using T = typename Op::Element;
-  if constexpr (Count > 1) {
-    using All = typename MakeIndices<lanes<T>>::type;
-    constexpr int half = Count / 2;
-    unroll<half>([&](auto i) {
-      const Vec<T> a = acc[i], b = acc[i + half];
-      acc[i] = Op::combine(interleave<T, 0>(a, b, All{}), interleave<T, 1>(a, b, All{}));
-    });
-    return fold<Op, half>(acc);
-  } else {
-    return acc[0];
-  }
-}
 
 /// One run, lane by lane: `whole` elements in whole vectors, and `left` after them.
 template <class Op>
@@ -48,7 +31,7 @@ CONVPOOL_KERNEL void reduce_run(const ReduceRunArguments<typename Op::Element>& 
       const T* const in = a.in + r * a.in_row;
       Vec<T> acc[L];
       unroll<L>([&](auto i) { acc[i] = reduce_lanes<Op>(in + run_number(i) * a.in_row, whole, left); });
-      Vec<T> result = fold<Op, L>(acc);
+      Vec<T> result = fold<T, static_cast<int>(L)>(acc, Op::combine);
       if constexpr (Op::divided) result = result / a.divisor;
       return result;
     };
