@@ -306,7 +306,6 @@ CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, N, Vectors>& w
     window.stage(p, step, live, Count, stage);
     p = stage;
     step = N * Vectors;
-    live = all;
   }
 #endif
   if (expected == Live::all || (expected == Live::any && live == all)) {
