@@ -24,6 +24,8 @@ struct Cost {
   double channels_in_vectors, pixels_in_vectors, patches, winograd;
 };
 
+constexpr double never = 1e30;
+
 double waste(int64_t used, int64_t lanes) {
   return static_cast<double>(round_up(used, lanes)) / static_cast<double>(used);
 }
@@ -75,6 +77,13 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   return cost;
 }
 
+/// Whether pixels in the vectors may serve a channels-last result, which is transposed then: where vectors of channels
+/// would be at least half empty, and rows of the input are transposed whole.
+bool pixels_serve_channels_last(const Conv2dGeometry& g, int64_t lanes) {
+  return 2 * g.group_out_channels() <= lanes && g.w.stride == 1 &&
+         (g.padding_mode == PaddingMode::zeros || !g.w.padded());
+}
+
 template <class T>
 Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last, bool out_channels_last,
               WeightsAre weights) {
@@ -113,7 +122,9 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   // Into rows of pixels, and back: measured cycles a vector.
   if (in_channels_last)
     cost.pixels_in_vectors += 20.0 * static_cast<double>(g.h.stride) / static_cast<double>(kg * g.taps());
-  if (out_channels_last) cost.pixels_in_vectors += 7.0 * waste(kg, lanes) / reduction;
+  if (out_channels_last) {
+    cost.pixels_in_vectors += pixels_serve_channels_last(g, lanes) ? 7.0 * waste(kg, lanes) / reduction : never;
+  }
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 12 * piece / static_cast<double>(kg)) +
@@ -348,7 +359,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
   const bool out_channels_last = channels_last(output);
   if (!mostly_padding(g.h) && !mostly_padding(g.w)) {
     add(make(Algorithm::direct, true, reason));
-    add(make(Algorithm::direct, false, reason));
+    if (!out_channels_last || pixels_serve_channels_last(g, kernels.lanes)) add(make(Algorithm::direct, false, reason));
     if (can_do(Algorithm::depthwise, g)) {
       add(make_depthwise(g, input, output, kernels, reason));
     } else if (can_do(Algorithm::winograd, g)) {
