@@ -9,17 +9,6 @@
 namespace convpool::kernels {
 namespace {
 
-/// Shuffling two vectors by indices known at run time is slow elsewhere.
-template <class T>
-inline constexpr bool has_narrow_windows =
-#if defined(CONVPOOL_ISA_AVX512)
-    is_floating<T>;
-#elif defined(CONVPOOL_ISA_AVX2)
-    is_floating<T> && sizeof(T) == 4;
-#else
-    false;
-#endif
-
 /// A shuffle for each tap of a row.
 inline constexpr int widest_narrow = 8;
 
@@ -205,7 +194,7 @@ WindowRowsKernel<typename Op::Element> narrow_window_rows_for(const WindowAxis& 
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_narrow_windows(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
-  if constexpr (has_narrow_windows<T>) {
+  if constexpr (shuffles_by_index<T>) {
     if (is_tall(h) || w.stride < 2 || w.kernel > widest_narrow) return nullptr;
     if (rows_come_in_pairs<T>(w)) return narrow_window_rows_for<Op, true>(h, w);
     // Joined lines are better where vectors of results would be half empty.

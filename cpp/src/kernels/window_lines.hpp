@@ -18,18 +18,6 @@ inline constexpr int most_collected = 8;
 /// Rows of more results fill vectors by themselves.
 inline constexpr ptrdiff_t most_joined = 64;
 
-/// Whether vectors of results with gaps are put together again: shuffling by indices known at run time is slow
-/// elsewhere.
-template <class T>
-inline constexpr bool joins_with_gaps =
-#if defined(CONVPOOL_ISA_AVX512)
-    is_floating<T>;
-#elif defined(CONVPOOL_ISA_AVX2)
-    is_floating<T> && sizeof(T) == 4;
-#else
-    false;
-#endif
-
 /// Lane i is element i * S + Phase of S vectors in turn.
 template <class T, int S, int Phase, int... I>
 CONVPOOL_INLINE Vec<T> every_nth(const Vec<T> (&in)[S], Indices<I...>) {
@@ -75,7 +63,7 @@ CONVPOOL_INLINE LineShape line_shape(const WindowRowsArguments<typename Op::Elem
   s.at_once = 1;
   if (s.w.stride > lines_elements / s.slots) return s;
   s.pitch = s.slots * s.w.stride;
-  if (s.slots > a.w.out && (!joins_with_gaps<T> || s.slots > most_joined)) return s;
+  if (s.slots > a.w.out && (!shuffles_by_index<T> || s.slots > most_joined)) return s;
   if (a.out_row != a.w.out || (a.planes > 1 && a.out_plane != rows * a.out_row)) return s;
   if (Op::divided) {
     if (a.divisor.uniform_begin > 0 || a.divisor.uniform_end < a.w.out) return s;
@@ -228,7 +216,7 @@ CONVPOOL_INLINE Vec<typename Op::Element> reduce_transposed(const typename Op::E
 }
 
 /// Moves the results among a vector's slots to its beginning.
-template <class T, bool = joins_with_gaps<T>>
+template <class T, bool = shuffles_by_index<T>>
 class SlotShuffles {};
 template <class T>
 class SlotShuffles<T, true> {
@@ -285,7 +273,7 @@ CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element
   const bool joined = s.at_once > 1;
   [[maybe_unused]] const bool has_gaps = joined && s.slots > a.w.out;
   [[maybe_unused]] SlotShuffles<T> shuffles;
-  if constexpr (joins_with_gaps<T>) {
+  if constexpr (shuffles_by_index<T>) {
     if (has_gaps) shuffles.prepare(s);
   }
   RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[a.row_begin] : T(1));
@@ -302,7 +290,7 @@ CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element
       out = a.out + i / rows * a.out_plane + o * a.out_row;
       if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
     }
-    if constexpr (joins_with_gaps<T>) shuffles.start();
+    if constexpr (shuffles_by_index<T>) shuffles.start();
     ptrdiff_t left = count * a.w.out;
     for (ptrdiff_t x = 0; x < slots; x += L) {
       Vec<T> result = load(a.scratch + x);
@@ -311,7 +299,7 @@ CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element
         continue;
       }
       ptrdiff_t results = left < L ? left : L;
-      if constexpr (joins_with_gaps<T>) {
+      if constexpr (shuffles_by_index<T>) {
         if (has_gaps) {
           const ptrdiff_t gathered = shuffles.gather_next(result);
           results = gathered < left ? gathered : left;
