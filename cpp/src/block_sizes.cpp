@@ -1,6 +1,5 @@
 #include "block_sizes.hpp"
 
-#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
@@ -60,7 +59,7 @@ bool ask_environment(CacheSizes& caches) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), sizes[i]);
     if (error != std::errc() || sizes[i] <= 0 || sizes[i] > int64_t{1} << 32) return false;
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-    if (text != "" && text[0] == ',') text.remove_prefix(1);
+    if (i < 2 && !text.empty() && text[0] == ',') text.remove_prefix(1);
   }
   caches = {sizes[0] << 10, sizes[1] << 10, sizes[2] << 10};
   return text.empty();
@@ -81,41 +80,20 @@ CacheSizes find_cache_sizes() noexcept {
   return caches;
 }
 
+// Before this file's own initialisation the defaults: other files' may make calls.
+constinit CacheSizes caches;
+constinit BlockSizes sizes = block_sizes_for({});
+
+[[maybe_unused]] const bool found = [] {
+  caches = find_cache_sizes();
+  sizes = block_sizes_for(caches);
+  return true;
+}();
+
 }  // namespace
 
-BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
-  // So that scratch stays within a few MB, and blocks worth their loops.
-  const int64_t l1 = std::clamp<int64_t>(caches.l1, 16 << 10, 128 << 10);
-  const int64_t l2 = std::clamp<int64_t>(caches.l2, 256 << 10, 2 << 20);
-  const int64_t last = std::clamp<int64_t>(caches.last, 4 << 20, 64 << 20);
-  BlockSizes b{};
-  b.rows_together = 2 * l1;
-  b.panel = l1 * 3 / 8;
-  b.copied_block = l2 / 4;
-  b.row_in_place = l2 / 2;
-  b.large_weights = l2;
-  b.packed_weights = l2 / 4;
-  b.packed_winograd_weights = l2 / 2;
-  b.depthwise_copy = l2 / 16;
-  b.depthwise_rows = b.transposed_planes = l2 * 3 / 8;
-  b.transposed_pool_planes = l2;
-  b.winograd_tiles = l2 * 3 / 4;
-  b.winograd_strip = l1 * 3 / 4;
-  b.sliding_rows = l2 * 7 / 16;
-  b.streamed_conv_result = last * 3 / 8;
-  b.streamed_pool_result = last / 8;
-  b.streamed_pool_total = last * 3 / 4;
-  return b;
-}
+const CacheSizes& cache_sizes() noexcept { return caches; }
 
-const CacheSizes& cache_sizes() noexcept {
-  static const CacheSizes caches = find_cache_sizes();
-  return caches;
-}
-
-const BlockSizes& block_sizes() noexcept {
-  static const BlockSizes sizes = block_sizes_for(cache_sizes());
-  return sizes;
-}
+const BlockSizes& block_sizes() noexcept { return sizes; }
 
 }  // namespace convpool

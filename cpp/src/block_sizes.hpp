@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace convpool {
@@ -35,10 +36,34 @@ struct BlockSizes {
   std::int64_t streamed_conv_result, streamed_pool_result, streamed_pool_total;
 };
 
-BlockSizes block_sizes_for(const CacheSizes& caches) noexcept;
+constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
+  // So that scratch stays within a few MB, and blocks worth their loops.
+  const std::int64_t l1 = std::clamp<std::int64_t>(caches.l1, 16 << 10, 128 << 10);
+  const std::int64_t l2 = std::clamp<std::int64_t>(caches.l2, 256 << 10, 2 << 20);
+  const std::int64_t last = std::clamp<std::int64_t>(caches.last, 4 << 20, 64 << 20);
+  BlockSizes b{};
+  b.rows_together = 2 * l1;
+  b.panel = l1 * 3 / 8;
+  b.copied_block = l2 / 4;
+  b.row_in_place = l2 / 2;
+  b.large_weights = l2;
+  b.packed_weights = l2 / 4;
+  b.packed_winograd_weights = l2 / 2;
+  b.depthwise_copy = l2 / 16;
+  b.depthwise_rows = b.transposed_planes = l2 * 3 / 8;
+  b.transposed_pool_planes = l2;
+  b.winograd_tiles = l2 * 3 / 4;
+  b.winograd_strip = l1 * 3 / 4;
+  b.sliding_rows = l2 * 7 / 16;
+  b.streamed_conv_result = last * 3 / 8;
+  b.streamed_pool_result = last / 8;
+  b.streamed_pool_total = last * 3 / 4;
+  return b;
+}
 
 /// What the machine says, or `CONVPOOL_CACHE_SIZES` in the environment: KB of the three, as in "32,1024,32768". Read
-/// once. Where nobody says, the defaults above.
+/// while the library is loaded, so that no call waits for it, nor a child that was forked meanwhile. Where nobody says,
+/// or the variable holds anything else, the defaults above.
 const CacheSizes& cache_sizes() noexcept;
 
 /// For those sizes.

@@ -86,6 +86,7 @@ void run_on(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arrays<T>
 
 const char* vectors_hold(const Conv2dChoice& choice) {
   if (choice.algorithm == Algorithm::naive) return "nothing";
+  if (choice.form == WeightForm::plain_sums) return "input channels";
   return choice.channels_in_vectors || choice.algorithm == Algorithm::winograd ? "channels" : "pixels";
 }
 
@@ -229,8 +230,10 @@ struct MeasuredCase {
   template <class In, class Out>
   MeasuredCase(const TensorView<In>& in, const TensorView<Out>& out, int threads_)
       : input(in.shape), threads(threads_) {
-    const bool bits[] = {channels_last(in),      channels_last(out),  pixels_contiguous(in),
-                         pixels_contiguous(out), rows_contiguous(in), rows_contiguous(out)};
+    // Some forms want pixels without gaps between their channels, too.
+    const bool bits[] = {channels_last(in),          channels_last(out),          pixels_contiguous(in),
+                         pixels_contiguous(out),     rows_contiguous(in),         rows_contiguous(out),
+                         in.stride(3) == in.size(1), out.stride(3) == out.size(1)};
     for (const bool bit : bits) layout = 2 * layout + (bit ? 1 : 0);
   }
   MeasuredCase() = default;

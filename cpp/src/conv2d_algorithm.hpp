@@ -23,7 +23,7 @@ enum class WeightForm {
 inline constexpr std::size_t weight_forms = static_cast<std::size_t>(WeightForm::winograd) + 1;
 
 /// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is
-/// null only in plain form, and stands among the weights in depthwise_interleaved form.
+/// null only where `lies_as_given`, and stands among the weights in depthwise_interleaved form.
 template <class T>
 struct Weights {
   const T* data = nullptr;
@@ -36,7 +36,7 @@ struct Weights {
 struct Conv2dChoice {
   Algorithm algorithm = Algorithm::naive;
   WeightForm form = WeightForm::plain;
-  /// Which side lies in the vectors of the register tile: output channels, or pixels.
+  /// Which side lies in the vectors: output channels (for plain_sums, input channels), or pixels.
   bool channels_in_vectors = false;
   const char* reason = "";  ///< a literal: a choice is made on every call, and takes no memory
 };

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <optional>
 
 #include "arrays.hpp"
 
@@ -14,6 +12,7 @@ namespace convpool::bindings {
 /// judged later, for both alike.
 namespace plain {
 
+/// Within +-(2^63 - 1), as Python's look has it.
 inline bool integer(const py::handle& value, std::int64_t& number) {
   if (!PyLong_CheckExact(value.ptr())) return false;
   int overflow = 0;
@@ -39,18 +38,18 @@ inline bool padding(const py::handle& value, Padding& sides) {
   return true;
 }
 
-inline bool truth(const py::handle& value, bool& truth) {
-  truth = value.ptr() == Py_True;
-  return truth || value.ptr() == Py_False;
+inline bool truth(const py::handle& value, bool& result) {
+  result = value.ptr() == Py_True;
+  return result || value.ptr() == Py_False;
 }
 
 inline bool text(const py::handle& value, const char* expected) {
   return PyUnicode_CheckExact(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), expected) == 0;
 }
 
-inline bool layout(const py::handle& value, Layout& layout) {
-  layout = text(value, "NHWC") ? Layout::nhwc : Layout::nchw;
-  return layout == Layout::nhwc || text(value, "NCHW");
+inline bool layout(const py::handle& value, Layout& order) {
+  order = text(value, "NHWC") ? Layout::nhwc : Layout::nchw;
+  return order == Layout::nhwc || text(value, "NCHW");
 }
 
 inline bool threads(const py::handle& value, int& count) {
@@ -66,12 +65,12 @@ inline bool threads(const py::handle& value, int& count) {
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
 /// An array of floats.
-inline bool array(const py::handle& value, py::array& array) {
+inline bool array(const py::handle& value, py::array& result) {
   if (Py_TYPE(value.ptr()) != py::detail::npy_api::get().PyArray_Type_) return false;
-  array = py::reinterpret_borrow<py::array>(value);
-  const py::dtype dtype = array.dtype();
+  result = py::reinterpret_borrow<py::array>(value);
+  const py::dtype dtype = result.dtype();
   const int number = dtype.num();
-  return (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
+  return (result.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
          (number == py::detail::npy_api::NPY_FLOAT_ || number == py::detail::npy_api::NPY_DOUBLE_);
 }
 

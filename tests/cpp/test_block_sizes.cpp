@@ -9,6 +9,7 @@ using namespace convpool;
 
 TEST_CASE("caches are what the environment says, or what a machine can have") {
   const CacheSizes& caches = cache_sizes();
+  // Set by CMake, in the form that is read.
   if (const char* const said = std::getenv("CONVPOOL_CACHE_SIZES"); said != nullptr) {
     CHECK(std::to_string(caches.l1 >> 10) + "," + std::to_string(caches.l2 >> 10) + "," +
               std::to_string(caches.last >> 10) ==

@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "convpool/convpool.hpp"
 #include "random_arrays.hpp"
@@ -113,6 +116,35 @@ TEST_CASE("pooling: any strides, a mixed layout") {
   for (int64_t c = 0; c < 5; ++c) CHECK(y.view(1, c, 3, 6) == again.view(1, c, 3, 6));
   max_pool2d<double>(x.view, transposed, {}, p);
   for (int64_t c = 0; c < 5; ++c) CHECK(transposed(1, c, 3, 6) == again.view(1, c, 3, 6));
+}
+
+TEST_CASE("pooling: positions with gaps between their rows") {
+  Pool2dParams p;
+  p.kernel = {9, 9};
+  p.stride = {{1, 1}};
+  p.padding = Padding::symmetric(4, 4);
+  constexpr int64_t channels = 16, size = 10, pitch = size + 4;
+  std::vector<float> x(channels * size * size), y(x.size());
+  for (float& value : x) value = static_cast<float>(uniform(0, 1000));
+  std::vector<int64_t> dense(x.size()), gaps(channels * size * pitch, -7);
+  const auto in = TensorView<const float>::nchw(x.data(), 1, channels, size, size);
+  const auto out = TensorView<float>::nchw(y.data(), 1, channels, size, size);
+  auto at = TensorView<int64_t>::nchw(gaps.data(), 1, channels, size, size);
+  at.strides = {channels * size * pitch, size * pitch, pitch, 1};
+  for (const std::string& name : available_isas()) {
+    CAPTURE(name);
+    set_isa(name);
+    max_pool2d<float>(in, out, TensorView<int64_t>::nchw(dense.data(), 1, channels, size, size), p, 1);
+    max_pool2d<float>(in, out, at, p, 1);
+    for (int64_t row = 0; row < channels * size; ++row) {
+      for (int64_t column = 0; column < pitch; ++column) {
+        const int64_t expected = column < size ? dense[static_cast<std::size_t>(row * size + column)] : -7;
+        CHECK(gaps[static_cast<std::size_t>(row * pitch + column)] == expected);
+      }
+    }
+    std::fill(gaps.begin(), gaps.end(), -7);
+  }
+  set_isa(available_isas().back());
 }
 
 TEST_CASE("pooling: one window over each plane") {

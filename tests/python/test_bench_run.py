@@ -400,6 +400,8 @@ def interrupt(tmp_path: Path, sign: int) -> tuple[int, Any]:
          "--threads", "1", "--json", str(file)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
+        # Whoever runs the tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )  # fmt: skip
     assert process.stderr is not None

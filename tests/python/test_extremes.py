@@ -432,3 +432,15 @@ def test_explain_says_that_sums_run_along_the_channels() -> None:
     assert explanation.algorithm == "direct"
     assert "few output channels" in explanation.why
     assert explanation.packed_weight_bytes == 0
+
+
+@pytest.mark.usefixtures("isa")
+def test_depthwise_of_a_large_image_with_a_row_stride_beyond_it() -> None:
+    image, weight = values((1, 64, 64, 1024)), values((1024, 1, 3, 3), seed=1)
+    far = 2**24
+    options: dict[str, Any] = {"stride": (far, 1), "padding": (far, 1), "groups": 1024, "layout": "NHWC"}
+    got = convpool.conv2d(image, weight, algorithm="depthwise", **options)
+    assert got.shape == (1, 3, 64, 1024)
+    assert not got[:, ::2].any()
+    expected = reference.conv2d(image[:, :3], weight, padding=(0, 1), groups=1024, layout="NHWC")
+    np.testing.assert_allclose(got[:, 1], expected[:, 0], rtol=1e-4, atol=1e-4)

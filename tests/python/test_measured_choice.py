@@ -104,3 +104,22 @@ def test_the_function_has_nowhere_to_keep_it() -> None:
         convpool.conv2d(values((1, 3, 8, 8)), values((2, 3, 3, 3)), algorithm="benchmark")
     assert 'algorithm="benchmark"' in str(info.value)
     assert "auto" in str(info.value)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("channels", "groups", "kernel"), [(64, 1, 1), (2, 2, 3), (3, 3, 3)])
+def test_what_was_settled_for_dense_pixels_leaves_slices_alone(
+    channels: int, groups: int, kernel: int
+) -> None:
+    out_channels = 2 if groups == 1 else channels
+    weight = values((out_channels, channels // groups, kernel, kernel), seed=1)
+    layer = nn.Conv2d.from_weights(weight, groups=groups, layout="NHWC", algorithm="benchmark")
+    dense = values((1, 20, 20, channels))
+    check_conv2d(layer(dense), dense, weight, groups=groups, layout="NHWC")
+    sliced = np.concatenate([dense, dense], axis=-1)[..., :channels]
+    every_other = values((1, 20, 40, channels))[:, :, ::2]
+    for image in (dense, sliced, every_other):
+        around = np.full((1, 21 - kernel, 21 - kernel, out_channels + 3), 7, np.float32)
+        layer(image, out=around[..., :out_channels])
+        check_conv2d(around[..., :out_channels], image, weight, groups=groups, layout="NHWC")
+        assert (around[..., out_channels:] == 7).all()

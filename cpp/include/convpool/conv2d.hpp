@@ -105,7 +105,7 @@ struct Conv2dDescription {
   std::string why;
   std::string isa;
   int lanes = 0;
-  const char* in_vectors = "";  ///< "channels", "pixels" or "nothing"
+  const char* in_vectors = "";  ///< "channels" (of the output), "input channels", "pixels" or "nothing"
   int num_threads = 1;
   std::array<std::int64_t, 4> output_shape{};
 

@@ -1,5 +1,6 @@
 // The direct algorithm with pixels of a row in the vectors: weights broadcast as they lie, input rows read in whole
-// vectors, in place or from a padded copy of a few of them, taken apart by the stride.
+// vectors, in place or from a padded copy of a few of them, taken apart by the stride. Channels-last rows are
+// transposed as they are copied, and so are the results of channels-last outputs, from a stage.
 
 #include <algorithm>
 #include <numeric>

@@ -483,10 +483,12 @@ bool transposes_planes(const Pool2dRun<T>& run) {
   // Measured on Zen 4: three times as fast on 20x20, still a third faster on 80x80.
   const Pool2dGeometry& g = run.geometry;
   const int64_t lanes = run.kernels.lanes;
+  // A position of 64 bits counts as two floats.
   const int64_t elements = size_product(g.h.in, g.w.in) + size_product(g.h.out, g.w.out, run.positions ? 3 : 1);
   const int64_t room = block_sizes().transposed_pool_planes / (run.positions ? 2 : 1);
   return run.kernels.transpose != nullptr && !run.channels_last && 2 * g.channels > lanes &&
          (run.input.stride(2) == g.w.in || g.h.in == 1) && (run.output.stride(2) == g.w.out || g.h.out == 1) &&
+         (!run.positions || run.indices.stride(2) == g.w.out || g.h.out == 1) &&
          size_product(elements, lanes, int64_t{sizeof(T)}) <= room;
 }
 

@@ -20,7 +20,7 @@ template <class T, int N>
 using VecN = typename VectorOf<T, N>::type;
 
 /// Whether tiles for special cases are worth their code, which takes the most of the library: not for double, of which
-/// there is little, nor for machines without AVX2.
+/// there is little, nor for SSE2, which only machines without AVX2 run.
 #if defined(CONVPOOL_ISA_SSE2)
 template <class T>
 inline constexpr bool specialised = false;

@@ -127,6 +127,7 @@ struct WindowAxis {
   ptrdiff_t in, out, kernel, stride, dilation, pad;
 };
 
+/// Scratch in which rows of results stand one after another, reduced down their columns.
 inline constexpr ptrdiff_t lines_elements = 2048;
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
@@ -205,7 +206,7 @@ struct PoolTable {
   ReductionKernels<T> max_at;  ///< with positions
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
-  /// to[c * to_row + r] = from[r * from_row + c]. Null for integers.
+  /// to[c * to_row + r] = from[r * from_row + c]; the same of positions. Both null for integers.
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
   void (*transpose_positions)(const std::int64_t* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns,
                               std::int64_t* to, ptrdiff_t to_row);

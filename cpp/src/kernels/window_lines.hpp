@@ -10,7 +10,7 @@ namespace convpool::kernels {
 namespace {
 
 /// Columns are combined one by one.
-inline constexpr ptrdiff_t widest_sparse = 32;
+inline constexpr ptrdiff_t widest_in_lines = 32;
 
 /// Up to this stride, the elements that a vector of results needs are collected by shuffles.
 inline constexpr int most_collected = 8;
@@ -326,7 +326,7 @@ void window_lines(const WindowRowsArguments<typename Op::Element>& a) {
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_lines(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
-  if (is_tall(h) || w.kernel > widest_sparse) return nullptr;
+  if (is_tall(h) || w.kernel > widest_in_lines) return nullptr;
   if (w.stride == 1 && (!is_floating<T> || w.kernel > 1 || w.out > most_joined)) return nullptr;
   // Two columns apart row by row, unless that leaves much of the vectors empty.
   const ptrdiff_t filled = (w.out + lanes<T> - 1) / lanes<T> * lanes<T>;
