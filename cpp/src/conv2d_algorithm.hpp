@@ -91,16 +91,6 @@ inline bool takes_rows_of_taps(const Conv2dGeometry& g) {
   return g.group_channels() < 8 && g.w.kernel > 1 && g.w.dilation == 1;
 }
 
-/// Whether sums can run along the channels in vectors, to so few output channels that it pays: for channels-last pixels
-/// and a 1x1 kernel.
-template <class T>
-bool sums_along_channels(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
-                         std::int64_t lanes) {
-  return g.taps() == 1 && g.groups == 1 && !g.h.padded() && !g.w.padded() && 2 * g.out_channels <= lanes &&
-         g.channels >= lanes && channels_last(input) && (channels_last(output) || g.out_channels == 1) &&
-         output.stride(3) == g.out_channels;
-}
-
 bool can_do(Algorithm algorithm, const Conv2dGeometry& geometry) noexcept;
 
 /// Why the algorithm can't do such a case; empty where it can.

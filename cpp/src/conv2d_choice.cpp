@@ -119,7 +119,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   // Copied rows: about 4 operations a vector, used by every output channel and tap.
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
-  // Into rows of pixels, and back: measured cycles a vector.
+  // Into rows of pixels, as layers of 1 to 3 output channels were measured; and back, at about 7 cycles a vector.
   if (in_channels_last)
     cost.pixels_in_vectors += 20.0 * static_cast<double>(g.h.stride) / static_cast<double>(kg * g.taps());
   if (out_channels_last) {
@@ -153,8 +153,20 @@ Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* rea
   return {algorithm, form, channels_in_vectors, reason};
 }
 
-/// The direct algorithm with sums along the channels.
-Conv2dChoice sums(const char* reason) noexcept { return {Algorithm::direct, WeightForm::plain_sums, true, reason}; }
+/// Whether sums can run along the channels in vectors, to so few output channels that it pays: for channels-last pixels
+/// and a 1x1 kernel.
+template <class T>
+bool sums_along_channels(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                         int64_t lanes) {
+  return g.taps() == 1 && g.groups == 1 && !g.h.padded() && !g.w.padded() && 2 * g.out_channels <= lanes &&
+         g.channels >= lanes && channels_last(input) && (channels_last(output) || g.out_channels == 1) &&
+         output.stride(3) == g.out_channels;
+}
+
+/// The direct algorithm with such sums.
+Conv2dChoice make_sums(const char* reason) noexcept {
+  return {Algorithm::direct, WeightForm::plain_sums, true, reason};
+}
 
 // Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
 // vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels.
@@ -271,7 +283,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   if (can_do(Algorithm::winograd, g) && cost.winograd < 0.95 * best_other) {
     return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
   }
-  if (sums_along_channels(g, input, output, kernels.lanes)) return sums("few output channels of one tap");
+  if (sums_along_channels(g, input, output, kernels.lanes)) return make_sums("few output channels of one tap");
   if (out_channels_last && cost.channels_in_vectors <= cost.pixels_in_vectors) {
     return make(Algorithm::direct, true, "the output's channels are contiguous");
   }
@@ -332,7 +344,7 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       return make_depthwise(g, input, output, kernels, "asked for");
     case Algorithm::direct: {
       // Not by what packing costs: the same choice, and bits, whatever the batch and whoever packs.
-      if (sums_along_channels(g, input, output, kernels.lanes)) return sums("asked for");
+      if (sums_along_channels(g, input, output, kernels.lanes)) return make_sums("asked for");
       const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
       return make(algorithm, cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }

@@ -97,7 +97,7 @@ py::object plain_conv2d(const py::handle& input, const py::handle& weight, const
                         const py::handle& groups, const py::handle& padding_mode, const py::handle& layout,
                         const py::handle& activation, const py::handle& algorithm, const py::handle& add,
                         const py::handle& out, const py::handle& num_threads) {
-  py::array image = plain::no_array(), filters = plain::no_array(), offsets = plain::no_array();
+  py::array image = plain::no_array(), filters = plain::no_array();
   Conv2dParams params;
   Layout order{};
   int threads = 0;
@@ -109,9 +109,12 @@ py::object plain_conv2d(const py::handle& input, const py::handle& weight, const
       !plain::threads(num_threads, threads)) {
     return py::none();
   }
-  if (bias.is_none())
-    return run_conv2d(image, filters, std::nullopt, params, order, std::nullopt, std::nullopt, threads);
-  if (!plain::array(bias, offsets) || offsets.dtype().num() != image.dtype().num()) return py::none();
+  std::optional<py::array> offsets;
+  if (!bias.is_none()) {
+    if (!plain::array(bias, offsets.emplace(plain::no_array())) || offsets->dtype().num() != image.dtype().num()) {
+      return py::none();
+    }
+  }
   return run_conv2d(image, filters, offsets, params, order, std::nullopt, std::nullopt, threads);
 }
 

@@ -27,7 +27,6 @@ void run_direct_by_sums(const Conv2dRun<T>& run) {
     a.pixels = pixels;
     a.channels = g.channels;
     a.weight = run.weights.data;
-    a.weight_row = g.channels;
     a.bias = run.weights.bias;
     a.out = output.data + n * output.stride(0) + oh * output.stride(2) + ow * output.stride(3);
     a.outputs = g.out_channels;

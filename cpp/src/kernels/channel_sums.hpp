@@ -26,7 +26,7 @@ CONVPOOL_INLINE void sum_channels_of_few(const ChannelSumArguments<T>& a) {
     unroll<L>([&](auto i) { sums[i] = Vec<T>{}; });
     const auto add = [&](auto load_part, ptrdiff_t c) CONVPOOL_INLINED {
       Vec<T> weight[K];
-      unroll<K>([&](auto k) { weight[k] = pinned(load_part(a.weight + k * a.weight_row + c)); });
+      unroll<K>([&](auto k) { weight[k] = pinned(load_part(a.weight + k * a.channels + c)); });
       unroll<P>([&](auto i) {
         const Vec<T> x = load_part(in[i] + c);
         unroll<K>([&](auto k) { sums[i * K + k] += x * weight[k]; });

@@ -59,13 +59,13 @@ struct TileArguments {
 };
 
 /// out[p][k] = clamp(bias[k] + sum over c of in[p][c] * weight[k][c]) for pixels in_pixel apart and at most half a
-/// vector of outputs, whose results follow one another without gaps. Channels lie beside each other; bias may be null.
+/// vector of outputs, whose results follow one another without gaps, as the weights do. Channels lie beside each other;
+/// bias may be null.
 template <class T>
 struct ChannelSumArguments {
   const T* in;
   ptrdiff_t in_pixel, pixels, channels;
   const T* weight;
-  ptrdiff_t weight_row;
   const T* bias;
   T* out;
   ptrdiff_t outputs;

@@ -1,7 +1,7 @@
 #pragma once
 
-// Windows that are some columns apart, as in poolings that don't overlap: down the columns into lines, and then along
-// those, with neighbouring results in a vector.
+// Small windows some columns apart, as in poolings that don't overlap, or one column wide on narrow rows: down the
+// columns into lines, and then along those, with neighbouring results in a vector.
 
 #include "transpose.hpp"
 #include "window_planes.hpp"
@@ -9,7 +9,7 @@
 namespace convpool::kernels {
 namespace {
 
-/// Columns are combined one by one.
+/// A line's columns are combined one by one: wider windows slide.
 inline constexpr ptrdiff_t widest_in_lines = 32;
 
 /// Up to this stride, the elements that a vector of results needs are collected by shuffles.

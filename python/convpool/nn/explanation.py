@@ -15,8 +15,8 @@ class Explanation(str):
     algorithm, why
         The one that runs, and the reason.
     isa, lanes, in_vectors
-        The instruction set, the items of its vectors, and what they hold: ``"channels"``, ``"pixels"`` or
-        ``"nothing"``.
+        The instruction set, the items of its vectors, and what they hold: ``"channels"`` (of the output),
+        ``"input channels"``, ``"pixels"`` or ``"nothing"``.
     num_threads
         The threads that share the work: fewer than allowed where it is small.
     output_shape
