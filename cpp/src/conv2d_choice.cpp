@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "conv2d_weights.hpp"
+#include "dense_planes.hpp"
 #include "tiling.hpp"
 #include "transposed_planes.hpp"
 #include "winograd_axes.hpp"
@@ -171,8 +172,15 @@ Conv2dChoice make_sums(const char* reason) noexcept {
 // Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
 // vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels.
 
-double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
+template <class T>
+double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                              const kernels::Table<T>& kernels) {
+  const int64_t lanes = kernels.lanes;
   const double taps = static_cast<double>(g.reduction()), channels = static_cast<double>(g.group_channels());
+  if (kernel_for_dense_planes(g, input, output, kernels) != nullptr) {
+    const double vectors = static_cast<double>(ceil_div(g.out_pixels(), lanes));
+    return static_cast<double>(lanes) * (20 + vectors * (1.1 * taps + 3));
+  }
   const int64_t phases =
       std::clamp<int64_t>(g.h.dilation / std::gcd(g.h.stride, g.h.dilation), 1, std::max<int64_t>(1, g.h.out));
   const int64_t rows = ceil_div(g.h.out, phases);
@@ -191,7 +199,8 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, int64_t lanes) {
 
 template <class T>
 double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
-  const double taps = static_cast<double>(g.reduction()), pixels = static_cast<double>(g.out_pixels());
+  const double taps = static_cast<double>(g.reduction()) * used_taps(g, g.h) * used_taps(g, g.w);
+  const double pixels = static_cast<double>(g.out_pixels());
   const bool shares_pixels = g.w.stride == 1 && g.w.dilation == 1 && g.w.kernel > 2;
   double tap = 1;
   if (rotates_groups(g)) {
@@ -202,6 +211,9 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
   // Where there are 16 registers pixels serve one row of results at a time.
   constexpr int rows_of_many_registers = 14;
   if (kernels.tile_rows[2] < rows_of_many_registers) tap *= 1.45;
+  // Narrower rows are taken pixel by pixel.
+  constexpr int64_t pixels_of_tile = 7;
+  if (g.w.out < pixels_of_tile) return waste(g.out_channels, kernels.lanes) * pixels * (30 + 1.7 * tap * taps);
   return waste(g.out_channels, kernels.lanes) * pixels * tap * taps;
 }
 
@@ -224,7 +236,7 @@ bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input
          (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) && !mostly_padding(g.h) &&
          !mostly_padding(g.w) &&
          depthwise_channels_cycles(g, kernels) + transposition_cycles(g, kernels.lanes) <
-             0.9 * depthwise_plane_cycles(g, kernels.lanes) &&
+             0.9 * depthwise_plane_cycles(g, input, output, kernels) &&
          rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0;
 }
 
@@ -271,7 +283,8 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
   if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
     const bool by_channels = depthwise_by_channels(g, input, output, kernels);
-    double cycles = by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, kernels.lanes);
+    double cycles =
+        by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, input, output, kernels);
     if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels.lanes);
     if ((by_channels || !out_channels_last) &&
         cycles < direct_group_cycles(g, cost, kernels.lanes, out_channels_last)) {

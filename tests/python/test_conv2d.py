@@ -192,6 +192,12 @@ LAYERS = {
     "depthwise 7x7 on 7x7": ((2, 33, 7, 7), (33, 1, 7, 7), {"padding": 3, "groups": 33}),
     "depthwise 31x31": ((1, 17, 14, 30), (17, 1, 31, 31), {"padding": 15, "groups": 17}),
     "depthwise dilated": ((1, 32, 29, 28), (32, 1, 3, 5), {"padding": 3, "dilation": (2, 3), "groups": 32}),
+    "depthwise, rows far apart": (
+        (1, 32, 29, 28),
+        (32, 1, 3, 3),
+        {"padding": 6, "dilation": 6, "groups": 32},
+    ),
+    "depthwise of two tall planes": ((1, 2, 900, 33), (4, 1, 3, 3), {"padding": (2, 1), "groups": 2}),
     "groups of 4": ((1, 64, 28, 28), (64, 4, 3, 3), {"padding": 1, "groups": 16}),
     "groups of 4, stride 2": ((1, 64, 27, 29), (64, 4, 3, 3), {"padding": 1, "stride": 2, "groups": 16}),
     "groups of 2 to 4": ((1, 24, 15, 20), (48, 2, 5, 5), {"padding": 2, "groups": 12}),
@@ -431,6 +437,45 @@ def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(layout: s
     assert together.nbytes > 12 << 20
     for i in range(len(batch)):
         assert_same_bits(together[i], layer(batch[i]))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_depthwise_of_planes_without_gaps(kernel: int, dtype: Any) -> None:
+    """Vectors then reach over the ends of rows, whose pixels must not reach each other's results."""
+    sizes = [
+        (1, 1),
+        (1, 5),
+        (4, 4),
+        (2, 7),
+        (7, 7),
+        (5, 16),
+        (4, 33),
+        (9, 23),
+        (3, 40),
+        (6, 65),
+        (2, 256),
+        (2, 257),
+    ]
+    for height, width in sizes:
+        for dilation in [1, 2, 6, 16, 17] if kernel == 3 else [1, 2]:
+            side = (kernel - 1) * dilation // 2
+            for rows in [(side, side), (0, 0), (side + 5, 2 * side), (40, 0)]:
+                if height + sum(rows) <= 2 * side:
+                    continue
+                input, weight = (
+                    values((1, 5, height, width), dtype),
+                    values((10, 1, kernel, kernel), dtype, 1),
+                )
+                bias = values((10,), dtype, 2)
+                options = {"padding": (rows, (side, side)), "dilation": dilation, "groups": 5}
+                got = convpool.conv2d(input, weight, bias, algorithm="depthwise", **options)
+                check_conv2d(got, input, weight, bias, algorithm="depthwise", **options)
+                input[0, 2, 0, -1], input[0, 3, -1, 0] = np.nan, np.inf
+                got = convpool.conv2d(input, weight, bias, algorithm="depthwise", **options)
+                expected = reference.conv2d(input, weight, bias, **options)
+                assert_same_specials(got, expected)
 
 
 @pytest.mark.usefixtures("isa")

@@ -2,8 +2,8 @@
 //
 // Channels-last: channels in the vectors, the image in place; few of them: see depthwise_interleaved.cpp. Planes too
 // small to fill vectors of pixels: the same, on planes transposed a vector of channels at a time. Otherwise pixels in
-// the vectors, the planes in place, or a padded copy of a few of their rows where the padding isn't zeros, pixels
-// aren't neighbours or columns move by more than 2.
+// the vectors, the planes in place, as runs of pixels where they can be (dense_planes.hpp); or a padded copy of a few of
+// their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more than 2.
 
 #include <algorithm>
 #include <array>
@@ -11,6 +11,7 @@
 #include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
+#include "dense_planes.hpp"
 #include "depthwise_tasks.hpp"
 #include "epilogue.hpp"
 #include "padded_rows.hpp"
@@ -226,6 +227,7 @@ class PlaneVectors {
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     list_taps();
     if (in_place_) {
+      run_kernel_ = kernel_for_dense_planes(g_, run.input, run.output, run.kernels);
       const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch);
       groups_ = pieces_of(g_.groups, 1, wanted);
       row_unit_ = tile_rows;
@@ -315,7 +317,7 @@ class PlaneVectors {
   }
 
   void run_planes(const DepthwisePlaneArguments<T>& d, int64_t n, int64_t group, int64_t oh) const {
-    run_rows(run_.kernels.depthwise_planes->plane, d);
+    run_kernel_ != nullptr ? run_kernel_(d) : run_rows(run_.kernels.depthwise_planes->plane, d);
     if (!epilogue_.remains()) return;
     for (int64_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
       epilogue_.finish_rows(d.out + k * d.out_channel, d.out_row, d.rows, d.columns, n,
@@ -324,8 +326,12 @@ class PlaneVectors {
   }
 
   void run_in_place(int64_t n, int64_t group, int64_t group_end, int64_t oh, int64_t rows) const {
-    const int64_t together = epilogue_.remains() ? 1 : group_end - group;
-    for (; group < group_end; group += together) {
+    // What remains of the epilogue finds a few planes in the cache.
+    const int64_t group_bytes = size_product(g_.group_out_channels(), rows, g_.w.out, sizeof(T));
+    const int64_t most =
+        epilogue_.remains() ? std::max<int64_t>(1, block_sizes().depthwise_copy / group_bytes) : group_end - group;
+    for (int64_t together; group < group_end; group += together) {
+      together = std::min(most, group_end - group);
       DepthwisePlaneArguments<T> d = arguments(n, group, oh, rows);
       d.in_channel = run_.input.stride(1);
       d.in_group = g_.group_channels() * d.in_channel;
@@ -397,6 +403,7 @@ class PlaneVectors {
   PhasedRows apart_;
   bool splits_columns_, output_in_planes_, in_place_, streams_;
   Workspace tap_memory_;
+  kernels::DepthwisePlaneKernel<T> run_kernel_ = nullptr;  ///< for planes that are runs of pixels
   int64_t tap_count_ = 0, pitch_ = 0, row_unit_ = 1;
   EvenSplit groups_{1, 1}, rows_{1, 1};
 };

@@ -1,11 +1,13 @@
 #include "depthwise_planes.hpp"
 
+#include "depthwise_runs.hpp"
 #include "isa_tables.hpp"
 
 namespace convpool::kernels::CONVPOOL_ISA {
 
-constinit const DepthwisePlaneTable<float> depthwise_planes_f32{depthwise_plane<float>, depthwise_interleaved<float>};
-constinit const DepthwisePlaneTable<double> depthwise_planes_f64{depthwise_plane<double>,
-                                                                 depthwise_interleaved<double>};
+constinit const DepthwisePlaneTable<float> depthwise_planes_f32{depthwise_plane<float>, depthwise_interleaved<float>,
+                                                                choose_depthwise_run<float>};
+constinit const DepthwisePlaneTable<double> depthwise_planes_f64{depthwise_plane<double>, depthwise_interleaved<double>,
+                                                                 choose_depthwise_run<double>};
 
 }  // namespace convpool::kernels::CONVPOOL_ISA

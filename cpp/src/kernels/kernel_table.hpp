@@ -191,9 +191,16 @@ template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
 
 template <class T>
+using DepthwisePlaneKernel = void (*)(const DepthwisePlaneArguments<T>&);
+
+template <class T>
 struct DepthwisePlaneTable {
-  void (*plane)(const DepthwisePlaneArguments<T>&);
-  void (*interleaved)(const DepthwisePlaneArguments<T>&);
+  DepthwisePlaneKernel<T> plane;
+  DepthwisePlaneKernel<T> interleaved;
+  /// For square kernels over planes that are runs of pixels: strides of 1, input and results `width` columns wide
+  /// without gaps between their rows, as much padding on the left as on the right. `edge_rows`: rows of results whose
+  /// windows reach over the top or the bottom. Null where `plane` serves better.
+  DepthwisePlaneKernel<T> (*run)(ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t width, ptrdiff_t edge_rows);
 };
 template <class T>
 struct DepthwiseChannelTable {

@@ -193,6 +193,17 @@ CONVPOOL_INLINE Vec<T> load_between(const T* p, ptrdiff_t begin, ptrdiff_t end, 
 #endif
 }
 
+/// Whether two vectors are shuffled fast by indices known at run time.
+template <class T>
+inline constexpr bool shuffles_by_index =
+#if defined(CONVPOOL_ISA_AVX512)
+    is_floating<T>;
+#elif defined(CONVPOOL_ISA_AVX2)
+    is_floating<T> && sizeof(T) == 4;
+#else
+    false;
+#endif
+
 /// A set of lanes, kept in memory until it is used.
 template <class T>
 class LaneSet {
@@ -220,6 +231,19 @@ class LaneSet {
     }
 #else
     return mask_ != Index(0) ? a : b;
+#endif
+  }
+
+  /// sum + x in the lanes of the set, `sum` in the others.
+  CONVPOOL_INLINE Vec<T> add(Vec<T> sum, Vec<T> x) const {
+#if defined(CONVPOOL_ISA_AVX512)
+    if constexpr (sizeof(T) == 4) {
+      return (Vec<T>)_mm512_mask_add_ps((__m512)sum, mask_, (__m512)sum, (__m512)x);
+    } else {
+      return (Vec<T>)_mm512_mask_add_pd((__m512d)sum, static_cast<__mmask8>(mask_), (__m512d)sum, (__m512d)x);
+    }
+#else
+    return select(sum + x, sum);
 #endif
   }
 

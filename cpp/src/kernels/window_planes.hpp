@@ -4,6 +4,7 @@
 // pixels, and a vector may hold the end of one row and the beginning of the next. Row by row, 17 columns would fill two
 // vectors of 16 by half, and every row would start anew.
 
+#include "plane_runs.hpp"
 #include "window_rows.hpp"
 
 namespace convpool::kernels {
@@ -14,38 +15,6 @@ namespace {
 template <class T>
 constexpr ptrdiff_t widest_of_planes(int columns_of_window) {
   return (columns_of_window <= 3 ? 256 : 128) / ptrdiff_t{sizeof(T)};
-}
-
-/// The lanes whose pixels have one `distance` columns on in their own row; lane 0's is in `column`.
-template <class T>
-CONVPOOL_INLINE std::uint32_t lanes_with_neighbour(ptrdiff_t column, ptrdiff_t width, ptrdiff_t distance) {
-  std::uint32_t bits = 0;
-  for (ptrdiff_t row = -column; row < lanes<T>; row += width) {
-    bits |= bits_between<T>(row - (distance < 0 ? distance : 0), row + width - (distance > 0 ? distance : 0));
-  }
-  return bits;
-}
-
-/// Calls set(vector, the column of its first lane) for the vectors of a run of rows, until one would start with a row's
-/// first column again. Returns how many they are, at most `width`.
-template <class T, class Set>
-CONVPOOL_INLINE ptrdiff_t for_each_first_column(ptrdiff_t width, Set&& set) {
-  ptrdiff_t vector = 0, column = 0;
-  do {
-    set(vector++, column);
-    column = (column + lanes<T>) % width;
-  } while (column != 0);
-  return vector;
-}
-
-/// Lane i is element i + Distance of `current`, which stands between the other two.
-template <class T, int Distance, int... I>
-CONVPOOL_INLINE Vec<T> neighbours(Vec<T> previous, Vec<T> current, Vec<T> next, Indices<I...>) {
-  if constexpr (Distance < 0) {
-    return __builtin_shufflevector(previous, current, (I + Distance + lanes<T>)...);
-  } else {
-    return __builtin_shufflevector(current, next, (I + Distance)...);
-  }
 }
 
 /// How many vectors of a plane can lack a row of a square window, D apart.
@@ -60,7 +29,7 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
   constexpr ptrdiff_t L = lanes<T>;
   constexpr int side = (K - 1) * D / 2;
   static_assert(K % 2 == 1 && side <= L);
-  const ptrdiff_t width = a.w.in, pixels = a.h.in * width;
+  const ptrdiff_t width = a.w.in;
   const ptrdiff_t begin = a.row_begin * width, end = a.row_end * width;
   DivisorArguments<T> one_divisor = a.divisor;
   one_divisor.uniform_end = end;
@@ -72,26 +41,17 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
       has_column[j][vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, decltype(j)::value * D - side));
     });
   });
-  // The vectors from `begin` on, one more than results need; those in [whole_begin, whole_end) have all rows in all
-  // lanes, and results as well as the one before them. For the others, in which lanes the plane has each row.
-  const ptrdiff_t highest = begin - a.h.pad * width, span = (K - 1) * D * width;
-  const ptrdiff_t vectors = (end - begin + L - 1) / L + 1;
-  const auto clamped = [&](ptrdiff_t v) { return v < 0 ? 0 : v < vectors ? v : vectors; };
-  const ptrdiff_t whole_begin = clamped(highest >= 0 ? 0 : (-highest + L - 1) / L);
-  const ptrdiff_t last_whole = pixels - span - highest < end - begin ? pixels - span - highest : end - begin;
-  const ptrdiff_t whole_end = last_whole < whole_begin * L ? whole_begin : clamped(last_whole / L);
+  const RunOfRows r = run_of_rows<T>(a.row_begin - a.h.pad, a.row_end - a.row_begin, K, D, a.h.in, width);
+  const ptrdiff_t vectors = r.vectors, whole_begin = r.whole_begin, whole_end = r.whole_end;
   LaneSet<T> has_row[K][most_edge_vectors<T, K, D>];
   for (ptrdiff_t v = 0, edge = 0; v < vectors; ++v) {
     if (v == whole_begin) v = whole_end;
     if (v == vectors) break;
-    unroll<K>([&](auto i) {
-      const ptrdiff_t from = highest + decltype(i)::value * D * width + v * L;
-      has_row[i][edge] = LaneSet<T>(bits_between<T>(-from, pixels - from));
-    });
+    unroll<K>([&](auto i) { has_row[i][edge] = LaneSet<T>(lanes_with_row<T>(r, v, i, D, a.h.in, width)); });
     ++edge;
   }
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
-    const T* const top = a.in + p * a.in_plane + highest;
+    const T* const top = a.in + p * a.in_plane + r.first;
     T* const out = a.out + p * a.out_plane + begin;
     const bool streams = a.stream && reinterpret_cast<std::uintptr_t>(out) % cache_line == 0;
     ptrdiff_t v = 0, edge = 0, column_set = 0;
@@ -111,7 +71,7 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
     const auto reduce_until = [&](ptrdiff_t stop, auto whole) CONVPOOL_INLINED {
       while (v < stop) {
         const ptrdiff_t x = (v - 1) * L;
-        const Vec<T> next = reduce_down(whole);
+        const Vec<T> next = decltype(whole)::value != 0 || v < vectors ? reduce_down(whole) : current;
         Vec<T> result = current;
         unroll<K>([&](auto j) {
           constexpr int distance = decltype(j)::value * D - side;
@@ -130,11 +90,12 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
         previous = current;
         current = next;
         if (++column_set == period) column_set = 0;
+        if (decltype(whole)::value == 0 && x + L >= end - begin) break;
       }
     };
     reduce_until(whole_begin, Constant<0>{});
     reduce_until(whole_end, Constant<1>{});
-    reduce_until(vectors, Constant<0>{});
+    reduce_until(vectors + 1, Constant<0>{});
   }
   if (a.stream) streaming_fence();
 }

@@ -10,17 +10,6 @@
 namespace convpool::kernels {
 namespace {
 
-/// Whether two vectors are shuffled fast by indices known at run time.
-template <class T>
-inline constexpr bool shuffles_by_index =
-#if defined(CONVPOOL_ISA_AVX512)
-    is_floating<T>;
-#elif defined(CONVPOOL_ISA_AVX2)
-    is_floating<T> && sizeof(T) == 4;
-#else
-    false;
-#endif
-
 /// How far ahead of its use memory is fetched at least: from the caches, and from beyond them. Measured on Zen 4 with
 /// planes of 512x512 beyond the last cache: half of it and twice as much cost 5 to 15 %, a third for 3x3 windows with
 /// stride 1; where the caches hold the input, the longer distance costs 3 to 8 %.

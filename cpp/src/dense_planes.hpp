@@ -1,0 +1,21 @@
+#pragma once
+
+#include "conv2d_algorithm.hpp"
+
+namespace convpool {
+
+/// The depthwise kernel that takes planes as runs of pixels, null where it can't: see DepthwisePlaneTable.
+template <class T>
+kernels::DepthwisePlaneKernel<T> kernel_for_dense_planes(const Conv2dGeometry& g, const TensorView<const T>& input,
+                                                         const TensorView<T>& output,
+                                                         const kernels::Table<T>& kernels) {
+  const auto dense = [](const auto& view) { return pixels_contiguous(view) && view.stride(2) == view.size(3); };
+  const bool square = g.h.kernel == g.w.kernel && g.h.dilation == g.w.dilation && g.h.stride == 1 && g.w.stride == 1;
+  const bool zeros = g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded());
+  if (g.group_channels() > 1 || !square || !zeros || !dense(input) || !dense(output)) return nullptr;
+  if (g.w.in != g.w.out || g.w.pad_begin > g.w.in || 2 * g.w.pad_begin != g.w.effective_kernel() - 1) return nullptr;
+  const Range inside = g.h.outputs_all_inside();
+  return kernels.depthwise_planes->run(g.h.kernel, g.h.dilation, g.w.in, g.h.out - (inside.end - inside.begin));
+}
+
+}  // namespace convpool

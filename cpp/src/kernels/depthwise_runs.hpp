@@ -1,0 +1,175 @@
+#pragma once
+
+// Convolution of few channels with stride 1 over planes without gaps, whose rows of results are as wide as the input's:
+// a plane is one run of pixels, so that no vector stays half empty at the end of a row. The rows of a window are
+// multiplied by each column of its weights where they lie; then those sums move to their results, a shuffle and an
+// addition for each column.
+
+#include "depthwise_windows.hpp"
+#include "plane_runs.hpp"
+
+namespace convpool::kernels {
+namespace {
+
+/// Wider rows waste little of their last vectors, and share more from row to row. Measured on Zen 4: with AVX-512 as
+/// fast or faster up to here, with AVX2 up to so many columns.
+inline constexpr ptrdiff_t widest_run = CONVPOOL_VECTOR_REGISTERS >= 32 ? 256 : 40;
+constexpr ptrdiff_t widest_run_of(ptrdiff_t kernel) {
+  return CONVPOOL_VECTOR_REGISTERS >= 32 || kernel == 3 ? widest_run : 24;
+}
+
+/// Vectors that lack some of their rows are prepared once for all planes.
+inline constexpr ptrdiff_t most_edge_vectors_of_run = 128;
+
+/// Moves the sums of tap column J of K to the results they belong to: K / 2 - J pixels to the right. Dilated: so many
+/// times a distance that is known at run time, at most a vector in all.
+template <class T, int K, bool Dilated>
+class ColumnShifts {
+ public:
+  CONVPOOL_INLINE explicit ColumnShifts(ptrdiff_t) {}
+  template <int J>
+  CONVPOOL_INLINE Vec<T> apply(Vec<T> previous, Vec<T> current, Vec<T> next) const {
+    return neighbours<T, J - K / 2>(previous, current, next, typename MakeIndices<lanes<T>>::type{});
+  }
+};
+template <class T, int K>
+class ColumnShifts<T, K, true> {
+ public:
+  CONVPOOL_INLINE explicit ColumnShifts(ptrdiff_t dilation) {
+    unroll<K>([&](auto j) {
+      const ptrdiff_t from = (j - K / 2) * dilation + (j < K / 2 ? lanes<T> : 0);
+      for (int i = 0; i < lanes<T>; ++i) lane_[j][i] = static_cast<Index>(from + i);
+    });
+  }
+  template <int J>
+  CONVPOOL_INLINE Vec<T> apply(Vec<T> previous, Vec<T> current, Vec<T> next) const {
+    return __builtin_shuffle(J < K / 2 ? previous : current, J < K / 2 ? current : next, lane_[J]);
+  }
+
+ private:
+  using Index = typename IndexOf<T>::type;
+  Vec<Index> lane_[K];
+};
+
+/// As depthwise_plane, for K x K taps; neighbours, unless Dilated.
+template <class T, int K, bool Dilated>
+CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
+  constexpr ptrdiff_t L = lanes<T>;
+  constexpr int side = K / 2;
+  struct Sums {
+    Vec<T> column[K];
+  };
+  const ptrdiff_t width = d.columns, dilation = Dilated ? d.row_dilation : 1, next_row = dilation * width;
+  const RunOfRows r = run_of_rows<T>(d.first_row, d.rows, K, dilation, d.in_rows, width);
+  LaneSet<T> has_column[K][widest_run];
+  const ptrdiff_t period = for_each_first_column<T>(width, [&](ptrdiff_t vector, ptrdiff_t column) {
+    unroll<K>([&](auto j) {
+      has_column[j][vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, (j - side) * dilation));
+    });
+  });
+  LaneSet<T> has_row[K][most_edge_vectors_of_run];
+  for (ptrdiff_t v = 0, edge = 0; v < r.vectors; ++v) {
+    if (v == r.whole_begin) v = r.whole_end;
+    if (v == r.vectors) break;
+    unroll<K>([&](auto i) { has_row[i][edge] = LaneSet<T>(lanes_with_row<T>(r, v, i, dilation, d.in_rows, width)); });
+    ++edge;
+  }
+  const ColumnShifts<T, K, Dilated> shifts(dilation);
+  const bool clamps = bounded(d.low, d.high);
+  const Vec<T> low = broadcast(d.low), high = broadcast(d.high);
+  for (ptrdiff_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
+    const T* const top = d.in + k / d.outputs_per_group * d.in_group + r.first;
+    const T* const weights = d.weight + k * K * K;
+    constexpr bool keeps_weights = K * K <= 9 && CONVPOOL_VECTOR_REGISTERS >= 32;
+    Vec<T> kept[keeps_weights ? K * K : 1];
+    if constexpr (keeps_weights) {
+      unroll<K * K>([&](auto t) { kept[t] = pinned(broadcast(weights[t])); });
+    }
+    const auto weight = [&](auto i, auto j) CONVPOOL_INLINED {
+      constexpr int tap = i * K + j;
+      if constexpr (keeps_weights) {
+        return kept[tap];
+      } else {
+        return weights[tap];
+      }
+    };
+    const Vec<T> bias = broadcast(d.bias == nullptr ? T(0) : d.bias[k]);
+    T* const out = d.out + k * d.out_channel;
+    const bool streams = d.stream && reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0;
+    ptrdiff_t v = 0, edge = 0, column_set = 0;
+    const auto sum_down = [&](auto whole) CONVPOOL_INLINED {
+      Sums s;
+      const T* const first = top + v * L;
+      unroll<K>([&](auto i) {
+        const T* const from = first + i * next_row;
+        const Vec<T> x = pinned(whole ? load(from) : has_row[i][edge].load_or(from, Vec<T>{}));
+        unroll<K>([&](auto j) {
+          if constexpr (i > 0) {
+            s.column[j] += weight(i, j) * x;
+          } else if constexpr (j == side) {
+            s.column[j] = bias + weight(i, j) * x;
+          } else {
+            // Of two products to be added the compiler may fuse either one, here and there another.
+            s.column[j] = pinned(weight(i, j) * x);
+          }
+        });
+      });
+      if (!whole) ++edge;
+      ++v;
+      return s;
+    };
+    Sums current = r.whole_begin == 0 && r.whole_end > 0 ? sum_down(Constant<1>{}) : sum_down(Constant<0>{});
+    Sums previous = current;  // the first column's neighbours are left out, as are the last one's
+    const auto run_until = [&](ptrdiff_t stop, auto whole) CONVPOOL_INLINED {
+      while (v < stop) {
+        const ptrdiff_t x = (v - 1) * L;
+        const Sums next = whole || v < r.vectors ? sum_down(whole) : current;
+        Vec<T> result = current.column[side];
+        unroll<K>([&](auto j) {
+          if constexpr (j != side) {
+            const Vec<T> sums = shifts.template apply<j>(previous.column[j], current.column[j], next.column[j]);
+            result = has_column[j][column_set].add(result, sums);
+          }
+        });
+        if (clamps) result = clamp<T>(result, low, high);
+        if (!whole && x + L > r.results) {
+          store_first<T>(out + x, result, r.results - x);
+        } else if (streams) {
+          store_streaming(out + x, result);
+        } else {
+          store(out + x, result);
+        }
+        previous = current;
+        current = next;
+        if (++column_set == period) column_set = 0;
+        if (!whole && x + L >= r.results) break;
+      }
+    };
+    run_until(r.whole_begin, Constant<0>{});
+    run_until(r.whole_end, Constant<1>{});
+    run_until(r.vectors + 1, Constant<0>{});
+  }
+}
+
+template <class T>
+DepthwisePlaneKernel<T> choose_depthwise_run([[maybe_unused]] ptrdiff_t kernel, [[maybe_unused]] ptrdiff_t dilation,
+                                             [[maybe_unused]] ptrdiff_t width, [[maybe_unused]] ptrdiff_t edge_rows) {
+#if CONVPOOL_MASKS_LOADS
+  constexpr ptrdiff_t L = lanes<T>;
+  if (width > widest_run_of(kernel) || edge_rows > most_edge_vectors_of_run) return nullptr;
+  if (edge_rows * width / L + 4 > most_edge_vectors_of_run) return nullptr;
+  if (dilation > 1) {
+    if constexpr (shuffles_by_index<T>) {
+      if (kernel == 3 && dilation <= L) return depthwise_run<T, 3, true>;
+    }
+    return nullptr;
+  }
+  if (kernel == 3) return depthwise_run<T, 3, false>;
+  if (kernel == 5) return depthwise_run<T, 5, false>;
+  if (kernel == 7) return depthwise_run<T, 7, false>;
+#endif
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace convpool::kernels
