@@ -223,7 +223,7 @@ WINDOWS = {
 @pytest.mark.parametrize("window", WINDOWS)
 def test_sizes_around_the_vector_widths(window: str, dtype: Any, layout: str) -> None:
     options = {**WINDOWS[window], "layout": layout}
-    for size in [*range(3, 20), 31, 32, 33, 34, 63, 64, 65, 66, 67]:
+    for size in [*range(3, 20), 31, 32, 33, 34, 63, 64, 65, 66, 67, 129, 256, 257]:
         for shape in [(1, 5, size), (size, 4, 5)]:
             input = to_layout(values(shape, dtype, kind="small"), layout)
             check_max_pool2d(input, **options)
@@ -462,7 +462,7 @@ def test_large_arrays(case: str, layout: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_nothing_beside_the_input_is_read(dtype: Any) -> None:
     with guarded_memory() as place:
-        for width in [*range(5, 37), 63, 64, 65, 66, 67]:
+        for width in [*range(5, 37), 63, 64, 65, 66, 67, 129, 256]:
             for layout, shape in (("NCHW", (2, 6, width)), ("NHWC", (6, 5, width))):
                 for at_end in (False, True):
                     input = place(shape, dtype, at_end)

@@ -2,8 +2,8 @@
 //
 // Channels-last: channels in the vectors, the image in place; few of them: see depthwise_interleaved.cpp. Planes too
 // small to fill vectors of pixels: the same, on planes transposed a vector of channels at a time. Otherwise pixels in
-// the vectors, the planes in place, as runs of pixels where they can be (dense_planes.hpp); or a padded copy of a few of
-// their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more than 2.
+// the vectors, the planes in place, as runs of pixels where they can be (dense_planes.hpp); or a padded copy of a few
+// of their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more than 2.
 
 #include <algorithm>
 #include <array>

@@ -18,7 +18,7 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
   using Index = typename Op::Index;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
-  constexpr ptrdiff_t widest = widest_of_planes<T>(3);
+  constexpr ptrdiff_t widest = widest_of_planes<MaxAtOf<T>, 3, 1>();
   constexpr ptrdiff_t band_elements = 24 * widest;
   // A row before the band and one after it, which a plane's first and last ones don't have, and don't use.
   alignas(vector_alignment) T values[band_elements + 2 * widest + 2 * L];
@@ -84,7 +84,7 @@ WindowRowsKernel<T> choose_window_plane_positions(const WindowAxis& h, const Win
   const auto same = [](const WindowAxis& axis) {
     return is_window(axis, 3, 1, 1) && axis.in == axis.out && axis.pad == 1;
   };
-  return same(h) && same(w) && w.in <= widest_of_planes<T>(3) ? window_plane_positions<T> : nullptr;
+  return same(h) && same(w) && w.in <= widest_of_planes<MaxAtOf<T>, 3, 1>() ? window_plane_positions<T> : nullptr;
 }
 
 }  // namespace

@@ -10,16 +10,19 @@
 namespace convpool::kernels {
 namespace {
 
-/// Wider rows are faster one by one, where several share the rows of the input. Measured on Zen 4: planes gain 30 to
-/// 130 % on 14 to 28 columns of float, and lose a tenth on twice the width that is given here.
-template <class T>
-constexpr ptrdiff_t widest_of_planes(int columns_of_window) {
-  return (columns_of_window <= 3 ? 256 : 128) / ptrdiff_t{sizeof(T)};
+/// Wider rows are faster one by one: several share the rows of the input then, and maxima what they have in common.
+/// Measured on Zen 4: planes gain 30 to 130 % on 14 to 28 columns of float, and lose a tenth on twice the width that is
+/// given here; sums and dilated windows, of which rows share less, gain a tenth or more up to there.
+template <class Op, int K, int D>
+constexpr ptrdiff_t widest_of_planes() {
+  constexpr bool wide = masks_are_cheap && (Op::divided || D > 1);
+  return (K <= 3 ? wide ? 1024 : 256 : wide ? 512 : 128) / ptrdiff_t{sizeof(typename Op::Element)};
 }
 
 /// How many vectors of a plane can lack a row of a square window, D apart.
-template <class T, int K, int D>
-constexpr ptrdiff_t most_edge_vectors = 2 * (K - 1) * D * widest_of_planes<T>(K) / lanes<T> + 8;
+template <class Op, int K, int D>
+constexpr ptrdiff_t most_edge_vectors =
+    2 * (K - 1) * D * widest_of_planes<Op, K, D>() / lanes<typename Op::Element> + 8;
 
 /// As window_rows, for one divisor; rows and columns of a window are D apart.
 template <class Op, int K, int D>
@@ -35,7 +38,7 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
   one_divisor.uniform_end = end;
   const RowDivisor<Op> divisor(one_divisor, Op::divided ? a.row_count[0] : T(1));
   // For each tap of a row, in which lanes the row has it.
-  LaneSet<T> has_column[K][widest_of_planes<T>(K)];
+  LaneSet<T> has_column[K][widest_of_planes<Op, K, D>()];
   const ptrdiff_t period = for_each_first_column<T>(width, [&](ptrdiff_t vector, ptrdiff_t column) {
     unroll<K>([&](auto j) {
       has_column[j][vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, decltype(j)::value * D - side));
@@ -43,7 +46,7 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
   });
   const RunOfRows r = run_of_rows<T>(a.row_begin - a.h.pad, a.row_end - a.row_begin, K, D, a.h.in, width);
   const ptrdiff_t vectors = r.vectors, whole_begin = r.whole_begin, whole_end = r.whole_end;
-  LaneSet<T> has_row[K][most_edge_vectors<T, K, D>];
+  LaneSet<T> has_row[K][most_edge_vectors<Op, K, D>];
   for (ptrdiff_t v = 0, edge = 0; v < vectors; ++v) {
     if (v == whole_begin) v = whole_end;
     if (v == vectors) break;
@@ -103,14 +106,15 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_planes(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
-  const auto fits = [&](ptrdiff_t kernel, ptrdiff_t dilation) {
-    return is_window(h, kernel, 1, dilation) && is_window(w, kernel, 1, dilation) && w.in == w.out &&
-           2 * w.pad == (kernel - 1) * dilation && w.in <= widest_of_planes<T>(static_cast<int>(kernel));
+  const auto fits = [&](auto kernel, auto dilation) {
+    constexpr int K = kernel, D = dilation;
+    return is_window(h, K, 1, D) && is_window(w, K, 1, D) && w.in == w.out && 2 * w.pad == (K - 1) * D &&
+           w.in <= widest_of_planes<Op, K, D>();
   };
-  if (fits(3, 1)) return window_planes<Op, 3, 1>;
+  if (fits(Constant<3>{}, Constant<1>{})) return window_planes<Op, 3, 1>;
   if constexpr (lanes<T> >= 4) {
-    if (fits(3, 2)) return window_planes<Op, 3, 2>;
-    if (fits(5, 1)) return window_planes<Op, 5, 1>;
+    if (fits(Constant<3>{}, Constant<2>{})) return window_planes<Op, 3, 2>;
+    if (fits(Constant<5>{}, Constant<1>{})) return window_planes<Op, 5, 1>;
   }
   return nullptr;
 }
