@@ -35,7 +35,9 @@ constexpr double least_work_per_thread = 1e6;
 double work_of(const Conv2dGeometry& g) {
   const double outputs =
       static_cast<double>(g.batch) * static_cast<double>(g.out_channels) * static_cast<double>(g.out_pixels());
-  return g.multiply_adds() + 8 * outputs;
+  // Weights that few pixels share are waited for.
+  const double weights = static_cast<double>(g.out_channels) * static_cast<double>(g.reduction());
+  return g.multiply_adds() + 8 * outputs + 2 * weights;
 }
 
 template <class T>

@@ -64,6 +64,9 @@ class ChannelVectors : DirectTasks<T> {
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     const bool shares_taps = segments_are_many();
     if (!in_place_ && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
+    // Where there aren't output channels enough to share out.
+    const int64_t others = size_product(g_.batch, g_.groups, ceil_div(vectors_, tile_.vectors));
+    if (others < run.threads) rows_ = std::min(rows_, ceil_div(g_.h.out, ceil_div(run.threads, others)));
     row_tasks_ = ceil_div(g_.h.out, rows_);
     // A plane that reads as one row, or has only one: the row is shared out.
     if (g_.h.out == 1 && in_place_) {
