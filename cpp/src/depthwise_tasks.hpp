@@ -13,30 +13,78 @@ namespace convpool {
 
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
 inline constexpr std::int64_t tile_rows = 14;
+/// Columns of results that a tile with channels in the vectors takes.
+inline constexpr std::int64_t least_columns_of_phase = 7;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
 inline constexpr std::int64_t pieces_per_thread = 4;
+
+/// An axis of windows with gaps, as one of windows without them for each phase of its results.
+struct AxisPhases {
+  std::int64_t first, stride, gap;  ///< where the first window starts, from one to the next, between its taps
+  std::int64_t in, out;
+
+  std::int64_t common() const { return std::gcd(stride, gap); }
+  std::int64_t count() const { return gap / common(); }
+  /// Whether windows of a phase share what they read.
+  bool worthwhile() const { return gap > 1 && (stride == common() || count() == 1); }
+
+  struct Phase {
+    std::int64_t skipped;  ///< elements before the first that the phase reads
+    std::int64_t step;     ///< from one that it reads to the next
+    std::int64_t first, stride, in, out;
+  };
+  Phase phase(std::int64_t f) const {
+    const std::int64_t start = first + f * stride, begin = floor_div(start, gap), skipped = start - begin * gap;
+    return {skipped < in ? skipped : 0,
+            gap < in ? gap : 0,  // one at most is read then
+            begin,
+            stride / common(),
+            ceil_div(std::max<std::int64_t>(0, in - skipped), gap),
+            ceil_div(out - f, count())};
+  }
+};
 
 /// Runs the kernel so that rows of results share the rows they read: windows with gaps interleave, and those that read
 /// the same rows are taken together.
 template <class Arguments>
 void run_rows(void (*kernel)(const Arguments&), const Arguments& all) {
-  const std::int64_t gap = all.row_dilation, common = std::gcd(std::int64_t{all.row_stride}, gap);
-  const std::int64_t stride = all.row_stride / common, phases = gap / common;
-  if (gap == 1 || (stride > 1 && phases > 1)) return kernel(all);
-  for (std::int64_t f = 0; f < std::min<std::int64_t>(phases, all.rows); ++f) {
-    const std::int64_t start = all.first_row + f * all.row_stride, first = floor_div(start, gap);
-    const std::int64_t skipped = start - first * gap;
+  const AxisPhases axis{all.first_row, all.row_stride, all.row_dilation, all.in_rows, all.rows};
+  if (!axis.worthwhile()) return kernel(all);
+  for (std::int64_t f = 0; f < std::min(axis.count(), axis.out); ++f) {
+    const AxisPhases::Phase p = axis.phase(f);
     Arguments some = all;
-    some.in += (skipped < all.in_rows ? skipped : 0) * all.in_row;
-    some.in_row *= gap < all.in_rows ? gap : 0;  // one row at most
-    some.in_rows = ceil_div(std::max<std::int64_t>(0, all.in_rows - skipped), gap);
-    some.first_row = first;
-    some.row_stride = stride;
+    some.in += p.skipped * all.in_row;
+    some.in_row *= p.step;
+    some.in_rows = p.in;
+    some.first_row = p.first;
+    some.row_stride = p.stride;
     some.row_dilation = 1;
     some.out += f * all.out_row;
-    some.rows = ceil_div(all.rows - f, phases);
-    if (some.rows > 1) some.out_row *= phases;  // a single row's phases may be any number
+    some.rows = p.out;
+    if (p.out > 1) some.out_row *= axis.count();  // a single row's phases may be any number
     kernel(some);
+  }
+}
+
+/// The same for columns, too, where there are enough of each phase for a tile.
+template <class T>
+void run_rows_and_columns(void (*kernel)(const kernels::DepthwiseChannelsArguments<T>&),
+                          const kernels::DepthwiseChannelsArguments<T>& all) {
+  const AxisPhases axis{all.first_column, all.column_stride, all.column_dilation, all.in_columns, all.columns};
+  if (!axis.worthwhile() || all.columns / least_columns_of_phase < axis.count()) return run_rows(kernel, all);
+  for (std::int64_t f = 0; f < axis.count(); ++f) {
+    const AxisPhases::Phase p = axis.phase(f);
+    kernels::DepthwiseChannelsArguments<T> some = all;
+    some.in += p.skipped * all.in_pixel;
+    some.in_pixel *= p.step;
+    some.in_columns = p.in;
+    some.first_column = p.first;
+    some.column_stride = p.stride;
+    some.column_dilation = 1;
+    some.out += f * all.out_pixel;
+    some.columns = p.out;
+    some.out_pixel *= axis.count();
+    run_rows(kernel, some);
   }
 }
 

@@ -197,6 +197,16 @@ LAYERS = {
         (32, 1, 3, 3),
         {"padding": 6, "dilation": 6, "groups": 32},
     ),
+    "depthwise, columns far apart": (
+        (2, 24, 20, 40),
+        (24, 1, 3, 5),
+        {"padding": (2, 6), "dilation": (2, 3), "groups": 24},
+    ),
+    "depthwise, strided and dilated": (
+        (1, 24, 41, 40),
+        (48, 1, 3, 3),
+        {"padding": 2, "dilation": 2, "stride": 2, "groups": 24},
+    ),
     "depthwise of two tall planes": ((1, 2, 900, 33), (4, 1, 3, 3), {"padding": (2, 1), "groups": 2}),
     "groups of 4": ((1, 64, 28, 28), (64, 4, 3, 3), {"padding": 1, "groups": 16}),
     "groups of 4, stride 2": ((1, 64, 27, 29), (64, 4, 3, 3), {"padding": 1, "stride": 2, "groups": 16}),

@@ -40,6 +40,9 @@ class ChannelVectors {
     vectors_ = ceil_div(g_.out_channels, lanes_);
     in_vector_ = lanes_ * g_.group_channels() / g_.group_out_channels();
     if (g_.group_out_channels() > 1) list_permutation();
+    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs more than sharing them saves.
+    constexpr int64_t same_sets = 4096;
+    reads_phases_ = size_product(run.input.stride(3), g_.w.dilation, sizeof(T)) % same_sets != 0;
     transposes_ = !channels_last(run.input) || !channels_last(run.output);
     if (transposes_) return;
     streams_ = epilogue_.streams(run, g_.out_pixels());
@@ -176,7 +179,8 @@ class ChannelVectors {
     d.weight = run_.weights.data + v * lanes_ * g_.reduction();
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
-    run_rows(run_.kernels.depthwise_channels->channels, d);
+    const auto kernel = run_.kernels.depthwise_channels->channels;
+    reads_phases_ ? run_rows_and_columns(kernel, d) : run_rows(kernel, d);
   }
 
   void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
@@ -202,7 +206,7 @@ class ChannelVectors {
   Epilogue<T> epilogue_;
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
-  bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false;
+  bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false, reads_phases_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
 };
