@@ -490,6 +490,40 @@ def test_depthwise_of_planes_without_gaps(kernel: int, dtype: Any) -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_of_rows_that_crowd_the_caches(multiplier: int, dtype: Any) -> None:
+    """Rows a multiple of 2 KB apart are copied first, and so are the results on their way back."""
+    for kernel, options in [
+        ((3, 3), {}),
+        ((9, 9), {"padding": 4}),
+        ((1, 15), {"padding": (0, 7)}),
+        ((15, 1), {"padding": (7, 0), "activation": "silu"}),
+        ((3, 3), {"padding": 1, "stride": 2}),
+        ((3, 2), {"padding": "same", "dilation": (4, 1)}),
+    ]:
+        for height in (9, 35):
+            input = values((2, 3, height, 512), dtype)
+            weight, bias = values((3 * multiplier, 1, *kernel), dtype, 1), values((3 * multiplier,), dtype, 2)
+            case: dict[str, Any] = {"groups": 3, **options}
+            activation = case.pop("activation", None)
+            try:
+                shape = convpool.conv2d_output_shape(input.shape, weight.shape, **case)
+            except ValueError:
+                continue
+            add = values(shape, dtype, 3)
+            got = convpool.conv2d(input, weight, bias, algorithm="depthwise", activation=activation, **case)
+            check_conv2d(got, input, weight, bias, algorithm="depthwise", activation=activation, **case)
+            sums = convpool.conv2d(input, weight, bias, add=add, algorithm="depthwise", num_threads=2, **case)
+            again = convpool.conv2d(
+                input, weight, bias, add=add, algorithm="depthwise", num_threads=1, **case
+            )
+            assert_same_bits(sums, again)
+            plain_sums = convpool.conv2d(input, weight, bias, algorithm="depthwise", **case)
+            np.testing.assert_allclose(sums, plain_sums + add, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [2, 3, 5, 7, 11, 12])
 def test_depthwise_of_few_interleaved_channels(channels: int, dtype: Any) -> None:
     """Channels-last rows whose elements have weights of their own, column by column."""
