@@ -212,8 +212,8 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
   constexpr int rows_of_many_registers = 14;
   if (kernels.tile_rows[2] < rows_of_many_registers) tap *= 1.45;
   // Narrower rows are taken pixel by pixel.
-  constexpr int64_t pixels_of_tile = 7;
-  if (g.w.out < pixels_of_tile) return waste(g.out_channels, kernels.lanes) * pixels * (30 + 1.7 * tap * taps);
+  if (g.w.out < kernels::depthwise_tile_pixels)
+    return waste(g.out_channels, kernels.lanes) * pixels * (30 + 1.7 * tap * taps);
   return waste(g.out_channels, kernels.lanes) * pixels * tap * taps;
 }
 

@@ -13,8 +13,6 @@ namespace convpool {
 
 /// The rows of the tallest tile: pieces of a plane are multiples of it.
 inline constexpr std::int64_t tile_rows = 14;
-/// Columns of results that a tile with channels in the vectors takes.
-inline constexpr std::int64_t least_columns_of_phase = 7;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
 inline constexpr std::int64_t pieces_per_thread = 4;
 
@@ -71,7 +69,7 @@ template <class T>
 void run_rows_and_columns(void (*kernel)(const kernels::DepthwiseChannelsArguments<T>&),
                           const kernels::DepthwiseChannelsArguments<T>& all) {
   const AxisPhases axis{all.first_column, all.column_stride, all.column_dilation, all.in_columns, all.columns};
-  if (!axis.worthwhile() || all.columns / least_columns_of_phase < axis.count()) return run_rows(kernel, all);
+  if (!axis.worthwhile() || all.columns / kernels::depthwise_tile_pixels < axis.count()) return run_rows(kernel, all);
   for (std::int64_t f = 0; f < axis.count(); ++f) {
     const AxisPhases::Phase p = axis.phase(f);
     kernels::DepthwiseChannelsArguments<T> some = all;

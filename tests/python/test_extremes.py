@@ -189,6 +189,27 @@ def test_depthwise_with_a_column_stride_beyond_32_bits(channels: int, layout: st
 
 
 @pytest.mark.usefixtures("isa")
+def test_depthwise_of_a_single_row_of_results_under_padding_near_63_bits() -> None:
+    image, weight = values((1, 3, 5, 4)), values((3, 1, 3, 3), seed=1)
+    options: dict[str, Any] = {"stride": (2**63 - 1, 1), "groups": 3}
+    got = convpool.conv2d(image, weight, padding=((2**62, 0), (1, 1)), algorithm="depthwise", **options)
+    # Its window ends far above the image.
+    assert (got == 0).all()
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("columns", [500, 512])
+def test_depthwise_with_gaps_of_many_gigabytes_needs_little_memory(columns: int, axis: int) -> None:
+    image, weight = values((1, 3, 16, columns)), values((3, 1, 3, 3), seed=1)
+    far = 2**40
+    gaps = (far, 1) if axis == 0 else (1, far)
+    got = convpool.conv2d(image, weight, dilation=gaps, padding=gaps, groups=3, algorithm="depthwise")
+    near = weight[:, :, 1:2, :] if axis == 0 else weight[:, :, :, 1:2]
+    check_conv2d(got, image, near, padding=(0, 1) if axis == 0 else (1, 0), groups=3, algorithm="depthwise")
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("channels", [1, 32])
 def test_depthwise_with_a_row_dilation_near_63_bits(channels: int, layout: str) -> None:

@@ -474,6 +474,17 @@ def test_nothing_beside_the_input_is_read(dtype: Any) -> None:
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_averages_have_the_same_bits_in_any_batch(kernel: int) -> None:
+    """Those beyond the caches are computed row by row, those of one image over the ends of rows."""
+    images = np.concatenate([values((1, 8, 96, 100), seed=seed) for seed in range(4)] * 33)
+    options: dict[str, Any] = {"kernel_size": kernel, "stride": 1, "padding": kernel // 2}
+    together = convpool.avg_pool2d(images, **options)
+    for n in range(4):
+        assert_same_bits(together[n : n + 1], convpool.avg_pool2d(images[n : n + 1], **options))
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_small_planes_with_large_windows(dtype: Any) -> None:
     """As many planes as a vector has lanes go together: one more of them, and one less."""

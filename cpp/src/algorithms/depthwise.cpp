@@ -3,7 +3,8 @@
 // Channels-last: channels in the vectors, the image in place; few of them: see depthwise_interleaved.cpp. Planes too
 // small to fill vectors of pixels: the same, on planes transposed a vector of channels at a time. Otherwise pixels in
 // the vectors, the planes in place, as runs of pixels where they can be (dense_planes.hpp); or a padded copy of a few
-// of their rows where the padding isn't zeros, pixels aren't neighbours or columns move by more than 2.
+// of their rows where the padding isn't zeros, pixels aren't neighbours, columns move by more than 2 or rows crowd the
+// caches.
 
 #include <algorithm>
 #include <array>
@@ -40,9 +41,6 @@ class ChannelVectors {
     vectors_ = ceil_div(g_.out_channels, lanes_);
     in_vector_ = lanes_ * g_.group_channels() / g_.group_out_channels();
     if (g_.group_out_channels() > 1) list_permutation();
-    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs more than sharing them saves.
-    constexpr int64_t same_sets = 4096;
-    reads_phases_ = size_product(run.input.stride(3), g_.w.dilation, sizeof(T)) % same_sets != 0;
     transposes_ = !channels_last(run.input) || !channels_last(run.output);
     if (transposes_) return;
     streams_ = epilogue_.streams(run, g_.out_pixels());
@@ -180,7 +178,10 @@ class ChannelVectors {
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
     const auto kernel = run_.kernels.depthwise_channels->channels;
-    reads_phases_ ? run_rows_and_columns(kernel, d) : run_rows(kernel, d);
+    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs more than sharing them saves.
+    constexpr int64_t same_sets = 4096;
+    const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % same_sets == 0;
+    crowded ? run_rows(kernel, d) : run_rows_and_columns(kernel, d);
   }
 
   void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
@@ -206,7 +207,7 @@ class ChannelVectors {
   Epilogue<T> epilogue_;
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
-  bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false, reads_phases_ = false;
+  bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
 };
@@ -221,16 +222,21 @@ class PlaneVectors {
     return kernel_for_dense_planes(g, run.input, run.output, run.kernels) != nullptr || !rows_crowd_caches(run);
   }
 
-  /// Whether the rows that a tile reads fall into a few sets of the L1 cache: in place 9x9 on 1024 x 1024 takes 3.5
-  /// times as long as on 1000 x 1000.
+  /// Whether the rows that a tile reads fall into a few sets of the L1 cache, and are few enough and used often enough
+  /// to be copied: in place 9x9 on 1024 x 1024 takes 3.5 times as long as on 1000 x 1000.
   static bool rows_crowd_caches(const Conv2dRun<T>& run) {
     constexpr int64_t rows_of_sets = 8;
-    return run.geometry.h.out > rows_of_sets && crowds_caches(run.input.stride(2));
+    const Conv2dGeometry& g = run.geometry;
+    return g.h.out > rows_of_sets && g.taps() > 1 && crowds_caches(run.input.stride(2)) && g.h.stride <= g.h.kernel &&
+           g.h.effective_kernel() <= 2 * tile_rows && g.w.effective_kernel() <= g.w.in;
   }
-  static bool crowds_caches(int64_t row) {
-    constexpr int64_t few_sets = 2048;
-    return size_product(row, sizeof(T)) % few_sets == 0;
+  /// Results of so many rows read few rows twice. Whole tiles: a last one of a row or two costs nearly as much.
+  static int64_t least_rows_copied(const Conv2dGeometry& g) {
+    const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
+    return std::max(tile_rows, round_up(2 * reach / g.h.stride, tile_rows));
   }
+
+  static bool crowds_caches(int64_t row) { return size_product(row, sizeof(T)) % kernels::crowded_row_bytes == 0; }
 
   explicit PlaneVectors(const Conv2dRun<T>& run)
       : run_(run),
@@ -254,18 +260,18 @@ class PlaneVectors {
     // Channels-last results wait until a whole vector of channels can be transposed; results whose rows crowd the
     // caches, until they are written row by row.
     waits_ = !output_in_planes_ || (!streams_ && crowds_caches(run.output.stride(2)));
-    out_pitch_ = g_.w.out + (output_in_planes_ && waits_ ? 16 : 0);
+    out_pitch_ = g_.w.out;
+    if (waits_ && output_in_planes_) out_pitch_ += crowds_caches(out_pitch_ + 16) ? 32 : 16;
     const int64_t lanes = run_.kernels.lanes;
     groups_ = EvenSplit(g_.groups, output_in_planes_ ? 1 : std::max<int64_t>(1, lanes / g_.group_out_channels()));
     pitch_ = splits_columns_ ? apart_.row_pitch()
                              : round_up((g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(), 16) + 16;
+    if (crowds_caches(pitch_)) pitch_ += 16;
     const int64_t row_bytes = size_product(pitch_, g_.group_channels(), sizeof(T));
     const int64_t reach = std::min(g_.h.effective_kernel() - 1, unaffordable);
     const int64_t fitting =
         (block_sizes().depthwise_copy / std::max<int64_t>(1, row_bytes) - reach - 1) / g_.h.stride + 1;
-    // Whole tiles: a last one of a row or two costs nearly as much.
-    const int64_t wanted = std::max(fitting / tile_rows * tile_rows, round_up(2 * reach / g_.h.stride, tile_rows));
-    row_unit_ = std::min(std::max(wanted, tile_rows), g_.h.out);
+    row_unit_ = std::min(std::max(fitting / tile_rows * tile_rows, least_rows_copied(g_)), g_.h.out);
     rows_ = EvenSplit(ceil_div(g_.h.out, row_unit_), 1);
   }
 
@@ -446,13 +452,14 @@ void run_depthwise(const Conv2dRun<T>& run, WeightForm form) {
   }
   // What the fewest rows that are copied together take for a column of results.
   const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
-  const int64_t rows = channels_in_vectors ? 4 : std::max(tile_rows, 2 * reach / g.h.stride);
+  const int64_t rows = channels_in_vectors ? 4 : PlaneVectors<T>::least_rows_copied(g);
   const int64_t copied = size_product(size_product(rows, g.h.stride) + reach, g.w.stride,
                                       channels_in_vectors ? g.channels : g.group_channels());
   const int64_t together = std::min(g.groups, std::max<int64_t>(1, run.kernels.lanes / g.group_out_channels()));
-  const int64_t waiting = channels_in_vectors || !channels_last(run.output)
-                              ? 0
-                              : size_product(together, g.group_out_channels(), std::min(rows, g.h.out));
+  int64_t waiting = 0;
+  if (!channels_in_vectors && (channels_last(run.output) || PlaneVectors<T>::crowds_caches(run.output.stride(2)))) {
+    waiting = size_product(channels_last(run.output) ? together : 1, g.group_out_channels(), std::min(rows, g.h.out));
+  }
   const int64_t most = most_row_bytes / size_product(copied + waiting, sizeof(T)) - g.w.effective_kernel() / g.w.stride;
   for_each_piece_of_columns(run, std::max(least_columns, most), [&](const Conv2dRun<T>& piece) {
     channels_in_vectors ? ChannelVectors<T>{piece}() : PlaneVectors<T>{piece}();

@@ -176,7 +176,7 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
 
 template <class T, int R, int Chunk, int ColumnStride, bool Permuted>
 void channels_row(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row) {
-  constexpr int widest = 7;
+  constexpr int widest = depthwise_tile_pixels;
   for (ptrdiff_t x = 0; x < d.columns;) {
     const ptrdiff_t left = d.columns - x;
     if (d.columns >= widest && left > 2) {

@@ -16,10 +16,6 @@ namespace {
 inline constexpr ptrdiff_t most_column_sets = masks_are_cheap ? 256 : 40;
 inline constexpr ptrdiff_t most_edge_vectors_of_run = masks_are_cheap ? 1600 : 128;
 
-/// Rows that are a multiple of this apart, in bytes, fall into so few sets of the L1 cache that tiles of several rows
-/// wait for them: 3x3 on 1024 x 1024 takes them six times as long as runs.
-inline constexpr ptrdiff_t crowded_row_bytes = 2048;
-
 /// Wider rows waste little of their last vectors, and share more from row to row. Measured on Zen 4: as fast or faster
 /// up to here, 10 % slower on 1920 columns of float with AVX-512, on 56 with AVX2.
 template <class T>

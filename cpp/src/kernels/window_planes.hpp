@@ -75,12 +75,19 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
       while (v < stop) {
         const ptrdiff_t x = (v - 1) * L;
         const Vec<T> next = decltype(whole)::value != 0 || v < vectors ? reduce_down(whole) : current;
-        Vec<T> result = current;
+        // From left to right, as window_rows does: which of the two is taken may depend on the batch.
+        Vec<T> result;
         unroll<K>([&](auto j) {
           constexpr int distance = decltype(j)::value * D - side;
+          Vec<T> taps = current;
           if constexpr (distance != 0) {
-            const Vec<T> taps = neighbours<T, distance>(previous, current, next, All{});
-            result = Op::combine(result, has_column[j][column_set].select(taps, Op::identity()));
+            taps = has_column[j][column_set].select(neighbours<T, distance>(previous, current, next, All{}),
+                                                    Op::identity());
+          }
+          if constexpr (decltype(j)::value == 0) {
+            result = taps;
+          } else {
+            result = Op::combine(result, taps);
           }
         });
         if (streams && x + L <= end - begin) {
