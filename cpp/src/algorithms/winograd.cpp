@@ -56,6 +56,7 @@ class Winograd {
     const int64_t most_tiles = most_elements / elements_;
     const int64_t tile_bytes = size_product(elements_, channel_pitch_, sizeof(T));
     const int64_t least = std::clamp<int64_t>(most_transformed_bytes / tile_bytes, 1, least_tiles);
+    // Where the tiles make fewer blocks than there are threads, each has some of the output channels.
     const int64_t fewest_tasks = g_.groups * ceil_div(tiles, std::max(least, most_tiles));
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles),
                          std::max<int64_t>(1, vectors_ * std::min<int64_t>(fewest_tasks, run.threads) / run.threads));
