@@ -45,8 +45,9 @@ double used_taps(const Conv2dGeometry& g, const Axis& axis) {
 }
 
 /// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
-/// channels in two dimensions, 60 in one, each way. Weights come from beyond the L2 cache at about 5 cycles a vector,
-/// for as many products as there are tiles.
+/// channels in two dimensions, 60 in one, each way; twice that for the way back where 16 registers don't hold the
+/// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, for as many products
+/// as there are tiles.
 template <class T>
 double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
   const WinogradAxes axes(g);
@@ -58,13 +59,15 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const TileShape tile = choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
   const double products = static_cast<double>(axes.elements() * axes.parts()) / tile_results;
   const double taps = static_cast<double>(g.taps());
-  const double transform = (axes.elements() == 36 ? 300 : 60) / (tile_results * taps);
+  const bool in_two_dimensions = axes.elements() == 36;
+  const double transform = (in_two_dimensions ? 300 : 60) / (tile_results * taps);
   // Gathering the parts of few channels costs four times as much again.
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
   const double input =
       transform * (packed_parts ? 5 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
-  const double output = transform / static_cast<double>(cg) * waste(kg, lanes);
+  const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
+                        static_cast<double>(cg) * waste(kg, lanes);
   double cost =
       tile_waste * (products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + input + output);
   if (weights == WeightsAre::packed_each_call) {
@@ -209,8 +212,7 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
     tap = g.w.kernel == 1 ? 7 : shares_pixels ? 1.45 : 4.5;
   }
   // Where there are 16 registers pixels serve one row of results at a time.
-  constexpr int rows_of_many_registers = 14;
-  if (kernels.tile_rows[2] < rows_of_many_registers) tap *= 1.45;
+  if (has_few_registers(kernels)) tap *= 1.45;
   // Narrower rows are taken pixel by pixel.
   if (g.w.out < kernels::depthwise_tile_pixels)
     return waste(g.out_channels, kernels.lanes) * pixels * (30 + 1.7 * tap * taps);

@@ -47,6 +47,13 @@ void for_each_equal_pieces(const EvenSplit& split, F&& f) {
   if (size > 0) f(split.begin(larger), size, split.pieces - larger);
 }
 
+/// Whether tiles are low: 16 registers hold 6 x 2 or 4 x 3 vectors of sums, 32 of them 14 x 2.
+template <class T>
+bool has_few_registers(const kernels::Table<T>& kernels) {
+  constexpr int rows_of_many_registers = 14;
+  return kernels.tile_rows[2] < rows_of_many_registers;
+}
+
 /// The shape of a register tile.
 struct TileShape {
   int rows, vectors;

@@ -31,10 +31,21 @@ constexpr int64_t least_columns = 256, most_copied_columns = 8192;
 /// Tiles of a row are listed.
 constexpr int64_t most_columns = 1 << 16;
 
+/// Whether planes are copied pixel by pixel: where a segment then holds the taps of a row, and where tiles are so low
+/// that they use a few pixels of each line that they would read in place (1x1 of 2048 channels on 7x7, AVX2: 50 to 90 %
+/// of the peak).
+template <class T>
+bool interleaves(const Conv2dGeometry& g, const TensorView<const T>& input, const kernels::Table<T>& kernels) {
+  constexpr int64_t enough_outputs = 32;
+  if (channels_last(input)) return false;
+  return takes_rows_of_taps(g) ||
+         (has_few_registers(kernels) && input.stride(3) == 1 && g.group_out_channels() >= enough_outputs);
+}
+
 /// Whether it goes without a copy of the input.
 template <class T>
-bool reads_in_place(const Conv2dGeometry& g, const TensorView<const T>& input) {
-  return !g.w.padded() && (channels_last(input) || !takes_rows_of_taps(g)) &&
+bool reads_in_place(const Conv2dGeometry& g, const TensorView<const T>& input, const kernels::Table<T>& kernels) {
+  return !g.w.padded() && !interleaves(g, input, kernels) &&
          (g.taps() == 1 ||
           size_product(g.h.kernel, g.w.in, g.group_channels(), sizeof(T)) <= block_sizes().row_in_place);
 }
@@ -50,8 +61,8 @@ class ChannelVectors : DirectTasks<T> {
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
     tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
     input_channels_last_ = channels_last(input_);
-    interleaves_ = !input_channels_last_ && takes_rows_of_taps(g_);
-    in_place_ = reads_in_place(g_, input_);
+    interleaves_ = interleaves(g_, input_, run.kernels);
+    in_place_ = reads_in_place(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
@@ -63,17 +74,21 @@ class ChannelVectors : DirectTasks<T> {
     rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     const bool shares_taps = segments_are_many();
-    if (!in_place_ && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
+    const bool copies_anyway = interleaves_ && (takes_rows_of_taps(g_) || !g_.w.padded());
+    if (!in_place_ && !copies_anyway && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
     // Where there aren't output channels enough to share out.
     const int64_t others = size_product(g_.batch, g_.groups, ceil_div(vectors_, tile_.vectors));
     if (others < run.threads) rows_ = std::min(rows_, ceil_div(g_.h.out, ceil_div(run.threads, others)));
     row_tasks_ = ceil_div(g_.h.out, rows_);
     // A plane that reads as one row, or has only one: the row is shared out.
-    if (g_.h.out == 1 && in_place_) {
+    copied_width_ = padded_width_;
+    if (g_.h.out == 1 && (in_place_ || interleaves_)) {
       const int64_t run_bytes = size_product(pixels_per_flush * g_.w.stride, g_.group_channels(), sizeof(T));
-      const int64_t fitting = std::max<int64_t>(large_ ? 4 : 1, 2 * block_sizes().copied_block / run_bytes);
+      const int64_t least = large_ && in_place_ ? 4 : 1;
+      const int64_t fitting = std::max(least, 2 * block_sizes().copied_block / run_bytes);
       const int64_t shared = ceil_div(g_.batch * g_.groups * runs_.size(), 4 * run.threads);
-      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max<int64_t>(large_ ? 4 : 1, shared)));
+      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max(least, shared)));
+      if (!in_place_) copy_pieces_of_the_row();
     } else {
       run_split_ = EvenSplit(runs_.size(), runs_.size());
     }
@@ -100,7 +115,7 @@ class ChannelVectors : DirectTasks<T> {
                         std::min(g_.group_out_channels(), channel_split_.largest() * lanes_),
                         size_product(copy_channels_, g_.taps())};
     }
-    const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, padded_width_);
+    const int64_t copy = in_place_ ? 0 : size_product(this->rows_read(rows_), copy_channels_, copied_width_);
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
                                                    : most_waiting() * tile_.vectors * lanes_;
@@ -197,6 +212,28 @@ class ChannelVectors : DirectTasks<T> {
     }
   }
 
+  /// Of a single row each task copies what its own tiles read, all channels of it where that is not much.
+  void copy_pieces_of_the_row() {
+    copied_width_ = 0;
+    for (int64_t piece = 0; piece < run_split_.pieces; ++piece) {
+      copied_width_ =
+          std::max(copied_width_,
+                   columns_of(runs_.data() + run_split_.begin(piece), runs_.data() + run_split_.end(piece)).count);
+    }
+    const int64_t all = size_product(this->rows_read(1), copied_width_, g_.group_channels(), sizeof(T));
+    copy_channels_ =
+        all <= 2 * block_sizes().copied_block ? g_.group_channels() : this->channels_per_copy(1, copied_width_);
+  }
+
+  /// What neighbouring tiles see of a row of the padded input.
+  struct CopiedColumns {
+    int64_t first, count;
+  };
+  CopiedColumns columns_of(const TileRun* begin, const TileRun* end) const {
+    const TileRun& last = end[-1];
+    return {g_.w.start(begin->ow), (last.ow + last.pixels() - begin->ow - 1) * g_.w.stride + g_.w.effective_kernel()};
+  }
+
   /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
   bool segments_are_many() const {
     return size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes;
@@ -244,7 +281,8 @@ class ChannelVectors : DirectTasks<T> {
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
       const InputWindow<T> window =
-          in_place_ ? whole_input(n, group) : copy_block(n, group, c, c_end, oh_begin, oh_end, block);
+          in_place_ ? whole_input(n, group)
+                    : copy_block(n, group, c, c_end, oh_begin, oh_end, columns_of(runs_begin, runs_end), block);
       const Listing listing{window, c, c_end, segments};
       const bool last = c_end == g_.group_channels();
       Waiting waiting;
@@ -390,41 +428,41 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   InputWindow<T> copy_block(int64_t n, int64_t group, int64_t c_begin, int64_t c_end, int64_t oh_begin, int64_t oh_end,
-                            T* block) const {
+                            const CopiedColumns& columns, T* block) const {
     const int64_t channels = c_end - c_begin;
-    InputWindow<T> window{block, channels * padded_width_, 0, 0, c_begin, g_.h.start(oh_begin), g_.w.start(0)};
+    InputWindow<T> window{block, channels * columns.count, 0, 0, c_begin, g_.h.start(oh_begin), columns.first};
     const bool pixels_together = input_channels_last_ || interleaves_;
-    window.channel = pixels_together ? 1 : padded_width_;
+    window.channel = pixels_together ? 1 : columns.count;
     window.pixel = pixels_together ? channels : 1;
     const T* const from = this->image(n, group) + c_begin * input_.stride(1);
     this->for_each_run_read(oh_begin, oh_end, [&](int64_t source, int64_t row, int64_t rows) {
       const T* const run = from + source * input_.stride(2);
       if (pixels_together) {
         for (int64_t r = 0; r < rows; ++r) {
-          copy_pixels(run + r * input_.stride(2), channels, block + (row + r) * window.row);
+          copy_pixels(run + r * input_.stride(2), channels, columns, block + (row + r) * window.row);
         }
         return;
       }
       for (int64_t c = 0; c < channels; ++c) {  // in the order of memory
         copy_padded_rows(run_.kernels, {run + c * input_.stride(1), input_.stride(2), input_.stride(3), g_.w.in}, rows,
-                         g_.padding_mode, T(0), g_.w.start(0), padded_width_,
-                         block + row * window.row + c * padded_width_, window.row);
+                         g_.padding_mode, T(0), columns.first, columns.count,
+                         block + row * window.row + c * columns.count, window.row);
       }
     });
     return window;
   }
 
-  void copy_pixels(const T* row, int64_t channels, T* to) const {
-    if (interleaves_) return interleave_row(row, channels, to);
-    const int64_t first = g_.w.start(0);
-    int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_), end = begin;
+  void copy_pixels(const T* row, int64_t channels, const CopiedColumns& columns, T* to) const {
+    if (interleaves_) return interleave_row(row, channels, columns, to);
+    const int64_t first = columns.first, count = columns.count;
+    int64_t begin = std::clamp<int64_t>(-first, 0, count), end = begin;
     if (input_.stride(3) == channels) {  // whole pixels: a run
-      end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+      end = std::clamp<int64_t>(g_.w.in - first, begin, count);
       std::copy_n(row + (first + begin) * channels, (end - begin) * channels, to + begin * channels);
     }
-    for (int64_t x = 0; x < padded_width_; ++x) {
+    for (int64_t x = 0; x < count; ++x) {
       if (x == begin) x = end;
-      if (x == padded_width_) break;
+      if (x == count) break;
       const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
       if (source < 0) {
         std::fill_n(to + x * channels, channels, T(0));
@@ -434,10 +472,10 @@ class ChannelVectors : DirectTasks<T> {
     }
   }
 
-  void interleave_row(const T* row, int64_t channels, T* to) const {
-    const int64_t first = g_.w.start(0), pixel = input_.stride(3);
-    const int64_t begin = std::clamp<int64_t>(-first, 0, padded_width_);
-    const int64_t end = std::clamp<int64_t>(g_.w.in - first, begin, padded_width_);
+  void interleave_row(const T* row, int64_t channels, const CopiedColumns& columns, T* to) const {
+    const int64_t first = columns.first, count = columns.count, pixel = input_.stride(3);
+    const int64_t begin = std::clamp<int64_t>(-first, 0, count);
+    const int64_t end = std::clamp<int64_t>(g_.w.in - first, begin, count);
     const auto one_by_one = [&](int64_t from, int64_t until) {
       for (int64_t x = from; x < until; ++x) {
         const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
@@ -453,7 +491,7 @@ class ChannelVectors : DirectTasks<T> {
     } else {
       one_by_one(begin, end);
     }
-    one_by_one(end, padded_width_);
+    one_by_one(end, count);
   }
 
   int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
@@ -527,7 +565,7 @@ class ChannelVectors : DirectTasks<T> {
   TileShape tile_{};
   bool in_place_ = false, input_channels_last_ = false, interleaves_ = false;
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
-  int64_t padded_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t padded_width_ = 0, copied_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   bool large_ = false;
   bool packs_ = false;  ///< weights, right before they are used: no other task wants them
@@ -547,7 +585,7 @@ void run_direct_by_channels(const Conv2dRun<T>& run) {
   const Conv2dGeometry& g = run.geometry;
   const auto whole_rows = [&](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece, g}(); };
   int64_t columns = most_columns;
-  if (!reads_in_place(g, run.input)) {
+  if (!reads_in_place(g, run.input, run.kernels)) {
     const int64_t copied =
         size_product(g.h.effective_kernel(), std::min(reduction_block, g.group_channels()), sizeof(T));
     columns =
