@@ -287,6 +287,30 @@ def test_rows_cut_at_the_taps_of_a_wide_dilation(padding_mode: str, layout: str)
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:
+    """Maps that read as one row, and images of one: pieces of it, a part of the channels at a time, strides, padding."""
+    for in_shape, weight_shape, options in [
+        ((1, 1100, 7, 7), (70, 1100, 1, 1), {}),
+        ((2, 700, 11, 11), (48, 700, 1, 1), {}),
+        ((1, 96, 9, 53), (40, 48, 1, 1), {"groups": 2}),
+        ((1, 600, 1, 250), (33, 600, 1, 5), {"padding": (0, 2)}),
+        ((2, 300, 1, 301), (40, 300, 1, 3), {"stride": (1, 2), "padding": (0, 1)}),
+        ((1, 70, 1, 260), (64, 70, 1, 7), {"padding": (0, 6), "dilation": 2, "padding_mode": "reflect"}),
+        ((1, 64, 3, 240), (48, 64, 3, 1), {"stride": 2}),
+        ((1, 65, 28, 29), (40, 65, 1, 1), {"stride": 2}),
+    ]:
+        input = to_layout(values(in_shape, dtype), layout)
+        weight, bias = values(weight_shape, dtype, 1), values(weight_shape[:1], dtype, 2)
+        options = {**options, "layout": layout, "algorithm": "direct"}
+        got = convpool.conv2d(input, weight, bias, num_threads=1, **options)
+        check_conv2d(got, input, weight, bias, **options)
+        assert_same_bits(got, convpool.conv2d(input, weight, bias, num_threads=2, **options))
+        assert_same_bits(got, nn.Conv2d.from_weights(weight, bias, **options)(input))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (37, 128)])
 def test_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None:
     for channels, out_channels in [(40, 5), (40, 70), (130, 128)]:
