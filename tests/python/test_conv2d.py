@@ -299,6 +299,8 @@ def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:
         ((1, 70, 1, 260), (64, 70, 1, 7), {"padding": (0, 6), "dilation": 2, "padding_mode": "reflect"}),
         ((1, 64, 3, 240), (48, 64, 3, 1), {"stride": 2}),
         ((1, 65, 28, 29), (40, 65, 1, 1), {"stride": 2}),
+        ((2, 300, 13, 14), (48, 300, 1, 1), {"stride": 3, "padding": 1}),
+        ((1, 33, 9, 40), (40, 33, 3, 1), {"stride": (1, 3), "padding": (1, 2), "padding_mode": "reflect"}),
     ]:
         input = to_layout(values(in_shape, dtype), layout)
         weight, bias = values(weight_shape, dtype, 1), values(weight_shape[:1], dtype, 2)

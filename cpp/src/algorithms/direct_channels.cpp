@@ -65,7 +65,8 @@ class ChannelVectors : DirectTasks<T> {
     in_place_ = reads_in_place(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
-    padded_width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
+    column_step_ = interleaves_ && g_.w.kernel == 1 ? g_.w.stride : 1;
+    padded_width_ = (g_.w.out - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel();
     cut_tiles();
     // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
     large_ = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > block_sizes().large_weights;
@@ -73,6 +74,13 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
     rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
+    // Rows between those that a 1x1 reads take no cache, though scratch.
+    const int64_t pixel_bytes = size_product(g_.group_channels(), sizeof(T));
+    if (interleaves_ && g_.h.kernel == 1 &&
+        size_product(rows_, padded_width_, pixel_bytes) <= 2 * block_sizes().copied_block &&
+        size_product(this->rows_read(rows_), padded_width_, pixel_bytes) <= most_row_bytes) {
+      copy_channels_ = g_.group_channels();
+    }
     const bool shares_taps = segments_are_many();
     const bool copies_anyway = interleaves_ && (takes_rows_of_taps(g_) || !g_.w.padded());
     if (!in_place_ && !copies_anyway && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
@@ -227,11 +235,12 @@ class ChannelVectors : DirectTasks<T> {
 
   /// What neighbouring tiles see of a row of the padded input.
   struct CopiedColumns {
-    int64_t first, count;
+    int64_t first, count;  ///< column_step_ apart
   };
   CopiedColumns columns_of(const TileRun* begin, const TileRun* end) const {
     const TileRun& last = end[-1];
-    return {g_.w.start(begin->ow), (last.ow + last.pixels() - begin->ow - 1) * g_.w.stride + g_.w.effective_kernel()};
+    return {g_.w.start(begin->ow),
+            (last.ow + last.pixels() - begin->ow - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel()};
   }
 
   /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
@@ -473,25 +482,38 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   void interleave_row(const T* row, int64_t channels, const CopiedColumns& columns, T* to) const {
-    const int64_t first = columns.first, count = columns.count, pixel = input_.stride(3);
-    const int64_t begin = std::clamp<int64_t>(-first, 0, count);
-    const int64_t end = std::clamp<int64_t>(g_.w.in - first, begin, count);
-    const auto one_by_one = [&](int64_t from, int64_t until) {
+    const int64_t first = columns.first, count = columns.count, pixel = input_.stride(3), step = column_step_;
+    const auto column_from = [&](int64_t column) {
+      return std::clamp<int64_t>(column > first ? ceil_div(column - first, step) : 0, 0, count);
+    };
+    const int64_t begin = column_from(0), end = std::max(begin, column_from(g_.w.in));
+    const auto edge = [&](int64_t from, int64_t until) {
       for (int64_t x = from; x < until; ++x) {
-        const int64_t source = source_index(first + x, g_.w.in, g_.padding_mode);
+        const int64_t source = source_index(first + x * step, g_.w.in, g_.padding_mode);
         for (int64_t c = 0; c < channels; ++c) {
           to[x * channels + c] = source < 0 ? T(0) : row[c * input_.stride(1) + source * pixel];
         }
       }
     };
-    one_by_one(0, begin);
-    if (pixel == 1) {
-      run_.kernels.transpose(row + first + begin, input_.stride(1), channels, end - begin, to + begin * channels,
-                             channels);
+    edge(0, begin);
+    const T* const inside = row + (first + begin * step) * pixel;
+    if (pixel == 1 && step == 1) {
+      run_.kernels.transpose(inside, input_.stride(1), channels, end - begin, to + begin * channels, channels);
     } else {
-      one_by_one(begin, end);
+      interleave_apart(inside, step * pixel, channels, end - begin, to + begin * channels);
     }
-    one_by_one(end, count);
+    edge(end, count);
+  }
+
+  /// Pixels that aren't neighbours, a few channels at a time: as many lines as they read stay in the L1 cache.
+  void interleave_apart(const T* from, int64_t pixel, int64_t channels, int64_t count, T* to) const {
+    constexpr int64_t together = 16;
+    for (int64_t c = 0; c < channels; c += together) {
+      const int64_t c_end = std::min(channels, c + together);
+      for (int64_t x = 0; x < count; ++x) {
+        for (int64_t i = c; i < c_end; ++i) to[x * channels + i] = from[i * input_.stride(1) + x * pixel];
+      }
+    }
   }
 
   int64_t list_segments(const InputWindow<T>& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
@@ -530,8 +552,9 @@ class ChannelVectors : DirectTasks<T> {
     TileArguments<T> tile{};
     tile.segments = list + 1;
     tile.segment_count = list->count;
-    tile.a = window.base + (g_.w.start(where.ow) - window.first_column) * window.pixel;
-    tile.a_row = g_.w.stride * window.pixel;
+    const int64_t step = in_place_ ? 1 : column_step_;
+    tile.a = window.base + (g_.w.start(where.ow) - window.first_column) / step * window.pixel;
+    tile.a_row = g_.w.stride / step * window.pixel;
     tile.a_step = window.channel;
     tile.b = weights.data;
     tile.b_vector = weights.vector;
@@ -565,7 +588,7 @@ class ChannelVectors : DirectTasks<T> {
   TileShape tile_{};
   bool in_place_ = false, input_channels_last_ = false, interleaves_ = false;
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
-  int64_t padded_width_ = 0, copied_width_ = 0, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t padded_width_ = 0, copied_width_ = 0, column_step_ = 1, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   bool large_ = false;
   bool packs_ = false;  ///< weights, right before they are used: no other task wants them
