@@ -125,10 +125,10 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
   // Low tiles write a few pixels to each of many planes: beyond the caches 7 to 28 cycles a vector more than a
-  // transposition, which writes longer runs (3x3 of 3 channels on 224x224 and 640x640, Zen 3).
-  if (has_few_registers(kernels) && !one_row &&
-      pixels * static_cast<double>(g.out_channels) * sizeof(T) >=
-          static_cast<double>(block_sizes().streamed_pool_result)) {
+  // transposition, which writes longer runs (3x3 of 3 channels on 224x224 and 640x640, Zen 3). Of one image, so that
+  // its bits don't depend on the batch.
+  const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
+  if (has_few_registers(kernels) && !one_row && image_bytes >= block_sizes().streamed_pool_result) {
     cost.pixels_in_vectors += 14 / reduction;
   }
   // Into rows of pixels, as layers of 1 to 3 output channels were measured; and back, at about 7 cycles a vector.
