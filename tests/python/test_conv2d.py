@@ -289,7 +289,7 @@ def test_rows_cut_at_the_taps_of_a_wide_dilation(padding_mode: str, layout: str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:
-    """Maps that read as one row, and images of one: pieces of it, a part of the channels at a time, strides, padding."""
+    """Maps that read as one row, and images of one: pieces of it, a part of the channels at a time."""
     for in_shape, weight_shape, options in [
         ((1, 1100, 7, 7), (70, 1100, 1, 1), {}),
         ((2, 700, 11, 11), (48, 700, 1, 1), {}),
