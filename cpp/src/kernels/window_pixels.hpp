@@ -85,9 +85,9 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
   constexpr int at_once = KH > S && S == 1 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 2 : 1;
   // Where every vector is a part of a line that is stored whole.
   constexpr ptrdiff_t line_channels = sizeof(Vec<T>) == cache_line ? L : U * L;
-  static_assert(sizeof(Vec<T>) * U % cache_line == 0 || U * sizeof(Vec<T>) < cache_line);
+  static_assert(sizeof(Vec<T>) * U % cache_line == 0);
   const auto in_lines = [](std::uintptr_t bytes) { return bytes % cache_line == 0; };
-  const bool stream = a.stream && U * sizeof(Vec<T>) >= cache_line && a.channels % line_channels == 0 &&
+  const bool stream = a.stream && a.channels % line_channels == 0 &&
                       in_lines(reinterpret_cast<std::uintptr_t>(a.out)) &&
                       in_lines(static_cast<std::uintptr_t>(a.out_pixel) * sizeof(T)) &&
                       in_lines(static_cast<std::uintptr_t>(a.out_row) * sizeof(T));
