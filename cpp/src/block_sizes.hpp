@@ -16,6 +16,8 @@ struct BlockSizes {
   std::int64_t rows_together;
   /// Vectors of pixels that tiles of few rows read again and again.
   std::int64_t panel;
+  /// Such vectors side by side, copied for tiles that read nothing else as often.
+  std::int64_t packed_panel;
   /// A copied block of the input, beside the weights that pass it; twice that for sums that wait.
   std::int64_t copied_block;
   /// A row's input that is read in place for each set of weights anew.
@@ -44,6 +46,7 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   BlockSizes b{};
   b.rows_together = 2 * l1;
   b.panel = l1 * 3 / 8;
+  b.packed_panel = l1 * 3 / 4;
   b.copied_block = l2 / 4;
   b.row_in_place = l2 / 2;
   b.large_weights = l2;

@@ -313,6 +313,31 @@ def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_many_output_channels_that_read_the_same_pixels(layout: str, dtype: Any) -> None:
+    """Rows of pixels in the vectors, which some instruction sets copy side by side for all of them."""
+    for in_shape, weight_shape, options in [
+        ((2, 3, 19, 45), (33, 3, 3, 3), {"stride": 2, "padding": 1}),
+        ((1, 4, 12, 53), (40, 4, 5, 3), {"stride": (1, 2), "padding": (4, 2)}),
+        ((1, 3, 16, 37), (25, 3, 7, 7), {"stride": 4, "padding": 3, "padding_mode": "reflect"}),
+        ((1, 5, 13, 50), (70, 5, 3, 3), {"padding": 9, "dilation": 9}),
+        ((1, 6, 10, 60), (64, 3, 3, 2), {"padding": (0, 1), "dilation": (2, 3), "groups": 2}),
+        ((1, 9, 8, 61), (24, 9, 3, 1), {"padding": (2, 0), "padding_mode": "circular"}),
+        ((2, 300, 23, 25), (67, 300, 1, 1), {}),
+        ((1, 20, 9, 33), (65, 20, 1, 1), {"padding": 1}),
+        ((1, 12, 1, 130), (72, 12, 1, 3), {"padding": (0, 2), "dilation": 2}),
+    ]:
+        input = to_layout(values(in_shape, dtype), layout)
+        weight, bias = values(weight_shape, dtype, 1), values(weight_shape[:1], dtype, 2)
+        options = {**options, "layout": layout, "algorithm": "direct"}
+        got = convpool.conv2d(input, weight, bias, num_threads=1, **options)
+        check_conv2d(got, input, weight, bias, **options)
+        assert_same_bits(got, convpool.conv2d(input, weight, bias, num_threads=2, **options))
+        assert_same_bits(got[:1], convpool.conv2d(input[:1], weight, bias, num_threads=1, **options))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (37, 128)])
 def test_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None:
     for channels, out_channels in [(40, 5), (40, 70), (130, 128)]:

@@ -20,6 +20,8 @@ using std::int64_t;
 
 /// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
 constexpr int64_t low_tile = 4;
+/// Output channels from which on packed panels pay: of a 1x1, and of more taps, whose segments are short.
+constexpr int64_t panel_outputs_of_one_tap = 64, panel_outputs = 24;
 /// Planes that are read beside each other: so many streams are fetched ahead.
 constexpr int64_t planes_together = 16;
 /// Addresses a page apart share a set of the L1 cache, which holds so many of their lines; so many pages are found at
@@ -57,7 +59,14 @@ class PixelVectors : DirectTasks<T> {
       channels_in_place_ =
           std::min(channels_in_place_, std::max(reduction_block, channels / reduction_block * reduction_block));
     }
-    crowds_caches_ = !once && crowds_caches();
+    packs_panels_ = packs_panels();
+    if (packs_panels_) {
+      const int64_t fitting =
+          std::max<int64_t>(1, block_sizes().packed_panel / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps()));
+      panel_channels_ = EvenSplit(g_.group_channels(), std::min(fitting, copy_channels_)).largest();
+      copy_channels_ = channels_in_place_ = panel_channels_;
+    }
+    crowds_caches_ = !once && !packs_panels_ && crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     channel_split_ = EvenSplit(g_.group_out_channels(),
@@ -75,13 +84,18 @@ class PixelVectors : DirectTasks<T> {
     const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
     const int64_t segments = size_product(g_.taps(), channel_steps);
     const int64_t stage = staged_ ? size_product(channel_split_.largest(), rows_, most_columns()) : 0;
-    const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(stage, 16) + row_scratch, run_.threads);
-    const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
+    const int64_t panel = packs_panels_ ? size_product(panel_channels_, g_.taps(), tile_.vectors, lanes_) : 0;
+    const SlottedWorkspace<T> scratch(round_up(panel, 16) + round_up(copy, 16) + round_up(stage, 16) + row_scratch,
+                                      run_.threads);
+    const int64_t panel_segments = size_product(panel_channels_, g_.h.kernel);
+    const SlottedWorkspace<Segment> segment_scratch(segments + panel_segments, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
-                   T* const block = scratch.slot(thread);
+                   T* const slot = scratch.slot(thread);
+                   T* const block = slot + round_up(panel, 16);
                    T* const sums = block + round_up(copy, 16);
-                   run_task(task, block, sums, sums + round_up(stage, 16), segment_scratch.slot(thread));
+                   Segment* const lists = segment_scratch.slot(thread);
+                   run_task(task, block, sums, sums + round_up(stage, 16), lists, {slot, lists + segments});
                    if (streams_) run_.kernels.finish_streaming();
                  });
   }
@@ -106,7 +120,14 @@ class PixelVectors : DirectTasks<T> {
     }
   };
 
-  void run_task(int64_t task, T* block, T* stage, T* row_scratch, Segment* segments) const {
+  /// What a tile reads, packed for all output channels, and where each run of the reduction stands in it.
+  struct Panel {
+    T* data;
+    Segment* segments;
+    int64_t segment_count = 0, first = 0, vectors = 0;
+  };
+
+  void run_task(int64_t task, T* block, T* stage, T* row_scratch, Segment* segments, Panel panel) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t column = task % columns_.pieces;
@@ -145,13 +166,18 @@ class PixelVectors : DirectTasks<T> {
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
           const Range taps = walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(ow, columns);
-          if (taps.begin != listed.begin || taps.end != listed.end) {
+          const bool relists = taps.begin != listed.begin || taps.end != listed.end;
+          if (relists) {
             used = list_segments(window, c, c_end, oh, taps, segments);
             listed = taps;
           }
+          if (packs_panels_ && (relists || vectors != panel.vectors)) {
+            list_panel(window, {c, c_end}, oh, taps, vectors, panel);
+          }
           const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
                              g_.h.stride * window.row};
-          run_tiles(segments, used, from, target, n, group, outputs, oh, rows, ow, vectors, columns, first, last);
+          run_tiles(segments, used, panel, from, target, n, group, outputs, oh, rows, ow, vectors, columns, first,
+                    last);
         }
       }
     }
@@ -179,6 +205,15 @@ class PixelVectors : DirectTasks<T> {
     return channels_in_place_ > ways * (page / std::gcd(plane % page, page)) ||
            (g_.group_out_channels() >= many_channels &&
             channels_in_place_ * std::clamp<int64_t>(plane, 0, page) > most_pages * page);
+  }
+
+  /// Low tiles load much for what they compute: where many output channels read the same pixels, those are copied side
+  /// by side first, and one run of the reduction replaces segments. By the geometry alone, since the sums' order
+  /// changes.
+  bool packs_panels() const {
+    return has_few_registers(run_.kernels) &&
+           g_.group_out_channels() >= (g_.taps() == 1 ? panel_outputs_of_one_tap : panel_outputs) &&
+           size_product(g_.taps(), tile_.vectors, lanes_, sizeof(T)) <= block_sizes().copied_block;
   }
 
   /// A streamed tile writes whole cache lines: parts of them would go to memory one by one.
@@ -296,6 +331,26 @@ class PixelVectors : DirectTasks<T> {
     return used;
   }
 
+  /// The runs of the reduction that some taps of a row make, neighbours as one.
+  void list_panel(const Window& window, Range channels, int64_t oh, Range taps, int64_t vectors, Panel& panel) const {
+    panel.vectors = vectors;
+    panel.segment_count = 0;
+    panel.first = channels.begin * g_.taps();
+    for (int64_t c = channels.begin; c < channels.end; ++c) {
+      for (int64_t i = 0; i < g_.h.kernel; ++i) {
+        int64_t row;
+        if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
+        const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel + taps.begin, count = taps.end - taps.begin;
+        Segment* const last = panel.segments + panel.segment_count - 1;
+        if (panel.segment_count > 0 && last->a + last->count == a) {
+          last->count += count;
+        } else {
+          panel.segments[panel.segment_count++] = {a, (a - panel.first) * vectors * lanes_, count};
+        }
+      }
+    }
+  }
+
   int64_t tap_offset(const Window& window, int64_t j) const {
     return window.in_place ? j * g_.w.dilation : window.rows.tap_offset(g_.w, j);
   }
@@ -306,9 +361,9 @@ class PixelVectors : DirectTasks<T> {
     int64_t step, row;
   };
 
-  void run_tiles(const Segment* segments, int64_t used, const Columns& from, const Target& target, int64_t n,
-                 int64_t group, Range outputs, int64_t oh, int64_t rows, int64_t ow, int64_t vectors, int64_t columns,
-                 bool first, bool last) const {
+  void run_tiles(const Segment* segments, int64_t used, const Panel& panel, const Columns& from, const Target& target,
+                 int64_t n, int64_t group, Range outputs, int64_t oh, int64_t rows, int64_t ow, int64_t vectors,
+                 int64_t columns, bool first, bool last) const {
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
@@ -323,10 +378,21 @@ class PixelVectors : DirectTasks<T> {
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
     const EvenSplit pieces(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
+    const ptrdiff_t a_step = tile.a_step, b_step = tile.b_step;
+    if (packs_panels_) {
+      tile.segments = panel.segments;
+      tile.segment_count = panel.segment_count;
+      tile.a_step = 1;
+      tile.b_step = vectors * lanes_;
+    }
     // Where a tile takes all output channels, it runs down the rows.
-    const int64_t rows_in_run = pieces.pieces == 1 ? rows : 1;
+    const int64_t rows_in_run = pieces.pieces == 1 && !packs_panels_ ? rows : 1;
     for (int64_t row = 0; row < rows; row += rows_in_run) {
       tile.b = from.data + row * from.row;
+      if (packs_panels_) {
+        run_.kernels.pack_panel[vectors]({segments, used, panel.first, a_step, tile.b, lanes_, b_step, panel.data});
+        tile.b = panel.data;
+      }
       for_each_equal_pieces(pieces, [&](int64_t begin, int64_t count, int64_t tiles) {
         const int64_t k = group * g_.group_out_channels() + outputs.begin + begin;
         tile.a = run_.weights.data + k * g_.reduction();
@@ -351,7 +417,9 @@ class PixelVectors : DirectTasks<T> {
   EvenSplit columns_{1, 1};  ///< of tiles
   EvenSplit channel_split_{1, 1};
   int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
+  int64_t panel_channels_ = 0;
   bool walks_columns_ = false;
+  bool packs_panels_ = false;
   bool staged_ = false;         ///< results, since those of a row aren't neighbours
   bool crowds_caches_ = false;  ///< with what it reads in place
 };

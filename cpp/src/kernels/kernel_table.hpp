@@ -58,6 +58,18 @@ struct TileArguments {
   ptrdiff_t ahead_lines;
 };
 
+/// What a tile reads of B, V vectors for each step, in the order of A:
+/// to[(s.a + k * a_step - first) * V * lanes + x] = B[s.b + x' + k * b_step], with the names of TileArguments.
+template <class T>
+struct PanelArguments {
+  const Segment* segments;
+  ptrdiff_t segment_count;
+  ptrdiff_t first, a_step;
+  const T* b;
+  ptrdiff_t b_vector, b_step;
+  T* to;
+};
+
 /// out[p][k] = clamp(bias[k] + sum over c of in[p][c] * weight[k][c]) for pixels in_pixel apart and at most half a
 /// vector of outputs, whose results follow one another without gaps, as the weights do. Channels lie beside each other;
 /// bias may be null.
@@ -222,6 +234,7 @@ struct Table {
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
   /// What was streamed is seen by other threads as other stores are.
+  void (*pack_panel[max_tile_vectors + 1])(const PanelArguments<T>&);
   void (*finish_streaming)();
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);

@@ -122,11 +122,30 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   }
 }
 
+template <class T, int V>
+CONVPOOL_KERNEL void pack_panel(const PanelArguments<T>& p) {
+  constexpr int L = lanes<T>;
+  const ptrdiff_t b_vector = p.b_vector, b_step = p.b_step, first = p.first, to_step = p.a_step * (V * L);
+  const T* const from = p.b;
+  T* const panel = p.to;
+  for (const Segment *s = p.segments, *end = s + p.segment_count; s != end; ++s) {
+    const T* b = from + s->b;
+    T* to = panel + (s->a - first) * (V * L);
+    ptrdiff_t n = s->count;
+    do {
+      unroll<V>([&](auto v) { store(to + v * L, load(b + v * b_vector)); });
+      b += b_step;
+      to += to_step;
+    } while (--n > 0);
+  }
+}
+
 inline void finish_streaming() { streaming_fence(); }
 
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);
+  table.pack_panel[V] = pack_panel<T, V>;
   unroll<tallest_tile(V)>([&](auto r) { table.tile[V][r + 1] = outer_product_tile<T, r + 1, V>; });
 }
 
