@@ -194,7 +194,7 @@ struct RowDivisor {
   using T = typename Op::Element;
   DivisorArguments<T> a;
   Quotient<T> usual{T(1)};
-  bool exact = false;
+  bool exact = true;
 
   CONVPOOL_INLINE RowDivisor(const DivisorArguments<T>& arguments, T row_count) : a(arguments) {
     a.row_count = row_count;
@@ -213,6 +213,13 @@ struct RowDivisor {
     } else {
       return sum;
     }
+  }
+
+  /// How many columns from x on have it, `left` at most.
+  CONVPOOL_INLINE ptrdiff_t usual_columns(ptrdiff_t x, ptrdiff_t left) const {
+    if (!Op::divided || a.column_count == nullptr) return left;
+    if (x < a.uniform_begin) return 0;
+    return a.uniform_end - x < left ? a.uniform_end - x : left;
   }
 
   /// `left` columns from x on, at most a vector of them.

@@ -8,9 +8,40 @@
 namespace convpool::kernels {
 namespace {
 
+/// Where shuffles of two vectors stay within their halves, elements that come from both in another order cost a third.
+template <class T>
+inline constexpr bool shuffles_within_halves = sizeof(Vec<T>) == 32;
+
+template <class T, int Odd>
+constexpr int second_within_half(int lane) {
+  constexpr int H = lanes<T> / 2;
+  const int half = lane / H, place = lane % H;
+  return half * H + (place < H / 2 ? 2 * place : lanes<T> + 2 * (place - H / 2)) + Odd;
+}
+
+template <class T>
+constexpr int place_of_quarter(int lane) {
+  constexpr int Q = lanes<T> / 4 > 0 ? lanes<T> / 4 : 1;
+  const int quarter = lane / Q;
+  return (quarter == 1 ? 2 : quarter == 2 ? 1 : quarter) * Q + lane % Q;
+}
+
+/// Every second element of a followed by b, from the first or second on, in an order that in_order() mends.
 template <class T, int Odd, int... I>
-CONVPOOL_INLINE Vec<T> every_second(Vec<T> a, Vec<T> b, Indices<I...>) {
+CONVPOOL_INLINE Vec<T> every_second_unordered(Vec<T> a, Vec<T> b, Indices<I...>) {
+  if constexpr (shuffles_within_halves<T>) return __builtin_shufflevector(a, b, second_within_half<T, Odd>(I)...);
   return __builtin_shufflevector(a, b, (2 * I + Odd)...);
+}
+
+template <class T, int... I>
+CONVPOOL_INLINE Vec<T> in_order(Vec<T> v, Indices<I...>) {
+  if constexpr (shuffles_within_halves<T>) return __builtin_shufflevector(v, v, place_of_quarter<T>(I)...);
+  return v;
+}
+
+template <class T, int Odd, int... I>
+CONVPOOL_INLINE Vec<T> every_second(Vec<T> a, Vec<T> b, Indices<I...> all) {
+  return in_order<T>(every_second_unordered<T, Odd>(a, b, all), all);
 }
 
 /// One vector of a padded row, from position `at` on: in[at - lead + i] where that lies inside the row, else fill.

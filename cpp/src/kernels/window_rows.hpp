@@ -150,8 +150,9 @@ struct Columns {
 };
 
 /// The reduction down the columns [x, x + lanes) for R rows of results, S rows of the input apart; columns outside the
-/// input give the identity. KH rows a window, D apart, or `rows.count` of them where KH is 0.
-template <class Op, int KH, int S, int D, int R>
+/// input, of which there are none where Inside, give the identity. KH rows a window, D apart, or `rows.count` of them
+/// where KH is 0.
+template <class Op, int KH, int S, int D, int R, bool Inside = false>
 CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRows<typename Op::Element>& rows,
                                                                 ptrdiff_t in_row, ptrdiff_t x) {
   using T = typename Op::Element;
@@ -170,7 +171,7 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
     }
     return acc;
   };
-  if (x >= 0 && x + L <= rows.columns) [[likely]] {
+  if (Inside || (x >= 0 && x + L <= rows.columns)) [[likely]] {
     return down([&](const T* row) { return load(row + x); });
   }
   const ptrdiff_t begin = x >= 0 ? 0 : -x, end = rows.columns - x < L ? rows.columns - x : L;
@@ -182,71 +183,93 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
   return down([&](const T* row) { return load_between(row + x, begin, end, Op::identity()); });
 }
 
-/// R rows of results: KW columns a window, D apart, windows S apart.
+/// Groups of R rows of results: KW columns a window, D apart, windows S apart. `rows` are the first group's.
 template <class Op, int KH, int KW, int S, int D, int R>
-CONVPOOL_INLINE void reduce_window_rows(const CoveredRows<typename Op::Element>& rows, ptrdiff_t in_row,
-                                        const WindowAxis& w, const RowDivisor<Op>& divisor, typename Op::Element* out,
-                                        ptrdiff_t out_row, bool stream) {
+CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, ptrdiff_t in_row, const WindowAxis& w,
+                                        const RowDivisor<Op>& divisor, typename Op::Element* out, ptrdiff_t out_row,
+                                        bool stream, ptrdiff_t groups) {
   using T = typename Op::Element;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
-  ptrdiff_t x = -w.pad;
+  const ptrdiff_t results = w.out, streamed = streamed_results(stream, out, R > 1 || groups > 1 ? out_row : 0, results);
+  ptrdiff_t x = 0;
   FetchAhead<T> next_rows(rows.first, S * R * in_row, stream);
-  const auto load_columns = [&]() CONVPOOL_INLINED {
+  const auto load_columns = [&](auto inside) CONVPOOL_INLINED {
     next_rows.template fetch<S * R>();
-    return reduce_columns<Op, KH, S, D, R>(rows, in_row, x);
+    const Columns<T, R> columns = reduce_columns<Op, KH, S, D, R, decltype(inside)::value != 0>(rows, in_row, x);
+    x += L;
+    return columns;
   };
-  const ptrdiff_t streamed = streamed_results(stream, out, R > 1 ? out_row : 0, w.out);
-  const auto finish = [&](Vec<T> result, int r, ptrdiff_t o) CONVPOOL_INLINED {
+  const auto finish = [&](auto inside, Vec<T> result, int r, ptrdiff_t o) CONVPOOL_INLINED {
     if (o < streamed) {
       store_streaming(out + r * out_row + o, divisor.apply(result, o, L));
+    } else if constexpr (decltype(inside)::value != 0) {
+      store(out + r * out_row + o, divisor.apply_usual(result));
     } else {
-      store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, w.out - o);
+      store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, results - o);
     }
   };
-  if constexpr (S == 1) {
-    static_assert((KW - 1) * D <= lanes<T>);
-    Columns<T, R> next = load_columns();
-    for (ptrdiff_t o = 0; o < w.out; o += L) {
-      const Columns<T, R> current = next;
-      x += L;
-      next = load_columns();
-      unroll<R>([&](auto r) {
-        Vec<T> result = current.row[r];
-        unroll<KW - 1>([&](auto j) {
-          result = Op::combine(result, shifted<T, (decltype(j)::value + 1) * D>(current.row[r], next.row[r], All{}));
-        });
-        finish(result, r, o);
-      });
-    }
-  } else {
-    static_assert(S == 2 && D == 1 && KW <= 3);
-    Columns<T, R> even, odd;
-    const auto load_pair = [&]() CONVPOOL_INLINED {
-      const Columns<T, R> a = load_columns();
-      x += L;
-      const Columns<T, R> b = load_columns();
-      x += L;
-      unroll<R>([&](auto r) {
+  // The columns that the next step loads serve its windows, or those and the windows of the step after it.
+  Columns<T, R> next, even, odd;
+  const auto load_pair = [&](auto inside) CONVPOOL_INLINED {
+    const Columns<T, R> a = load_columns(inside);
+    const Columns<T, R> b = load_columns(inside);
+    unroll<R>([&](auto r) {
+      if constexpr (KW == 2) {
+        even.row[r] = every_second_unordered<T, 0>(a.row[r], b.row[r], All{});
+        odd.row[r] = every_second_unordered<T, 1>(a.row[r], b.row[r], All{});
+      } else {
         even.row[r] = every_second<T, 0>(a.row[r], b.row[r], All{});
         odd.row[r] = every_second<T, 1>(a.row[r], b.row[r], All{});
+      }
+    });
+  };
+  const auto step = [&](auto inside, ptrdiff_t o) CONVPOOL_INLINED {
+    Columns<T, R> result;
+    if constexpr (S == 1) {
+      static_assert((KW - 1) * D <= lanes<T>);
+      const Columns<T, R> current = next;
+      next = load_columns(inside);
+      unroll<R>([&](auto r) {
+        result.row[r] = current.row[r];
+        unroll<KW - 1>([&](auto j) {
+          constexpr int distance = (decltype(j)::value + 1) * D;
+          result.row[r] = Op::combine(result.row[r], shifted<T, distance>(current.row[r], next.row[r], All{}));
+        });
       });
-    };
-    load_pair();
-    for (ptrdiff_t o = 0; o < w.out; o += L) {
-      Columns<T, R> result;
+    } else {
+      static_assert(S == 2 && D == 1 && (KW == 2 || KW == 3));
+      if constexpr (KW == 2) load_pair(inside);
       unroll<R>([&](auto r) { result.row[r] = Op::combine(even.row[r], odd.row[r]); });
-      if constexpr (KW == 3) {
+      if constexpr (KW == 2) {
+        unroll<R>([&](auto r) { result.row[r] = in_order<T>(result.row[r], All{}); });
+      } else {
         const Columns<T, R> last = even;
-        load_pair();
+        load_pair(inside);
         unroll<R>([&](auto r) {
           result.row[r] = Op::combine(result.row[r], shifted<T, 1>(last.row[r], even.row[r], All{}));
         });
-      } else if (o + L < w.out) {
-        load_pair();
       }
-      unroll<R>([&](auto r) { finish(result.row[r], r, o); });
     }
+    unroll<R>([&](auto r) { finish(inside, result.row[r], r, o); });
+  };
+  // Whole vectors of columns that lie inside, of results with one divisor, go without checks, which would be half of
+  // all instructions.
+  const ptrdiff_t first_inside = (w.pad + S * L - 1) / (S * L) * L, ahead = S == 1 || KW == 3 ? S * L : 0;
+  const ptrdiff_t loads = (rows.columns + w.pad - first_inside * S - ahead) / (S * L);
+  const ptrdiff_t same = divisor.usual_columns(first_inside, results - first_inside) / L;
+  const ptrdiff_t inside_end = first_inside + (loads < same ? loads : same) * L;
+  for (; groups > 0; --groups) {
+    x = -w.pad;
+    next_rows = FetchAhead<T>(rows.first, S * R * in_row, stream);
+    if constexpr (S == 1) next = load_columns(Constant<0>{});
+    if constexpr (S == 2 && KW == 3) load_pair(Constant<0>{});
+    ptrdiff_t o = 0;
+    for (; o < first_inside && o < results; o += L) step(Constant<0>{}, o);
+    for (; o < inside_end; o += L) step(Constant<1>{}, o);
+    for (; o < results; o += L) step(Constant<0>{}, o);
+    rows.first += R * S * in_row;
+    out += R * out_row;
   }
 }
 
@@ -278,12 +301,14 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
       }
       if constexpr (KH > 0) {
         if (fit_at_once<KH, D>(rows, a.h, o, a.row_end, R)) [[likely]] {
-          reduce_window_rows<Op, KH, KW, S, D, R>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream);
-          o += R;
+          const ptrdiff_t inside = (a.h.in + a.h.pad - (KH - 1) * D - 1) / S + 1;
+          const ptrdiff_t groups = ((inside < a.row_end ? inside : a.row_end) - o) / R;
+          reduce_window_rows<Op, KH, KW, S, D, R>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, groups);
+          o += groups * R;
           continue;
         }
       }
-      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream);
+      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, 1);
       ++o;
     }
   };
