@@ -183,11 +183,17 @@ CONVPOOL_INLINE Columns<typename Op::Element, R> reduce_columns(const CoveredRow
   return down([&](const T* row) { return load_between(row + x, begin, end, Op::identity()); });
 }
 
+/// What lies behind some rows of results and those of the input that they read: elements of results that are to be
+/// written later, and of the input.
+struct Behind {
+  ptrdiff_t results, input;
+};
+
 /// Groups of R rows of results: KW columns a window, D apart, windows S apart. `rows` are the first group's.
 template <class Op, int KH, int KW, int S, int D, int R>
 CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, ptrdiff_t in_row, const WindowAxis& w,
                                         const RowDivisor<Op>& divisor, typename Op::Element* out, ptrdiff_t out_row,
-                                        bool stream, ptrdiff_t groups) {
+                                        bool stream, ptrdiff_t groups, const Behind& behind) {
   using T = typename Op::Element;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
@@ -259,6 +265,13 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
   const ptrdiff_t loads = (rows.columns + w.pad - first_inside * S - ahead) / (S * L);
   const ptrdiff_t same = divisor.usual_columns(first_inside, results - first_inside) / L;
   const ptrdiff_t inside_end = first_inside + (loads < same ? loads : same) * L;
+  // So does a row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all
+  // of it is written after it: by later groups, or a single vector by the group's next row.
+  const ptrdiff_t last_end = (results + L - 1) / L * L;
+  const ptrdiff_t read_on = last_end * S + ahead - w.pad - rows.columns, written_on = last_end - results;
+  const bool runs_on = !stream && w.pad == 0 && (R == 1 || last_end == L) &&
+                       (results - 1) * S + (KW - 1) * D < rows.columns &&
+                       divisor.usual_columns(0, results) == results && out_row == results;
   for (; groups > 0; --groups) {
     x = -w.pad;
     next_rows = FetchAhead<T>(rows.first, S * R * in_row, stream);
@@ -266,7 +279,10 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
     if constexpr (S == 2 && KW == 3) load_pair(Constant<0>{});
     ptrdiff_t o = 0;
     for (; o < first_inside && o < results; o += L) step(Constant<0>{}, o);
-    for (; o < inside_end; o += L) step(Constant<1>{}, o);
+    const Behind rest = groups > 1 ? Behind{R * out_row, R * S * in_row} : behind;
+    const ptrdiff_t unchecked_end =
+        runs_on && written_on <= rest.results && read_on <= rest.input ? last_end : inside_end;
+    for (; o < unchecked_end; o += L) step(Constant<1>{}, o);
     for (; o < results; o += L) step(Constant<0>{}, o);
     rows.first += R * S * in_row;
     out += R * out_row;
@@ -287,7 +303,8 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
   constexpr int most_at_once = CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 2;
   constexpr ptrdiff_t narrow = 2 * lanes<T>;
   RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[a.row_begin] : T(1));
-  const auto reduce_plane = [&](const T* plane, T* plane_out, auto at_once) CONVPOOL_INLINED {
+  const auto reduce_plane = [&](const T* plane, T* plane_out, const Behind& planes_behind,
+                                auto at_once) CONVPOOL_INLINED {
     constexpr int R = decltype(at_once)::value;
     for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
       if constexpr (KH > 0 && R > 1) o = group_start<KH, S, D>(a.h, o, a.row_begin, a.row_end, R);
@@ -303,25 +320,32 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
         if (fit_at_once<KH, D>(rows, a.h, o, a.row_end, R)) [[likely]] {
           const ptrdiff_t inside = (a.h.in + a.h.pad - (KH - 1) * D - 1) / S + 1;
           const ptrdiff_t groups = ((inside < a.row_end ? inside : a.row_end) - o) / R;
-          reduce_window_rows<Op, KH, KW, S, D, R>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, groups);
-          o += groups * R;
+          const ptrdiff_t end = o + groups * R, bottom = (end - 1) * S - a.h.pad + (KH - 1) * D;
+          const Behind behind{(a.row_end - end) * a.out_row + planes_behind.results,
+                              (a.h.in - 1 - bottom) * a.in_row + planes_behind.input};
+          reduce_window_rows<Op, KH, KW, S, D, R>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, groups,
+                                                  behind);
+          o = end;
           continue;
         }
       }
-      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, 1);
+      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, 1, {});
       ++o;
     }
   };
+  const ptrdiff_t plane_results = (a.row_end - a.row_begin) * a.out_row;
+  const bool without_gaps = a.out_plane == plane_results && a.in_plane >= a.h.in * a.in_row;
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
     T* const out = a.out + p * a.out_plane;
+    const Behind behind = p + 1 < a.planes && without_gaps ? Behind{plane_results, a.h.in * a.in_row} : Behind{};
     if constexpr (KH > 0 && KH <= S) {
       if (a.w.out > narrow) {
-        reduce_plane(plane, out, Constant<1>{});
+        reduce_plane(plane, out, behind, Constant<1>{});
         continue;
       }
     }
-    reduce_plane(plane, out, Constant<most_at_once>{});
+    reduce_plane(plane, out, behind, Constant<most_at_once>{});
   }
   if (a.stream) streaming_fence();
 }
