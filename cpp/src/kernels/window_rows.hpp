@@ -138,7 +138,7 @@ CONVPOOL_INLINE ptrdiff_t group_start(const WindowAxis& h, ptrdiff_t output, ptr
   if (end - output >= count && (output + count - 1) * S - h.pad + (KH - 1) * D < h.in) [[likely]]
     return output;
   const ptrdiff_t room = h.in + h.pad - (KH - 1) * D;  // windows that start there or below end outside
-  const ptrdiff_t inside_end = room <= 0 ? 0 : (room - 1) / S + 1;
+  [[maybe_unused]] const ptrdiff_t inside_end = room <= 0 ? 0 : (room - 1) / S + 1;
   const ptrdiff_t start = (inside_end < end ? inside_end : end) - count;
   return start + count - output >= count / 2 && start >= begin && start * S >= h.pad ? start : output;
 }
@@ -260,29 +260,34 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
     unroll<R>([&](auto r) { finish(inside, result.row[r], r, o); });
   };
   // Whole vectors of columns that lie inside, of results with one divisor, go without checks, which would be half of
-  // all instructions.
-  const ptrdiff_t first_inside = (w.pad + S * L - 1) / (S * L) * L, ahead = S == 1 || KW == 3 ? S * L : 0;
+  // all instructions. Not where a check is a mask, nor for integers: it takes a third more code.
+  constexpr bool skips_checks = !masks_are_cheap && is_floating<T>;
+  [[maybe_unused]] const ptrdiff_t first_inside = (w.pad + S * L - 1) / (S * L) * L,
+                                   ahead = S == 1 || KW == 3 ? S * L : 0;
   const ptrdiff_t loads = (rows.columns + w.pad - first_inside * S - ahead) / (S * L);
   const ptrdiff_t same = divisor.usual_columns(first_inside, results - first_inside) / L;
   const ptrdiff_t inside_end = first_inside + (loads < same ? loads : same) * L;
   // So does a row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all
   // of it is written after it: by later groups, or a single vector by the group's next row.
-  const ptrdiff_t last_end = (results + L - 1) / L * L;
-  const ptrdiff_t read_on = last_end * S + ahead - w.pad - rows.columns, written_on = last_end - results;
-  const bool runs_on = !stream && w.pad == 0 && (R == 1 || last_end == L) &&
-                       (results - 1) * S + (KW - 1) * D < rows.columns &&
-                       divisor.usual_columns(0, results) == results && out_row == results;
+  [[maybe_unused]] const ptrdiff_t last_end = (results + L - 1) / L * L;
+  [[maybe_unused]] const ptrdiff_t read_on = last_end * S + ahead - w.pad - rows.columns,
+                                   written_on = last_end - results;
+  [[maybe_unused]] const bool runs_on = !stream && w.pad == 0 && (R == 1 || last_end == L) &&
+                                        (results - 1) * S + (KW - 1) * D < rows.columns &&
+                                        divisor.usual_columns(0, results) == results && out_row == results;
   for (; groups > 0; --groups) {
     x = -w.pad;
     next_rows = FetchAhead<T>(rows.first, S * R * in_row, stream);
     if constexpr (S == 1) next = load_columns(Constant<0>{});
     if constexpr (S == 2 && KW == 3) load_pair(Constant<0>{});
     ptrdiff_t o = 0;
-    for (; o < first_inside && o < results; o += L) step(Constant<0>{}, o);
-    const Behind rest = groups > 1 ? Behind{R * out_row, R * S * in_row} : behind;
-    const ptrdiff_t unchecked_end =
-        runs_on && written_on <= rest.results && read_on <= rest.input ? last_end : inside_end;
-    for (; o < unchecked_end; o += L) step(Constant<1>{}, o);
+    if constexpr (skips_checks) {
+      for (; o < first_inside && o < results; o += L) step(Constant<0>{}, o);
+      const Behind rest = groups > 1 ? Behind{R * out_row, R * S * in_row} : behind;
+      const ptrdiff_t unchecked_end =
+          runs_on && written_on <= rest.results && read_on <= rest.input ? last_end : inside_end;
+      for (; o < unchecked_end; o += L) step(Constant<1>{}, o);
+    }
     for (; o < results; o += L) step(Constant<0>{}, o);
     rows.first += R * S * in_row;
     out += R * out_row;
