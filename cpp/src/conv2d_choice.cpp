@@ -131,7 +131,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (has_few_registers(kernels) && !one_row && image_bytes >= block_sizes().streamed_pool_result) {
     cost.pixels_in_vectors += 14 / reduction;
   }
-  // What it takes to pack panels of pixels, see direct_pixels.cpp.
+  // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3).
   if (has_few_registers(kernels) && one_row) cost.pixels_in_vectors += 0.03;
   // Into rows of pixels, as layers of 1 to 3 output channels were measured; and back, at about 7 cycles a vector.
   if (in_channels_last)

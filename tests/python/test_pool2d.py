@@ -376,6 +376,38 @@ def test_joined_rows_stay_inside_their_memory(case: str) -> None:
             assert_same_bits(out, expected)
 
 
+@needs_guards
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [10, 34, 35, 46, 56, 61])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(2, 2), (3, 2), (2, 1), (3, 1), ((1, 2), (1, 2))])
+def test_last_vectors_of_rows_leave_nothing_behind(
+    kernel_size: Any, stride: Any, columns: int, dtype: Any
+) -> None:
+    """Windows that end inside the row: its last vector may run on, but not past what is written later."""
+    input = values((2, 3, 9, columns), dtype)
+    options = {"stride": stride}
+    check_max_pool2d(input, kernel_size, **options)
+    check_avg_pool2d(convpool.avg_pool2d(input, kernel_size, **options), input, kernel_size, **options)
+    expected = convpool.max_pool2d(input, kernel_size, **options)
+    images, planes, rows, width = expected.shape
+    for more_planes, more_rows, more_columns in [(1, 0, 0), (0, 1, 0), (0, 0, 1)]:
+        memory = np.full((images, planes + more_planes, rows + more_rows, width + more_columns), 7, dtype)
+        out = memory[:, :planes, :rows, :width]
+        for num_threads in (1, 2, 5):
+            convpool.max_pool2d(input, kernel_size, out=out, num_threads=num_threads, **options)
+            assert_same_bits(out, expected)
+        out[...] = 7
+        assert (memory == 7).all()
+    with guarded_memory() as place, guarded_memory() as place_out:
+        for at_end in (True, False):
+            guarded = place(input.shape, dtype, at_end)
+            guarded[...] = input
+            out = place_out(expected.shape, dtype, at_end)
+            convpool.max_pool2d(guarded, kernel_size, out=out, **options)
+            assert_same_bits(out, expected)
+
+
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["normal", "small"])

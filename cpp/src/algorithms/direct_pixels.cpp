@@ -208,12 +208,12 @@ class PixelVectors : DirectTasks<T> {
   }
 
   /// Low tiles load much for what they compute: where many output channels read the same pixels, those are copied side
-  /// by side first, and one run of the reduction replaces segments. By the geometry alone, since the sums' order
-  /// changes.
+  /// by side first, and one run of the reduction replaces segments. By the geometry of one image alone, since the sums'
+  /// order changes.
   bool packs_panels() const {
     return has_few_registers(run_.kernels) &&
            g_.group_out_channels() >= (g_.taps() == 1 ? panel_outputs_of_one_tap : panel_outputs) &&
-           size_product(g_.taps(), tile_.vectors, lanes_, sizeof(T)) <= block_sizes().copied_block;
+           size_product(g_.taps(), kernels::max_tile_vectors, lanes_, sizeof(T)) <= block_sizes().copied_block;
   }
 
   /// A streamed tile writes whole cache lines: parts of them would go to memory one by one.

@@ -8,7 +8,8 @@
 namespace convpool::kernels {
 namespace {
 
-/// Where shuffles of two vectors stay within their halves, elements that come from both in another order cost a third.
+/// Whether a shuffle of two vectors is cheap only within their halves (AVX2): every second element in order then costs
+/// three times what it does in the order that such a shuffle gives.
 template <class T>
 inline constexpr bool shuffles_within_halves = sizeof(Vec<T>) == 32;
 

@@ -189,6 +189,40 @@ struct Behind {
   ptrdiff_t results, input;
 };
 
+/// Whether vectors that lie inside go without checks, which would be half of all instructions. Not where a check is a
+/// mask, nor for integers: it takes a third more code.
+template <class T>
+inline constexpr bool skips_checks = !masks_are_cheap && is_floating<T>;
+
+/// The results of a row that go without checks: whole vectors of columns that lie inside, with one divisor. So does a
+/// row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all of it is
+/// written after it: by later groups of R rows, or a single vector by the group's next row.
+template <class Op, int KW, int S, int D, int R>
+class UncheckedResults {
+ public:
+  CONVPOOL_INLINE UncheckedResults(const WindowAxis& w, const RowDivisor<Op>& divisor, ptrdiff_t out_row, bool stream) {
+    constexpr ptrdiff_t ahead = S == 1 || KW == 3 ? S * L : 0;  // what a step loads for the next
+    begin = (w.pad + S * L - 1) / (S * L) * L;
+    const ptrdiff_t loads = (w.in + w.pad - begin * S - ahead) / (S * L);
+    const ptrdiff_t same = divisor.usual_columns(begin, w.out - begin) / L;
+    end_ = begin + (loads < same ? loads : same) * L;
+    row_end_ = (w.out + L - 1) / L * L;
+    read_on_ = row_end_ * S + ahead - w.pad - w.in;
+    written_on_ = row_end_ - w.out;
+    runs_on_ = !stream && w.pad == 0 && (R == 1 || row_end_ == L) && (w.out - 1) * S + (KW - 1) * D < w.in &&
+               divisor.usual_columns(0, w.out) == w.out && out_row == w.out;
+  }
+  CONVPOOL_INLINE ptrdiff_t end(const Behind& behind) const {
+    return runs_on_ && written_on_ <= behind.results && read_on_ <= behind.input ? row_end_ : end_;
+  }
+  ptrdiff_t begin;
+
+ private:
+  static constexpr ptrdiff_t L = lanes<typename Op::Element>;
+  ptrdiff_t end_, row_end_, read_on_, written_on_;
+  bool runs_on_;
+};
+
 /// Groups of R rows of results: KW columns a window, D apart, windows S apart. `rows` are the first group's.
 template <class Op, int KH, int KW, int S, int D, int R>
 CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, ptrdiff_t in_row, const WindowAxis& w,
@@ -259,34 +293,17 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
     }
     unroll<R>([&](auto r) { finish(inside, result.row[r], r, o); });
   };
-  // Whole vectors of columns that lie inside, of results with one divisor, go without checks, which would be half of
-  // all instructions. Not where a check is a mask, nor for integers: it takes a third more code.
-  constexpr bool skips_checks = !masks_are_cheap && is_floating<T>;
-  [[maybe_unused]] const ptrdiff_t first_inside = (w.pad + S * L - 1) / (S * L) * L,
-                                   ahead = S == 1 || KW == 3 ? S * L : 0;
-  const ptrdiff_t loads = (rows.columns + w.pad - first_inside * S - ahead) / (S * L);
-  const ptrdiff_t same = divisor.usual_columns(first_inside, results - first_inside) / L;
-  const ptrdiff_t inside_end = first_inside + (loads < same ? loads : same) * L;
-  // So does a row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all
-  // of it is written after it: by later groups, or a single vector by the group's next row.
-  [[maybe_unused]] const ptrdiff_t last_end = (results + L - 1) / L * L;
-  [[maybe_unused]] const ptrdiff_t read_on = last_end * S + ahead - w.pad - rows.columns,
-                                   written_on = last_end - results;
-  [[maybe_unused]] const bool runs_on = !stream && w.pad == 0 && (R == 1 || last_end == L) &&
-                                        (results - 1) * S + (KW - 1) * D < rows.columns &&
-                                        divisor.usual_columns(0, results) == results && out_row == results;
+  [[maybe_unused]] const UncheckedResults<Op, KW, S, D, R> unchecked(w, divisor, out_row, stream);
   for (; groups > 0; --groups) {
     x = -w.pad;
     next_rows = FetchAhead<T>(rows.first, S * R * in_row, stream);
     if constexpr (S == 1) next = load_columns(Constant<0>{});
     if constexpr (S == 2 && KW == 3) load_pair(Constant<0>{});
     ptrdiff_t o = 0;
-    if constexpr (skips_checks) {
-      for (; o < first_inside && o < results; o += L) step(Constant<0>{}, o);
-      const Behind rest = groups > 1 ? Behind{R * out_row, R * S * in_row} : behind;
-      const ptrdiff_t unchecked_end =
-          runs_on && written_on <= rest.results && read_on <= rest.input ? last_end : inside_end;
-      for (; o < unchecked_end; o += L) step(Constant<1>{}, o);
+    if constexpr (skips_checks<T>) {
+      for (; o < unchecked.begin && o < results; o += L) step(Constant<0>{}, o);
+      const ptrdiff_t end = unchecked.end(groups > 1 ? Behind{R * out_row, R * S * in_row} : behind);
+      for (; o < end; o += L) step(Constant<1>{}, o);
     }
     for (; o < results; o += L) step(Constant<0>{}, o);
     rows.first += R * S * in_row;
