@@ -19,16 +19,6 @@ struct VectorOf {
 template <class T, int N>
 using VecN = typename VectorOf<T, N>::type;
 
-/// Whether tiles for special cases are worth their code, which takes the most of the library: not for double, of which
-/// there is little, nor for SSE2, which only machines without AVX2 run.
-#if defined(CONVPOOL_ISA_SSE2)
-template <class T>
-inline constexpr bool specialised = false;
-#else
-template <class T>
-inline constexpr bool specialised = sizeof(T) == 4;
-#endif
-
 template <class T>
 inline constexpr int shortest_vector = specialised<T> && lanes<T> > 4 ? lanes<T> / 2 : lanes<T>;
 

@@ -163,6 +163,15 @@ CONVPOOL_INLINE Vec<T> load_first(const T* p, ptrdiff_t n) {
 #endif
 }
 
+/// Whether code for special cases is worth what it adds to the library: not for double and integers, of which there is
+/// little, nor for SSE2, which only machines without AVX2 run.
+template <class T>
+#if defined(CONVPOOL_ISA_SSE2)
+inline constexpr bool specialised = false;
+#else
+inline constexpr bool specialised = is_floating<T> && sizeof(T) == 4;
+#endif
+
 /// Whether the first lanes load and store as fast as all of them.
 #if defined(CONVPOOL_ISA_AVX512)
 inline constexpr bool masks_are_cheap = true;

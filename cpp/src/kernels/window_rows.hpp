@@ -189,10 +189,9 @@ struct Behind {
   ptrdiff_t results, input;
 };
 
-/// Whether vectors that lie inside go without checks, which would be half of all instructions. Not where a check is a
-/// mask, nor for integers: it takes a third more code.
+/// Whether vectors that lie inside go without checks, which would be half of all instructions where a check is no mask.
 template <class T>
-inline constexpr bool skips_checks = !masks_are_cheap && is_floating<T>;
+inline constexpr bool skips_checks = specialised<T> && !masks_are_cheap;
 
 /// The results of a row that go without checks: whole vectors of columns that lie inside, with one divisor. So does a
 /// row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all of it is
