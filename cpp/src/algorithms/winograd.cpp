@@ -29,7 +29,7 @@ using std::int64_t;
 /// Tiles transformed together.
 constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
 /// Fewer than the least where even they would take more.
-constexpr int64_t most_transformed_bytes = 6 << 20;
+constexpr int64_t most_transformed_bytes = 8 << 20;
 /// Neighbouring tiles share a stage of results.
 constexpr int64_t stage_pixels = 56;
 /// Weights that are transformed right before they are used.
