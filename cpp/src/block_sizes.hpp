@@ -34,6 +34,8 @@ struct BlockSizes {
   std::int64_t winograd_tiles, winograd_strip;
   /// Rows that a sliding window keeps.
   std::int64_t sliding_rows;
+  /// Channels-last images from this size on are fetched ahead, as they may not be in the last cache.
+  std::int64_t fetched_input;
   /// Results of a convolution, or of a pooling that together with its input has the third size, past the caches.
   std::int64_t streamed_conv_result, streamed_pool_result, streamed_pool_total;
 };
@@ -58,6 +60,7 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.winograd_tiles = l2 * 3 / 4;
   b.winograd_strip = l1 * 3 / 4;
   b.sliding_rows = l2 * 7 / 16;
+  b.fetched_input = last / 8;
   b.streamed_conv_result = last * 3 / 8;
   b.streamed_pool_result = last / 8;
   b.streamed_pool_total = last * 3 / 4;

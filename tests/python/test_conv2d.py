@@ -494,11 +494,14 @@ def test_infinities_of_both_signs_make_nan() -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("columns", [112, 107])
-def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(layout: str, columns: int) -> None:
-    """From 12 MB on they are stored past the caches, where they are aligned."""
-    batch, weight = to_layout(values((9, 32, 112, columns)), layout), values((32, 1, 3, 3), seed=1)
-    layer = nn.Conv2d.from_weights(weight, None, 1, 1, groups=32, layout=layout, activation="relu")
+@pytest.mark.parametrize(("columns", "outputs", "stride"), [(112, 1, 1), (107, 1, 1), (112, 2, 1), (112, 4, 2)])
+def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(
+    layout: str, columns: int, outputs: int, stride: int
+) -> None:
+    """From 12 MB on they are stored past the caches, in whole cache lines."""
+    batch = to_layout(values((9, 32 // outputs, 112 * stride, columns * stride)), layout)
+    weight = values((32, 1, 3, 3), seed=1)
+    layer = nn.Conv2d.from_weights(weight, None, stride, 1, groups=32 // outputs, layout=layout, activation="relu")
     together = layer(batch)
     assert together.nbytes > 12 << 20
     for i in range(len(batch)):

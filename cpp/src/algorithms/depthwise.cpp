@@ -47,9 +47,8 @@ class ChannelVectors {
     copies_ = pads_with_image(g_);
     // Rows and pixels that windows skip aren't worth it, however many they are.
     const bool reads_all = g_.h.stride <= g_.h.kernel && g_.w.stride <= g_.w.kernel;
-    fetches_next_ =
-        reads_all && !copies_ &&
-        size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T)) >= block_sizes().streamed_conv_result;
+    fetches_next_ = reads_all && !copies_ &&
+                    size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T)) >= block_sizes().fetched_input;
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
     const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
     const int64_t most = std::max<int64_t>(1, block_sizes().depthwise_rows / std::max<int64_t>(1, vector_bytes));

@@ -31,6 +31,8 @@ struct ChannelsTile {
   T* out;
   ptrdiff_t row, column;
   ptrdiff_t in_left, out_left;
+  T* waiting;  ///< see store_lines()
+  Written written;
 };
 
 /// R rows x P pixels of one vector of channels. Permuted: the input is, for each of its channels. An input pixel is
@@ -121,10 +123,11 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
       unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = clamp_to(acc[r][p], d.low, d.high); });
     });
   }
-  if (d.stream && t.out_left >= L && streams_whole<T>(t.out, d.out_row) && d.out_pixel % L == 0) {
+  if (t.written != Written::alone) {
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-      unroll<P>([&](auto p)
-                    CONVPOOL_INLINE_LAMBDA { store_streaming(t.out + r * d.out_row + p * d.out_pixel, acc[r][p]); });
+      unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA {
+        store_lines<T>(t.out + r * d.out_row + p * d.out_pixel, acc[r][p], t.written, t.waiting + (r * P + p) * L);
+      });
     });
     return;
   }
@@ -147,6 +150,7 @@ template <int R, int P, class T>
 template <class T, int R, int P, int Chunk, int ColumnStride, bool Permuted>
 void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrdiff_t column) {
   constexpr int L = lanes<T>;
+  alignas(vector_alignment) T waiting[R * P * L];
   ChannelsTile<T> tile{d.in,
                        d.weight,
                        d.bias,
@@ -154,12 +158,19 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
                        d.first_row + row * d.row_stride,
                        d.first_column + column * d.column_stride,
                        d.in_channels,
-                       d.out_channels};
+                       d.out_channels,
+                       waiting,
+                       Written::alone};
+  const bool streams = d.stream && streams_lines(tile.out, d.out_row) && streams_lines(tile.out, d.out_pixel);
   const bool columns_inside =
       tile.column >= 0 &&
       tile.column + (P - 1) * d.column_stride + (d.kernel_columns - 1) * d.column_dilation < d.in_columns;
   for (; tile.out_left > 0; tile.out_left -= L) {
-    if (P > 1 && d.fetches_next) fetch_next<R, P>(d, tile);
+    const bool new_lines = reinterpret_cast<std::uintptr_t>(tile.in) % cache_line < sizeof(Vec<T>);
+    if (P > 1 && d.fetches_next && new_lines) fetch_next<R, P>(d, tile);
+    if (streams) {
+      tile.written = tile.out_left >= L ? streamed(tile.out, tile.written, tile.out_left >= 2 * L) : Written::alone;
+    }
     constexpr bool has_inside = specialised<T> && P > 1;
     if (has_inside && columns_inside && tile.in_left >= L) {
       channels_tile<T, R, P, Chunk, ColumnStride, Permuted, has_inside>(d, tile);

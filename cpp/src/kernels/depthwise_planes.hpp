@@ -21,7 +21,12 @@ struct PlaneTiles {
   ptrdiff_t row, column, left, count;
   const T* next;
   ptrdiff_t phase;
+  T* waiting;  ///< null where results aren't streamed, see store_lines()
+  Written written;
 };
+
+/// Vectors that wait at most, where they are half a line.
+inline constexpr int most_waiting = 16;
 
 /// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
 enum class Taken { one, two, two_after_one, two_before_one };
@@ -309,12 +314,13 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   }
   T* out = t.out;
   unroll<O>([&](auto o) CONVPOOL_INLINE_LAMBDA {
-    if (N == lanes<T> && d.stream && t.left >= N && streams_whole<T>(out, d.out_row)) {
-      if constexpr (N == lanes<T>) {
-        unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store_streaming(out + r * d.out_row, acc[o][r]); });
-      }
-    } else {
+    if (N < lanes<T> || t.written == Written::alone) {
       store_columns<T, N>(acc[o], t.left, out, d.out_row);
+    } else if constexpr (N == lanes<T>) {
+      static_assert(sizeof(Vec<T>) == cache_line || O * R <= most_waiting);
+      unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+        store_lines<T>(out + r * d.out_row, acc[o][r], t.written, t.waiting + (o * R + r) * N);
+      });
     }
     out += d.out_channel;
   });
@@ -331,6 +337,9 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const Plan
         for (int r = 0; r < R; ++r, p += d.in_row) __builtin_prefetch(p);
       }
       t.next += N;
+    }
+    if (N == lanes<T> && t.waiting != nullptr) {
+      t.written = t.left >= N ? streamed(t.out, t.written, t.count > 1 && t.left >= 2 * N) : Written::alone;
     }
     plane_tile<T, N, R, Chunk, Stride, ColumnStride, weighted, Inside, Square>(d, t, whole);
     if (--t.count == 0) return;
@@ -439,6 +448,9 @@ template <class T>
   constexpr ptrdiff_t most_together = 8;
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns, weights = d.channels_per_group * taps;
   const ptrdiff_t outputs = kind.weighted == Weighted::outputs ? 1 : d.outputs_per_group;
+  alignas(vector_alignment) T waiting[most_waiting * L];
+  const bool streams = d.stream && streams_lines(out, d.out_row) &&
+                       (kind.weighted != Weighted::outputs || streams_lines(out, d.out_channel));
   for (ptrdiff_t row = 0; row < d.rows;) {
     const ptrdiff_t left = d.rows - row;
     const PlaneTileHeight<T>* height = kind.heights;
@@ -452,8 +464,12 @@ template <class T>
                         d.kernel_rows == height->square_size && d.kernel_columns == height->square_size &&
                         (d.column_stride == 1 || d.tap_count == 1);
     const PlaneTilesByPlace<T>& tiles_by_place = square ? height->square : height->any;
-    const InsideColumns inside =
+    InsideColumns inside =
         rows_inside && tiles_by_place.inside != tiles_by_place.edge ? inside_plane : InsideColumns{0, 0};
+    if (streams && sizeof(Vec<T>) < cache_line) {  // lines aren't cut between two kernels
+      inside = {(inside.begin + 2 * L - 1) / (2 * L) * (2 * L), inside.end / (2 * L) * (2 * L)};
+      if (inside.begin >= inside.end) inside = {0, 0};
+    }
     // What the next row of tiles reads first. Measured on planes beyond the last cache: 2.1 to 1.5 ms; slower with
     // stride 2.
     const T* const next = kind.fetches_next
@@ -468,7 +484,9 @@ template <class T>
                         d.columns,
                         1,
                         next,
-                        0};
+                        0,
+                        streams ? waiting : nullptr,
+                        Written::alone};
     for (ptrdiff_t x = 0;;) {
       const bool whole = x >= inside.begin && x < inside.end;
       const ptrdiff_t until = whole ? inside.end : x < inside.begin ? inside.begin : d.columns;

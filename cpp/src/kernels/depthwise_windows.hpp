@@ -178,10 +178,33 @@ CONVPOOL_INLINE void store_columns(const VecN<T, N> (&v)[R], ptrdiff_t left, T* 
 #endif
 }
 
-/// Whether vectors stored to rows `row` apart are aligned.
+/// How a vector of results is written: by itself, or as a cache line together with the vector before it, which waits
+/// until then.
+enum class Written { alone, waits, with_waiting };
+
+/// What becomes of the next vector, which starts at `out`; `more` says whether a whole one follows it.
 template <class T>
-CONVPOOL_INLINE bool streams_whole(const T* out, ptrdiff_t row) {
-  return reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0 && row % ptrdiff_t(lanes<T>) == 0;
+CONVPOOL_INLINE Written streamed(const T* out, Written before, bool more) {
+  constexpr std::size_t parts = cache_line / sizeof(Vec<T>);
+  if constexpr (parts == 1) return Written::with_waiting;
+  if constexpr (parts > 2) return Written::alone;
+  if (before == Written::waits) return Written::with_waiting;
+  return more && reinterpret_cast<std::uintptr_t>(out) % cache_line == 0 ? Written::waits : Written::alone;
+}
+
+/// Whether such lines, `pitch` apart, all start where a vector does that is streamed.
+template <class T>
+CONVPOOL_INLINE bool streams_lines(const T* out, ptrdiff_t pitch) {
+  return reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0 &&
+         pitch % (cache_line / ptrdiff_t{sizeof(T)}) == 0;
+}
+
+/// `waiting` has a place for each of the vectors that a tile writes.
+template <class T>
+CONVPOOL_INLINE void store_lines(T* out, Vec<T> v, Written written, T* waiting) {
+  if (written == Written::waits) return store(waiting, v);
+  if constexpr (sizeof(Vec<T>) < cache_line) store_streaming(out - lanes<T>, load(waiting));
+  store_streaming(out, v);
 }
 
 template <class T, class V>

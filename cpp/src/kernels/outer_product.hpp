@@ -17,9 +17,10 @@ template <class T, int R, int V>
 CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   constexpr int L = lanes<T>;
   const bool whole = t.columns >= V * L;
-  const bool aligned = t.c_row % ptrdiff_t(L) == 0 && t.c_tile % ptrdiff_t(L) == 0 &&
-                       reinterpret_cast<std::uintptr_t>(t.c) % sizeof(Vec<T>) == 0;
-  const bool stream = t.stream && whole && aligned;
+  constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
+  const bool in_lines = V * L % line == 0 && t.c_row % line == 0 && t.c_tile % line == 0 &&
+                        reinterpret_cast<std::uintptr_t>(t.c) % cache_line == 0;
+  const bool stream = t.stream && whole && in_lines;
   // Most results aren't clamped, and where the sums are short it shows: 7 % of 27 products.
   const bool clamps = t.low > -T(__builtin_inf()) || t.high < T(__builtin_inf());
   // Without masks, rows of other lengths go through a copy.
@@ -79,7 +80,6 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
       const char* a[G];
       unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in_a + s->a) + 3 * g * row; });
       const T* b = in_b + s->b;
-      constexpr ptrdiff_t line = 64 / ptrdiff_t{sizeof(T)};
       for (ptrdiff_t i = 0; i < t.ahead_lines; ++i, ahead += line) __builtin_prefetch(ahead, 0, 2);
       for (ptrdiff_t n = s->count; n > 0; --n) {
         Vec<T> bv[V];

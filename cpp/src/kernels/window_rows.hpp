@@ -15,8 +15,6 @@ namespace {
 /// stride 1; where the caches hold the input, the longer distance costs 3 to 8 %.
 inline constexpr ptrdiff_t prefetch_bytes = 4096, far_prefetch_bytes = 12288;
 
-inline constexpr ptrdiff_t cache_line = 64;
-
 /// How many results of each of some rows are to be streamed: those in whole lines, of rows that start with one. Parts
 /// of a line that are stored apart would cost more than they save.
 template <class T>
