@@ -50,9 +50,21 @@ class ChannelVectors {
     fetches_next_ = reads_all && !copies_ &&
                     size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T)) >= block_sizes().fetched_input;
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
-    const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
-    const int64_t most = std::max<int64_t>(1, block_sizes().depthwise_rows / std::max<int64_t>(1, vector_bytes));
-    const int64_t blocks = ceil_div(vectors_, most);
+    // Columns are taken in strips where rows of all channels outgrow the cache, or channels in blocks where strips
+    // would be narrow: memory likes long runs (stride 2, 8 images of 96 x 112 x 112, Zen 3: 10.1 to 6.9 ms).
+    const int64_t narrowest = std::max(16 * g_.w.dilation, 2 * g_.w.effective_kernel());
+    const int64_t column_bytes = size_product(rows_read, vectors_ * in_vector_, sizeof(T));
+    const int64_t columns_read = block_sizes().depthwise_rows / std::max<int64_t>(1, column_bytes);
+    const int64_t widest = (columns_read - g_.w.effective_kernel()) / g_.w.stride + 1;
+    int64_t blocks = 1;
+    if (!copies_ && (columns_read >= g_.w.in || widest >= narrowest)) {
+      strips_ = EvenSplit(g_.w.out, columns_read >= g_.w.in ? g_.w.out : widest);
+    } else {
+      const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
+      const int64_t most = std::max<int64_t>(1, block_sizes().depthwise_rows / std::max<int64_t>(1, vector_bytes));
+      blocks = ceil_div(vectors_, most);
+      strips_ = EvenSplit(g_.w.out, g_.w.out);
+    }
     block_ = ceil_div(vectors_, blocks);
     const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
     int64_t most_rows = g_.h.out;
@@ -88,9 +100,16 @@ class ChannelVectors {
       d.out_row = run_.output.stride(2);
       d.out_pixel = run_.output.stride(3);
       if (copies_) {
-        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v, n, oh);
+        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v, n, oh, 0);
       } else {
-        run_block(d, block * block_, n, oh);
+        for (int64_t strip = 0; strip < strips_.pieces; ++strip) {
+          const int64_t ow = strips_.begin(strip);
+          DepthwiseChannelsArguments<T> columns = d;
+          columns.columns = strips_.end(strip) - ow;
+          columns.first_column = g_.w.start(ow);
+          columns.out += ow * d.out_pixel;
+          run_block(columns, block * block_, n, oh, ow);
+        }
       }
       if (streams_) run_.kernels.finish_streaming();
     });
@@ -183,14 +202,14 @@ class ChannelVectors {
     crowded ? run_rows(kernel, d) : run_rows_and_columns(kernel, d);
   }
 
-  void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh) const {
+  void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh, int64_t ow) const {
     const int64_t first = v * lanes_, count = std::min(g_.out_channels - first, block_ * lanes_);
     d.in += v * in_vector_;
     d.out += first;
     run_vectors(d, v, g_.channels - v * in_vector_, count);
     if (!epilogue_.remains()) return;
     for (int64_t r = 0; r < d.rows; ++r) {
-      epilogue_.finish_pixels(d.out + r * d.out_row, d.out_pixel, d.columns, count, n, first, (oh + r) * g_.w.out);
+      epilogue_.finish_pixels(d.out + r * d.out_row, d.out_pixel, d.columns, count, n, first, (oh + r) * g_.w.out + ow);
     }
   }
 
@@ -206,6 +225,7 @@ class ChannelVectors {
   Epilogue<T> epilogue_;
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
+  EvenSplit strips_{1, 1};  ///< columns
   bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
