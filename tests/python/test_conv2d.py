@@ -579,6 +579,31 @@ def test_depthwise_of_rows_that_crowd_the_caches(multiplier: int, dtype: Any) ->
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        ((3, 3), {"padding": 1}),
+        ((3, 3), {"padding": 1, "stride": 2}),
+        ((3, 3), {"padding": 2, "dilation": 2}),
+        ((5, 3), {"padding": (40, 0)}),
+    ],
+)
+def test_depthwise_of_pixels_that_crowd_the_caches(kernel: Any, options: dict[str, Any], dtype: Any) -> None:
+    """Pixels a multiple of 2 KB apart are copied, some rows of a few channels at a time."""
+    images = values((2, 23, 30, 2048 // np.dtype(dtype).itemsize), dtype)
+    for channels in [images.shape[-1], 37, 8]:
+        input, weight = images[..., :channels], values((channels, 1, *kernel), dtype, 1)
+        case = {**options, "groups": channels, "layout": "NHWC", "algorithm": "depthwise"}
+        got = convpool.conv2d(input, weight, num_threads=1, **case)
+        check_conv2d(got, input, weight, None, **case)
+        assert_same_bits(got, convpool.conv2d(input, weight, num_threads=2, **case))
+        assert_same_bits(got[1:], convpool.conv2d(input[1:], weight, **case))
+        if channels < images.shape[-1]:
+            assert_same_bits(got, convpool.conv2d(input.copy(), weight, **case))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [2, 3, 5, 7, 11, 12])
 def test_depthwise_of_few_interleaved_channels(channels: int, dtype: Any) -> None:
     """Channels-last rows whose elements have weights of their own, column by column."""

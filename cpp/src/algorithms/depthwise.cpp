@@ -45,35 +45,23 @@ class ChannelVectors {
     if (transposes_) return;
     streams_ = epilogue_.streams(run, g_.out_pixels());
     copies_ = pads_with_image(g_);
+    const int64_t input_bytes = size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T));
+    const bool in_memory = input_bytes >= block_sizes().fetched_input;
+    spreads_ = !copies_ && !in_memory && crowds_pixels();
     // Rows and pixels that windows skip aren't worth it, however many they are.
     const bool reads_all = g_.h.stride <= g_.h.kernel && g_.w.stride <= g_.w.kernel;
-    fetches_next_ = reads_all && !copies_ &&
-                    size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T)) >= block_sizes().fetched_input;
-    const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
-    // Columns are taken in strips where rows of all channels outgrow the cache, or channels in blocks where strips
-    // would be narrow: memory likes long runs (stride 2, 8 images of 96 x 112 x 112, Zen 3: 10.1 to 6.9 ms).
-    const int64_t narrowest = std::max(16 * g_.w.dilation, 2 * g_.w.effective_kernel());
-    const int64_t column_bytes = size_product(rows_read, vectors_ * in_vector_, sizeof(T));
-    const int64_t columns_read = block_sizes().depthwise_rows / std::max<int64_t>(1, column_bytes);
-    const int64_t widest = (columns_read - g_.w.effective_kernel()) / g_.w.stride + 1;
-    int64_t blocks = 1;
-    if (!copies_ && (columns_read >= g_.w.in || widest >= narrowest)) {
-      strips_ = EvenSplit(g_.w.out, columns_read >= g_.w.in ? g_.w.out : widest);
-    } else {
-      const int64_t vector_bytes = size_product(rows_read, g_.w.in, in_vector_, sizeof(T));
-      const int64_t most = std::max<int64_t>(1, block_sizes().depthwise_rows / std::max<int64_t>(1, vector_bytes));
-      blocks = ceil_div(vectors_, most);
-      strips_ = EvenSplit(g_.w.out, g_.w.out);
-    }
-    block_ = ceil_div(vectors_, blocks);
-    const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
+    fetches_next_ = reads_all && !copies_ && in_memory;
+    strips_ = EvenSplit(g_.w.out, g_.w.out);
     int64_t most_rows = g_.h.out;
-    if (copies_) {
-      const int64_t row_bytes = size_product(padded_width(), g_.channels, sizeof(T));
-      most_rows =
-          std::clamp<int64_t>((4 * block_sizes().depthwise_copy / row_bytes - g_.h.effective_kernel()) / g_.h.stride,
-                              std::min<int64_t>(2, most_rows), most_rows);
+    if (spreads_) {
+      most_rows = choose_spread_block();
+    } else {
+      choose_block();
     }
+    if (copies_)
+      most_rows = copied_rows_that_fit(size_product(padded_width(), g_.channels), 4 * block_sizes().depthwise_copy);
+    const int64_t blocks = ceil_div(vectors_, block_);
+    const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
     rows_ = pieces_of(g_.h.out, 2, std::max(wanted, ceil_div(g_.h.out, most_rows)));
   }
 
@@ -84,8 +72,9 @@ class ChannelVectors {
                         std::min(g_.out_channels, block_ * lanes_), g_.reduction()};
     }
     const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
-    const int64_t copied_rows = copies_ ? (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
-    const SlottedWorkspace<T> scratch(size_product(copied_rows, padded_width(), g_.channels), run_.threads);
+    const int64_t row = copies_ ? size_product(padded_width(), g_.channels) : spreads_ ? spread_row(block_) : 0;
+    const int64_t copied_rows = (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel();
+    const SlottedWorkspace<T> scratch(size_product(row > 0 ? copied_rows : 0, row), run_.threads);
     parallel_for(g_.batch * rows_.pieces * blocks, run_.threads, [&](int64_t task, int thread) {
       const int64_t block = task % blocks;
       task /= blocks;
@@ -100,11 +89,15 @@ class ChannelVectors {
       d.out_row = run_.output.stride(2);
       d.out_pixel = run_.output.stride(3);
       if (copies_) {
-        for (int64_t v = 0; v < vectors_; v += block_) run_block(d, v, n, oh, 0);
+        for (int64_t v = 0; v < vectors_; v += block_, d.in += block_ * in_vector_) run_block(d, v, n, oh, 0);
+      } else if (spreads_) {
+        spread_pixels(block * block_, scratch.slot(thread), d);
+        run_block(d, block * block_, n, oh, 0);
       } else {
         for (int64_t strip = 0; strip < strips_.pieces; ++strip) {
           const int64_t ow = strips_.begin(strip);
           DepthwiseChannelsArguments<T> columns = d;
+          columns.in += block * block_ * in_vector_;
           columns.columns = strips_.end(strip) - ow;
           columns.first_column = g_.w.start(ow);
           columns.out += ow * d.out_pixel;
@@ -117,6 +110,71 @@ class ChannelVectors {
 
  private:
   int64_t padded_width() const { return (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel(); }
+
+  /// Whether pixels of the input lie so far apart that those of a tile fall into few sets of the L1 cache. Vectors that
+  /// are parts of a line read each line again then (3x3 with AVX2, Zen 3: 512 channels take twice as long as 504, 1024
+  /// three times as long as 1000), and a copy with other distances costs less.
+  bool crowds_pixels() const {
+    constexpr int64_t few_sets = 2048, enough_taps = 9;
+    return lanes_ * int64_t{sizeof(T)} < kernels::cache_line && in_vector_ == lanes_ && g_.taps() >= enough_taps &&
+           size_product(run_.input.stride(3), g_.w.dilation, sizeof(T)) % few_sets == 0;
+  }
+
+  /// Columns are taken in strips where rows of all channels outgrow the cache, or channels in blocks where strips would
+  /// be narrow: memory likes long runs (stride 2, 8 images of 96 x 112 x 112, Zen 3: 10.1 to 6.9 ms).
+  void choose_block() {
+    const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
+    const int64_t narrowest = std::max(16 * g_.w.dilation, 2 * g_.w.effective_kernel());
+    const int64_t vector_bytes = size_product(rows_read, in_vector_, sizeof(T));
+    const int64_t columns_read = block_sizes().depthwise_rows / size_product(vectors_, vector_bytes);
+    const int64_t widest = (columns_read - g_.w.effective_kernel()) / g_.w.stride + 1;
+    block_ = vectors_;
+    if (columns_read >= g_.w.in) return;
+    if (!copies_ && widest >= narrowest) {
+      strips_ = EvenSplit(g_.w.out, widest);
+      return;
+    }
+    const int64_t most = block_sizes().depthwise_rows / size_product(vector_bytes, g_.w.in);
+    block_ = EvenSplit(vectors_, std::max<int64_t>(1, most)).largest();
+  }
+
+  /// As many channels as leave some rows in the cache, a whole line of them at least. Returns how many rows of results.
+  int64_t choose_spread_block() {
+    constexpr int64_t longest_run = 512, enough_rows = 8;
+    const int64_t line = kernels::cache_line / (lanes_ * int64_t{sizeof(T)});
+    for (block_ = line * longest_run / kernels::cache_line;; block_ /= 2) {
+      const int64_t rows = copied_rows_that_fit(spread_row(block_), 2 * block_sizes().copied_block);
+      if (block_ <= line || rows >= std::min(enough_rows, g_.h.out)) return rows;
+    }
+  }
+
+  /// Elements from one copied row to the next, whose pixels lie a line further apart than they need.
+  int64_t spread_row(int64_t vectors) const { return size_product(g_.w.in, spread_pixel(vectors)); }
+  int64_t spread_pixel(int64_t vectors) const { return vectors * lanes_ + kernels::cache_line / int64_t{sizeof(T)}; }
+
+  /// Rows of results whose input fits into so many bytes.
+  int64_t copied_rows_that_fit(int64_t row, int64_t bytes) const {
+    const int64_t rows = bytes / std::max<int64_t>(1, size_product(row, sizeof(T)));
+    return std::clamp<int64_t>((rows - g_.h.effective_kernel()) / g_.h.stride, std::min<int64_t>(2, g_.h.out),
+                               g_.h.out);
+  }
+
+  /// A copy of what the rows of results read of a block of channels, in the kernel's arguments in place of the image.
+  void spread_pixels(int64_t v, T* copy, DepthwiseChannelsArguments<T>& d) const {
+    const int64_t first = v * lanes_, channels = std::min(block_ * lanes_, g_.channels - first);
+    const int64_t begin = std::clamp<int64_t>(d.first_row, 0, g_.h.in);
+    const int64_t end = std::clamp<int64_t>(d.first_row + g_.h.covered_span(d.rows), begin, g_.h.in);
+    const int64_t pixel = spread_pixel(block_), row = spread_row(block_);
+    for (int64_t y = begin; y < end; ++y) {
+      run_.kernels.pad_rows({d.in + y * d.in_row + first, d.in_pixel, copy + (y - begin) * row, pixel, g_.w.in, 0,
+                             channels, channels, T(0)});
+    }
+    d.in = copy;
+    d.in_pixel = pixel;
+    d.in_row = row;
+    d.in_rows = end - begin;
+    d.first_row -= begin;
+  }
 
   DepthwiseChannelsArguments<T> arguments(int64_t oh, int64_t rows) const {
     auto d = row_arguments<DepthwiseChannelsArguments>(g_, epilogue_, rows, streams_);
@@ -196,15 +254,16 @@ class ChannelVectors {
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
     const auto kernel = run_.kernels.depthwise_channels->channels;
-    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs more than sharing them saves.
+    // Where vectors are whole lines, pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs
+    // more than sharing them saves.
     constexpr int64_t same_sets = 4096;
     const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % same_sets == 0;
     crowded ? run_rows(kernel, d) : run_rows_and_columns(kernel, d);
   }
 
+  /// d.in points at the first of the block's channels.
   void run_block(DepthwiseChannelsArguments<T> d, int64_t v, int64_t n, int64_t oh, int64_t ow) const {
     const int64_t first = v * lanes_, count = std::min(g_.out_channels - first, block_ * lanes_);
-    d.in += v * in_vector_;
     d.out += first;
     run_vectors(d, v, g_.channels - v * in_vector_, count);
     if (!epilogue_.remains()) return;
@@ -226,7 +285,7 @@ class ChannelVectors {
   int64_t lanes_;
   int64_t vectors_ = 0, in_vector_ = 0, block_ = 1;
   EvenSplit strips_{1, 1};  ///< columns
-  bool copies_ = false, transposes_ = false, streams_ = false, fetches_next_ = false;
+  bool copies_ = false, spreads_ = false, transposes_ = false, streams_ = false, fetches_next_ = false;
   EvenSplit rows_{1, 1};
   std::array<std::int32_t, 256> permutation_{};
 };

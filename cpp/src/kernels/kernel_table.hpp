@@ -16,7 +16,7 @@ using std::ptrdiff_t;
 
 inline constexpr int max_tile_vectors = 4;
 inline constexpr int max_tile_rows = 14;
-inline constexpr int vector_alignment = 64;
+inline constexpr int vector_alignment = 64, cache_line = 64;  // bytes
 
 /// A run of `count` steps of a reduction: where A and B start, in elements from the tile's base pointers.
 struct Segment {

@@ -66,8 +66,6 @@ CONVPOOL_INLINE void store(T* p, Vec<T> v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
-inline constexpr ptrdiff_t cache_line = 64;
-
 /// Past the caches, to an address that is a multiple of the vector. For whole cache lines, their parts one right after
 /// the other: where other stores come between, a line leaves in parts, which takes 2 to 4 times as long (AVX2, Zen 3).
 template <class T>
