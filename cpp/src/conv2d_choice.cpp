@@ -128,10 +128,11 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
   // Low tiles write a few pixels to each of many planes: beyond the caches 7 to 28 cycles a vector more than a
-  // transposition, which writes longer runs (3x3 of 3 channels on 224x224 and 640x640, Zen 3). Of one image, so that
-  // its bits don't depend on the batch.
+  // transposition, which writes longer runs (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
+  // on where rows are taken apart by a stride besides. Of one image, so that its bits don't depend on the batch.
   const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
-  if (has_few_registers(kernels) && !one_row && image_bytes >= block_sizes().streamed_pool_result) {
+  const int64_t large = block_sizes().streamed_conv_result / (g.w.stride > 1 ? 3 : 1);
+  if (has_few_registers(kernels) && !one_row && image_bytes >= large) {
     cost.pixels_in_vectors += 14 / reduction;
   }
   // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3).

@@ -67,6 +67,15 @@ inline double tile_cost(TileShape tile) {
   return std::max({1.0, loads, 8 / sums}) + 0.1 * loads;
 }
 
+/// The same for so many rows, in tiles of as even heights as can be.
+inline double rows_cost(const EvenSplit& rows, int vectors) {
+  double cost = 0;
+  for_each_equal_pieces(rows, [&](std::int64_t, std::int64_t height, std::int64_t tiles) {
+    cost += static_cast<double>(height * tiles) * tile_cost({static_cast<int>(height), vectors});
+  });
+  return cost / static_cast<double>(rows.total);
+}
+
 /// The cheapest tile for `rows` broadcast rows, as they split evenly, and `vectors` column vectors, of which a tile
 /// takes a multiple of `step`, if there are so many.
 template <class T>
@@ -75,10 +84,10 @@ TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::
   double best_cost = 1e30;
   if (step > kernels::max_tile_vectors || step > vectors) step = 1;
   for (int v = step; v <= kernels::max_tile_vectors && v <= vectors; v += step) {
-    const TileShape tile{static_cast<int>(EvenSplit(rows, kernels.tile_rows[v]).largest()), v};
-    if (const double cost = tile_cost(tile); cost < best_cost) {
+    const EvenSplit split(rows, kernels.tile_rows[v]);
+    if (const double cost = rows_cost(split, v); cost < best_cost) {
       best_cost = cost;
-      best = tile;
+      best = {static_cast<int>(split.largest()), v};
     }
   }
   return best;
