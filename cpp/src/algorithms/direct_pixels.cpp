@@ -161,11 +161,14 @@ class PixelVectors : DirectTasks<T> {
         rows = rows_alike(in_place, oh, oh_end);
         int64_t used = 0;
         Range listed{-1, -1};
-        for (int64_t t = 0; t < tiles.pieces; ++t) {
+        for (int64_t t = 0, beside = 1; t < tiles.pieces; t += beside) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
-          const Range taps = walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(ow, columns);
+          const auto taps_of = [&](int64_t x, int64_t count) {
+            return walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(x, count);
+          };
+          const Range taps = taps_of(ow, columns);
           const bool relists = taps.begin != listed.begin || taps.end != listed.end;
           if (relists) {
             used = list_segments(window, c, c_end, oh, taps, segments);
@@ -176,8 +179,19 @@ class PixelVectors : DirectTasks<T> {
           }
           const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
                              g_.h.stride * window.row};
-          run_tiles(segments, used, panel, from, target, n, group, outputs, oh, rows, ow, vectors, columns, first,
-                    last);
+          // Where a tile takes all output channels of a single row, it runs along the row.
+          beside = 1;
+          const int64_t width = vectors * lanes_;
+          if (rows == 1 && !packs_panels_ && outputs.end - outputs.begin <= run_.kernels.tile_rows[vectors]) {
+            for (; t + beside < tiles.pieces && ow + (beside + 1) * width <= ow_end; ++beside) {
+              const Range others = taps_of(ow + beside * width, width);
+              if (tiles.end(t + beside) - tiles.begin(t + beside) != vectors || others.begin != taps.begin ||
+                  others.end != taps.end)
+                break;
+            }
+          }
+          run_tiles(segments, used, panel, from, target, n, group, outputs, oh, rows, ow, vectors, columns, beside,
+                    first, last);
         }
       }
     }
@@ -363,7 +377,7 @@ class PixelVectors : DirectTasks<T> {
 
   void run_tiles(const Segment* segments, int64_t used, const Panel& panel, const Columns& from, const Target& target,
                  int64_t n, int64_t group, Range outputs, int64_t oh, int64_t rows, int64_t ow, int64_t vectors,
-                 int64_t columns, bool first, bool last) const {
+                 int64_t columns, int64_t beside, bool first, bool last) const {
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
@@ -398,14 +412,14 @@ class PixelVectors : DirectTasks<T> {
         tile.a = run_.weights.data + k * g_.reduction();
         tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
         tile.c = target.at(begin, oh + row, ow);
-        tile.tiles = tiles * rows_in_run;
+        tile.tiles = tiles * rows_in_run * beside;
         tile.a_tile = pieces.pieces == 1 ? 0 : count * tile.a_row;
-        tile.b_tile = pieces.pieces == 1 ? from.row : 0;
-        tile.c_tile = pieces.pieces == 1 ? target.row : count * tile.c_row;
+        tile.b_tile = beside > 1 ? columns : pieces.pieces == 1 ? from.row : 0;
+        tile.c_tile = beside > 1 ? columns : pieces.pieces == 1 ? target.row : count * tile.c_row;
         run_.kernels.tile[vectors][count](tile);
         if (!last || !epilogue_.remains()) return;
         for (int64_t r = row; r < row + rows_in_run; ++r) {
-          epilogue_.finish_channels(target.at(begin, oh + r, ow), tile.c_row, count * tiles, columns, n, k,
+          epilogue_.finish_channels(target.at(begin, oh + r, ow), tile.c_row, count * tiles, columns * beside, n, k,
                                     (oh + r) * g_.w.out + ow);
         }
       });
