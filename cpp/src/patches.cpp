@@ -145,8 +145,9 @@ void multiply_by_pixel(const Conv2dRun<T>& run, int64_t n, int64_t group, Range 
   const Segment segment{0, 0, reduction.end - reduction.begin};
   const int64_t group_vectors = ceil_div(g.group_out_channels(), lanes);
   const TileShape shape = choose_tile(run.kernels, pixels.end - pixels.begin, out_vectors.end - out_vectors.begin);
-  for (int64_t v = out_vectors.begin; v < out_vectors.end; v += shape.vectors) {
-    const int64_t width = std::min<int64_t>(shape.vectors, out_vectors.end - v);
+  const EvenSplit sets(out_vectors.end - out_vectors.begin, shape.vectors);
+  for (int64_t set = 0; set < sets.pieces; ++set) {
+    const int64_t v = out_vectors.begin + sets.begin(set), width = sets.end(set) - sets.begin(set);
     const EvenSplit rows(pixels.end - pixels.begin, shape.rows);
     const int64_t channels = std::min(width * lanes, g.group_out_channels() - v * lanes);
     for_each_equal_pieces(rows, [&](int64_t begin, int64_t count, int64_t tiles) {

@@ -296,14 +296,15 @@ class ChannelVectors : DirectTasks<T> {
       const bool last = c_end == g_.group_channels();
       Waiting waiting;
       int64_t listed_begin = 0, listed_end = 0;
-      for (int64_t v = v_begin; v < v_end; v += tile_.vectors) {
-        const int64_t width = std::min<int64_t>(tile_.vectors, v_end - v);
+      const EvenSplit sets(v_end - v_begin, tile_.vectors);
+      for (int64_t set = 0; set < sets.pieces; ++set) {
+        const int64_t v = v_begin + sets.begin(set), next = v_begin + sets.end(set), width = next - v;
         const PackedTaps weights = packs_ ? pack(group, v, width, {c, c_end}, packed) : packed_ahead(group, v, c);
         WeightsAhead ahead;
         if (large_) {
           const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
-          ahead = v + tile_.vectors < v_end ? weights_ahead(group, v + tile_.vectors, v_end, c, tiles)
-                                            : weights_ahead(group, v_begin, v_end, c_end, tiles);
+          ahead = next < v_end ? weights_ahead(group, next, v_end, c, tiles)
+                               : weights_ahead(group, v_begin, v_end, c_end, tiles);
         }
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
           if (oh < listed_begin || oh >= listed_end) {

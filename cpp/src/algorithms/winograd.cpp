@@ -71,9 +71,10 @@ class Winograd {
     }
     block_tiles_ = blocks_.largest() * w.tile_phases;
     // With few tiles the threads share out the output channels, and with them the weights, which are read once then.
-    const int64_t tasks = g_.groups * blocks_.pieces, steps = ceil_div(vectors_, shape_.vectors);
-    const int64_t pieces = tasks >= run.threads ? 1 : std::min(steps, ceil_div(run.threads, tasks));
-    channel_split_ = EvenSplit(steps, ceil_div(steps, pieces));
+    steps_ = EvenSplit(vectors_, shape_.vectors);
+    const int64_t tasks = g_.groups * blocks_.pieces;
+    const int64_t pieces = tasks >= run.threads ? 1 : std::min(steps_.pieces, ceil_div(run.threads, tasks));
+    channel_split_ = EvenSplit(steps_.pieces, ceil_div(steps_.pieces, pieces));
     const int64_t row_bytes = strip_rows() * lanes_ * int64_t{sizeof(T)};
     const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
     strip_units_ = std::clamp<int64_t>((block_sizes().winograd_strip / row_bytes - one) / next + 1, 1, row_units_);
@@ -121,8 +122,7 @@ class Winograd {
       t.segments = segment_scratch.slot(thread);
       packs_parts_ ? transform_packed_input(t) : transform_input(t);
       for (int64_t p = channel_split_.begin(piece); p < channel_split_.end(piece); ++p) {
-        const int64_t v = p * shape_.vectors;
-        const int64_t width = std::min<int64_t>(shape_.vectors, vectors_ - v);
+        const int64_t v = steps_.begin(p), width = steps_.end(p) - v;
         multiply(t, v, width);
         transform_output(t, v, width);
       }
@@ -502,7 +502,8 @@ class Winograd {
   bool packs_parts_ = false;
   int64_t part_pitch_ = 0, channel_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1, stage_units_ = 1;
   TileShape shape_{};
-  EvenSplit blocks_{1, 1}, channel_split_{1, 1};
+  EvenSplit blocks_{1, 1};
+  EvenSplit steps_{1, 1}, channel_split_{1, 1};  ///< of vectors of output channels, and those for each task
   int64_t channels_at_once_ = 0;
   bool packs_ = false;  ///< weights, right before they are used: no other block of tiles wants them
   const T* weights_ = nullptr;
