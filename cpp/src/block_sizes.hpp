@@ -34,7 +34,7 @@ struct BlockSizes {
   std::int64_t winograd_tiles, winograd_strip;
   /// Rows that a sliding window keeps.
   std::int64_t sliding_rows;
-  /// Channels-last images from this size on are fetched ahead, as they may not be in the last cache.
+  /// Batches of channels-last images from this size on are fetched ahead, as they may not be in the last cache.
   std::int64_t fetched_input;
   /// Results of a convolution, or of a pooling that together with its input has the third size, past the caches.
   std::int64_t streamed_conv_result, streamed_pool_result, streamed_pool_total;

@@ -494,17 +494,32 @@ def test_infinities_of_both_signs_make_nan() -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize(("columns", "outputs", "stride"), [(112, 1, 1), (107, 1, 1), (112, 2, 1), (112, 4, 2)])
+@pytest.mark.parametrize(
+    ("columns", "outputs", "stride"), [(112, 1, 1), (107, 1, 1), (112, 2, 1), (112, 4, 2)]
+)
 def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(
     layout: str, columns: int, outputs: int, stride: int
 ) -> None:
     """From 12 MB on they are stored past the caches, in whole cache lines."""
-    batch = to_layout(values((9, 32 // outputs, 112 * stride, columns * stride)), layout)
+    groups = 32 // outputs
+    batch = to_layout(values((9, groups, 112 * stride, columns * stride)), layout)
     weight = values((32, 1, 3, 3), seed=1)
-    layer = nn.Conv2d.from_weights(weight, None, stride, 1, groups=32 // outputs, layout=layout, activation="relu")
+    options: dict[str, Any] = {"groups": groups, "layout": layout, "activation": "relu"}
+    layer = nn.Conv2d.from_weights(weight, None, stride, 1, **options)
     together = layer(batch)
     assert together.nbytes > 12 << 20
     for i in range(len(batch)):
+        assert_same_bits(together[i], layer(batch[i]))
+
+
+@pytest.mark.usefixtures("isa")
+def test_streamed_results_whose_planes_start_anywhere() -> None:
+    """Rows of a phase of the dilation start lines, the planes of a group's other outputs don't."""
+    batch, weight = values((48, 32, 63, 24)), values((64, 1, 3, 3), seed=1)
+    layer = nn.Conv2d.from_weights(weight, None, padding=(2, 1), dilation=(2, 1), groups=32)
+    together = layer(batch)
+    assert together.nbytes > 12 << 20
+    for i in range(0, len(batch), 7):
         assert_same_bits(together[i], layer(batch[i]))
 
 

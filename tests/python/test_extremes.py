@@ -123,6 +123,16 @@ def test_a_row_dilation_beyond_memory_is_done_or_refused(channels: int) -> None:
     np.testing.assert_array_equal(got, np.full((1, 5, 16, channels), 3, f32))
 
 
+@pytest.mark.parametrize("far", [9, 2**20, 2**40, 2**60])
+def test_rows_far_apart_of_pixels_that_crowd_the_caches(far: int) -> None:
+    """No row is copied that no window reads."""
+    image, weight = values((1, 5, 6, 512)), values((512, 1, 3, 3), seed=1)
+    options: dict[str, Any] = {"groups": 512, "layout": "NHWC", "algorithm": "depthwise"}
+    got = convpool.conv2d(image, weight, dilation=(far, 1), padding=(far, 1), **options)
+    middle = convpool.conv2d(image, weight[:, :, 1:2], padding=(0, 1), **options)
+    np.testing.assert_allclose(got, middle, rtol=1e-6)
+
+
 @pytest.mark.parametrize("algorithm", ["auto", "naive", "im2col", "implicit_gemm"])
 @pytest.mark.parametrize("far", [2**20, 2**40, 2**60, 2**62 + 5])
 def test_two_results_far_apart(algorithm: str, far: int) -> None:

@@ -33,6 +33,13 @@ using std::int64_t;
 /// Where a tile's whole rows would take more than this, columns are taken in pieces.
 constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 
+/// Whether results go past the caches: in whole cache lines, of at most two vectors.
+template <class T>
+bool streams(const Conv2dRun<T>& run, const Epilogue<T>& epilogue) {
+  return 2 * run.kernels.lanes * int64_t{sizeof(T)} >= kernels::cache_line &&
+         epilogue.streams(run, run.geometry.out_pixels());
+}
+
 template <class T>
 class ChannelVectors {
  public:
@@ -43,25 +50,24 @@ class ChannelVectors {
     if (g_.group_out_channels() > 1) list_permutation();
     transposes_ = !channels_last(run.input) || !channels_last(run.output);
     if (transposes_) return;
-    streams_ = epilogue_.streams(run, g_.out_pixels());
+    streams_ = streams(run, epilogue_);
     copies_ = pads_with_image(g_);
     const int64_t input_bytes = size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T));
     const bool in_memory = input_bytes >= block_sizes().fetched_input;
-    spreads_ = !copies_ && !in_memory && crowds_pixels();
     // Rows and pixels that windows skip aren't worth it, however many they are.
     const bool reads_all = g_.h.stride <= g_.h.kernel && g_.w.stride <= g_.w.kernel;
     fetches_next_ = reads_all && !copies_ && in_memory;
     strips_ = EvenSplit(g_.w.out, g_.w.out);
     int64_t most_rows = g_.h.out;
-    if (spreads_) {
-      most_rows = choose_spread_block();
-    } else {
-      choose_block();
+    spreads_ = reads_all && !copies_ && !in_memory && crowds_pixels() && choose_spread_block(most_rows);
+    if (!spreads_) choose_block();
+    if (copies_) {
+      const int64_t fitting =
+          rows_of_results(size_product(padded_width(), g_.channels), 4 * block_sizes().depthwise_copy);
+      most_rows = std::clamp<int64_t>(fitting, std::min<int64_t>(2, g_.h.out), g_.h.out);
     }
-    if (copies_)
-      most_rows = copied_rows_that_fit(size_product(padded_width(), g_.channels), 4 * block_sizes().depthwise_copy);
-    const int64_t blocks = ceil_div(vectors_, block_);
-    const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * blocks);
+    const int64_t parts = copies_ ? 1 : strips_.pieces * ceil_div(vectors_, block_);
+    const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch * parts);
     rows_ = pieces_of(g_.h.out, 2, std::max(wanted, ceil_div(g_.h.out, most_rows)));
   }
 
@@ -72,37 +78,41 @@ class ChannelVectors {
                         std::min(g_.out_channels, block_ * lanes_), g_.reduction()};
     }
     const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
-    const int64_t row = copies_ ? size_product(padded_width(), g_.channels) : spreads_ ? spread_row(block_) : 0;
-    const int64_t copied_rows = (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel();
-    const SlottedWorkspace<T> scratch(size_product(row > 0 ? copied_rows : 0, row), run_.threads);
-    parallel_for(g_.batch * rows_.pieces * blocks, run_.threads, [&](int64_t task, int thread) {
-      const int64_t block = task % blocks;
+    int64_t copy = 0;
+    if (copies_) {
+      const int64_t rows = (2 * rows_.largest() - 1) * g_.h.stride + g_.h.effective_kernel();
+      copy = size_product(rows, padded_width(), g_.channels);
+    } else if (spreads_) {
+      copy = size_product(std::min(g_.h.in, g_.h.covered_span(2 * rows_.largest())), spread_row(block_));
+    }
+    const SlottedWorkspace<T> scratch(copy, run_.threads);
+    parallel_for(g_.batch * rows_.pieces * strips_.pieces * blocks, run_.threads, [&](int64_t task, int thread) {
+      const int64_t v = task % blocks * block_;
       task /= blocks;
+      const int64_t strip = task % strips_.pieces;
+      task /= strips_.pieces;
       const int64_t piece = task % rows_.pieces, n = task / rows_.pieces;
       const int64_t oh = 2 * rows_.begin(piece), rows = std::min(g_.h.out, 2 * rows_.end(piece)) - oh;
       DepthwiseChannelsArguments<T> d = arguments(oh, rows);
       d.in = run_.input.data + n * run_.input.stride(0);
       d.in_row = run_.input.stride(2);
       d.in_pixel = run_.input.stride(3);
-      if (copies_) copy_rows(oh, rows, scratch.slot(thread), d);
       d.out = run_.output.data + n * run_.output.stride(0) + oh * run_.output.stride(2);
       d.out_row = run_.output.stride(2);
       d.out_pixel = run_.output.stride(3);
       if (copies_) {
-        for (int64_t v = 0; v < vectors_; v += block_, d.in += block_ * in_vector_) run_block(d, v, n, oh, 0);
+        copy_rows(oh, rows, scratch.slot(thread), d);
+        for (int64_t c = 0; c < vectors_; c += block_, d.in += block_ * in_vector_) run_block(d, c, n, oh, 0);
       } else if (spreads_) {
-        spread_pixels(block * block_, scratch.slot(thread), d);
-        run_block(d, block * block_, n, oh, 0);
+        spread_pixels(v, scratch.slot(thread), d);
+        run_block(d, v, n, oh, 0);
       } else {
-        for (int64_t strip = 0; strip < strips_.pieces; ++strip) {
-          const int64_t ow = strips_.begin(strip);
-          DepthwiseChannelsArguments<T> columns = d;
-          columns.in += block * block_ * in_vector_;
-          columns.columns = strips_.end(strip) - ow;
-          columns.first_column = g_.w.start(ow);
-          columns.out += ow * d.out_pixel;
-          run_block(columns, block * block_, n, oh, ow);
-        }
+        const int64_t ow = strips_.begin(strip);
+        d.in += v * in_vector_;
+        d.columns = strips_.end(strip) - ow;
+        d.first_column = g_.w.start(ow);
+        d.out += ow * d.out_pixel;
+        run_block(d, v, n, oh, ow);
       }
       if (streams_) run_.kernels.finish_streaming();
     });
@@ -115,16 +125,19 @@ class ChannelVectors {
   /// are parts of a line read each line again then (3x3 with AVX2, Zen 3: 512 channels take twice as long as 504, 1024
   /// three times as long as 1000), and a copy with other distances costs less.
   bool crowds_pixels() const {
-    constexpr int64_t few_sets = 2048, enough_taps = 9;
+    // Wider dilations would crowd the copy, too.
+    constexpr int64_t few_sets = 2048, enough_taps = 9, widest_dilation = 8;
+    const int64_t pixel = run_.input.stride(3);
     return lanes_ * int64_t{sizeof(T)} < kernels::cache_line && in_vector_ == lanes_ && g_.taps() >= enough_taps &&
-           size_product(run_.input.stride(3), g_.w.dilation, sizeof(T)) % few_sets == 0;
+           g_.w.dilation <= widest_dilation && pixel != 0 &&
+           pixel % few_sets * g_.w.dilation * int64_t{sizeof(T)} % few_sets == 0;
   }
 
   /// Columns are taken in strips where rows of all channels outgrow the cache, or channels in blocks where strips would
   /// be narrow: memory likes long runs (stride 2, 8 images of 96 x 112 x 112, Zen 3: 10.1 to 6.9 ms).
   void choose_block() {
     const int64_t rows_read = g_.h.stride + g_.h.effective_kernel();
-    const int64_t narrowest = std::max(16 * g_.w.dilation, 2 * g_.w.effective_kernel());
+    const int64_t narrowest = std::max(size_product(16, g_.w.dilation), size_product(2, g_.w.effective_kernel()));
     const int64_t vector_bytes = size_product(rows_read, in_vector_, sizeof(T));
     const int64_t columns_read = block_sizes().depthwise_rows / size_product(vectors_, vector_bytes);
     const int64_t widest = (columns_read - g_.w.effective_kernel()) / g_.w.stride + 1;
@@ -138,25 +151,28 @@ class ChannelVectors {
     block_ = EvenSplit(vectors_, std::max<int64_t>(1, most)).largest();
   }
 
-  /// As many channels as leave some rows in the cache, a whole line of them at least. Returns how many rows of results.
-  int64_t choose_spread_block() {
+  /// As many channels as leave some rows in the cache, whole lines of them, and how many rows of results; false where
+  /// that is too few, or several of them would copy the same.
+  bool choose_spread_block(int64_t& most_rows) {
     constexpr int64_t longest_run = 512, enough_rows = 8;
     const int64_t line = kernels::cache_line / (lanes_ * int64_t{sizeof(T)});
-    for (block_ = line * longest_run / kernels::cache_line;; block_ /= 2) {
-      const int64_t rows = copied_rows_that_fit(spread_row(block_), 2 * block_sizes().copied_block);
-      if (block_ <= line || rows >= std::min(enough_rows, g_.h.out)) return rows;
+    for (block_ = line * longest_run / kernels::cache_line; block_ >= line; block_ /= 2) {
+      const int64_t fitting = rows_of_results(spread_row(block_), 2 * block_sizes().copied_block);
+      if (fitting < std::min(enough_rows, g_.h.out)) continue;
+      most_rows = std::min(fitting, g_.h.out);
+      return g_.h.covered_span(most_rows) <= 2 * most_rows * g_.h.stride;
     }
+    return false;
   }
 
   /// Elements from one copied row to the next, whose pixels lie a line further apart than they need.
   int64_t spread_row(int64_t vectors) const { return size_product(g_.w.in, spread_pixel(vectors)); }
   int64_t spread_pixel(int64_t vectors) const { return vectors * lanes_ + kernels::cache_line / int64_t{sizeof(T)}; }
 
-  /// Rows of results whose input fits into so many bytes.
-  int64_t copied_rows_that_fit(int64_t row, int64_t bytes) const {
+  /// Rows of results whose input, in rows of so many elements, fits into so many bytes; negative for none.
+  int64_t rows_of_results(int64_t row, int64_t bytes) const {
     const int64_t rows = bytes / std::max<int64_t>(1, size_product(row, sizeof(T)));
-    return std::clamp<int64_t>((rows - g_.h.effective_kernel()) / g_.h.stride, std::min<int64_t>(2, g_.h.out),
-                               g_.h.out);
+    return (rows - g_.h.effective_kernel()) / g_.h.stride;
   }
 
   /// A copy of what the rows of results read of a block of channels, in the kernel's arguments in place of the image.
@@ -254,7 +270,7 @@ class ChannelVectors {
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
     const auto kernel = run_.kernels.depthwise_channels->channels;
-    // Where vectors are whole lines, pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs
+    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs
     // more than sharing them saves.
     constexpr int64_t same_sets = 4096;
     const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % same_sets == 0;
@@ -324,7 +340,7 @@ class PlaneVectors {
         splits_columns_(g_.w.stride > 2),
         output_in_planes_(!channels_last(run.output)),
         in_place_(reads_in_place(run)),
-        streams_(output_in_planes_ && epilogue_.streams(run, g_.out_pixels())),
+        streams_(output_in_planes_ && streams(run, epilogue_)),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     list_taps();
     if (in_place_) {

@@ -316,7 +316,7 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   unroll<O>([&](auto o) CONVPOOL_INLINE_LAMBDA {
     if (N < lanes<T> || t.written == Written::alone) {
       store_columns<T, N>(acc[o], t.left, out, d.out_row);
-    } else if constexpr (N == lanes<T>) {
+    } else if constexpr (N == lanes<T> && writes_lines<T>) {
       static_assert(sizeof(Vec<T>) == cache_line || O * R <= most_waiting);
       unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
         store_lines<T>(out + r * d.out_row, acc[o][r], t.written, t.waiting + (o * R + r) * N);
@@ -449,8 +449,8 @@ template <class T>
   const ptrdiff_t taps = d.kernel_rows * d.kernel_columns, weights = d.channels_per_group * taps;
   const ptrdiff_t outputs = kind.weighted == Weighted::outputs ? 1 : d.outputs_per_group;
   alignas(vector_alignment) T waiting[most_waiting * L];
-  const bool streams = d.stream && streams_lines(out, d.out_row) &&
-                       (kind.weighted != Weighted::outputs || streams_lines(out, d.out_channel));
+  const bool streams =
+      d.stream && streams_lines(out, d.out_row) && (d.outputs_per_group == 1 || streams_lines(out, d.out_channel));
   for (ptrdiff_t row = 0; row < d.rows;) {
     const ptrdiff_t left = d.rows - row;
     const PlaneTileHeight<T>* height = kind.heights;

@@ -182,21 +182,23 @@ CONVPOOL_INLINE void store_columns(const VecN<T, N> (&v)[R], ptrdiff_t left, T* 
 /// until then.
 enum class Written { alone, waits, with_waiting };
 
+/// Whether a line is one vector or two.
+template <class T>
+inline constexpr bool writes_lines = 2 * sizeof(Vec<T>) >= cache_line;
+
 /// What becomes of the next vector, which starts at `out`; `more` says whether a whole one follows it.
 template <class T>
 CONVPOOL_INLINE Written streamed(const T* out, Written before, bool more) {
-  constexpr std::size_t parts = cache_line / sizeof(Vec<T>);
-  if constexpr (parts == 1) return Written::with_waiting;
-  if constexpr (parts > 2) return Written::alone;
+  if constexpr (!writes_lines<T>) return Written::alone;
+  if constexpr (sizeof(Vec<T>) == cache_line) return Written::with_waiting;
   if (before == Written::waits) return Written::with_waiting;
   return more && reinterpret_cast<std::uintptr_t>(out) % cache_line == 0 ? Written::waits : Written::alone;
 }
 
-/// Whether such lines, `pitch` apart, all start where a vector does that is streamed.
+/// Whether `out`, and what lies `pitch` from it, starts a line.
 template <class T>
 CONVPOOL_INLINE bool streams_lines(const T* out, ptrdiff_t pitch) {
-  return reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0 &&
-         pitch % (cache_line / ptrdiff_t{sizeof(T)}) == 0;
+  return reinterpret_cast<std::uintptr_t>(out) % cache_line == 0 && pitch % (cache_line / ptrdiff_t{sizeof(T)}) == 0;
 }
 
 /// `waiting` has a place for each of the vectors that a tile writes.

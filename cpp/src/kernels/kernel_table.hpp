@@ -47,7 +47,7 @@ struct TileArguments {
   const T* column_bias;
   T low, high;
   bool accumulate;
-  bool stream;  ///< whole aligned vectors of C go past the caches, for finish_streaming to wait for
+  bool stream;  ///< whole cache lines of C, of tiles that write no others, go past the caches; see finish_streaming
   ptrdiff_t tiles, a_tile, b_tile, c_tile;
   /// Lines that are written soon, `fetched_rows` for each tile, to be fetched while the sums run; where null, those of
   /// C.
