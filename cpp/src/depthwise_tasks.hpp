@@ -16,6 +16,12 @@ inline constexpr std::int64_t tile_rows = 14;
 /// Pieces of the work for each thread, where there are several: none waits long for the last one.
 inline constexpr std::int64_t pieces_per_thread = 4;
 
+/// Whether results can go past the caches: in whole cache lines, of at most two vectors.
+template <class T>
+bool writes_lines(const kernels::Table<T>& kernels) {
+  return 2 * kernels.lanes * std::int64_t{sizeof(T)} >= kernels::cache_line;
+}
+
 /// An axis of windows with gaps, as one of windows without them for each phase of its results.
 struct AxisPhases {
   std::int64_t first, stride, gap;  ///< where the first window starts, from one to the next, between its taps

@@ -1,6 +1,7 @@
 // Few input channels to each output channel: depthwise, small groups, image filters.
 //
-// Channels-last: channels in the vectors, the image in place; few of them: see depthwise_interleaved.cpp. Planes too
+// Channels-last: channels in the vectors, the image in place, or a copy where its pixels crowd the L1 cache; few of
+// them: see depthwise_interleaved.cpp. Planes too
 // small to fill vectors of pixels: the same, on planes transposed a vector of channels at a time. Otherwise pixels in
 // the vectors, the planes in place, as runs of pixels where they can be (dense_planes.hpp); or a padded copy of a few
 // of their rows where the padding isn't zeros, pixels aren't neighbours, columns move by more than 2 or rows crowd the
@@ -33,13 +34,6 @@ using std::int64_t;
 /// Where a tile's whole rows would take more than this, columns are taken in pieces.
 constexpr int64_t most_row_bytes = 2 << 20, least_columns = 256;
 
-/// Whether results go past the caches: in whole cache lines, of at most two vectors.
-template <class T>
-bool streams(const Conv2dRun<T>& run, const Epilogue<T>& epilogue) {
-  return 2 * run.kernels.lanes * int64_t{sizeof(T)} >= kernels::cache_line &&
-         epilogue.streams(run, run.geometry.out_pixels());
-}
-
 template <class T>
 class ChannelVectors {
  public:
@@ -50,7 +44,7 @@ class ChannelVectors {
     if (g_.group_out_channels() > 1) list_permutation();
     transposes_ = !channels_last(run.input) || !channels_last(run.output);
     if (transposes_) return;
-    streams_ = streams(run, epilogue_);
+    streams_ = writes_lines(run.kernels) && epilogue_.streams(run, g_.out_pixels());
     copies_ = pads_with_image(g_);
     const int64_t input_bytes = size_product(g_.batch, g_.h.in, g_.w.in, g_.channels, sizeof(T));
     const bool in_memory = input_bytes >= block_sizes().fetched_input;
@@ -74,7 +68,7 @@ class ChannelVectors {
   void operator()() const {
     if (transposes_) return run_transposed();
     if (run_.blocking != nullptr) {
-      *run_.blocking = {0, 0, std::min(g_.h.out, 2 * rows_.largest()) * g_.w.out,
+      *run_.blocking = {0, 0, std::min(g_.h.out, 2 * rows_.largest()) * strips_.largest(),
                         std::min(g_.out_channels, block_ * lanes_), g_.reduction()};
     }
     const int64_t blocks = copies_ ? 1 : ceil_div(vectors_, block_);
@@ -148,7 +142,8 @@ class ChannelVectors {
       return;
     }
     const int64_t most = block_sizes().depthwise_rows / size_product(vector_bytes, g_.w.in);
-    block_ = EvenSplit(vectors_, std::max<int64_t>(1, most)).largest();
+    const int64_t line = kernels::cache_line / (lanes_ * int64_t{sizeof(T)});
+    block_ = std::min(vectors_, round_up(EvenSplit(vectors_, std::max<int64_t>(1, most)).largest(), line));
   }
 
   /// As many channels as leave some rows in the cache, whole lines of them, and how many rows of results; false where
@@ -270,8 +265,7 @@ class ChannelVectors {
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
     const auto kernel = run_.kernels.depthwise_channels->channels;
-    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs
-    // more than sharing them saves.
+    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs more than sharing them saves.
     constexpr int64_t same_sets = 4096;
     const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % same_sets == 0;
     crowded ? run_rows(kernel, d) : run_rows_and_columns(kernel, d);
@@ -340,7 +334,7 @@ class PlaneVectors {
         splits_columns_(g_.w.stride > 2),
         output_in_planes_(!channels_last(run.output)),
         in_place_(reads_in_place(run)),
-        streams_(output_in_planes_ && streams(run, epilogue_)),
+        streams_(output_in_planes_ && writes_lines(run.kernels) && epilogue_.streams(run, g_.out_pixels())),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     list_taps();
     if (in_place_) {
@@ -353,7 +347,9 @@ class PlaneVectors {
     }
     // Channels-last results wait until a whole vector of channels can be transposed; results whose rows crowd the
     // caches, until they are written row by row.
-    waits_ = !output_in_planes_ || (!streams_ && crowds_caches(run.output.stride(2)));
+    const bool streams_unless_added =
+        writes_lines(run.kernels) && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    waits_ = !output_in_planes_ || (!streams_unless_added && crowds_caches(run.output.stride(2)));
     out_pitch_ = g_.w.out;
     if (waits_ && output_in_planes_) out_pitch_ += crowds_caches(out_pitch_ + 16) ? 32 : 16;
     const int64_t lanes = run_.kernels.lanes;

@@ -37,7 +37,7 @@ class InterleavedChannels {
         g_(run.geometry),
         epilogue_(run),
         copies_(pads_with_image(g_)),
-        streams_(epilogue_.streams(run, g_.out_pixels())),
+        streams_(writes_lines(run.kernels) && epilogue_.streams(run, g_.out_pixels())),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     TapColumns* const taps = tap_memory_.template as<TapColumns>();
     for (int64_t j = 0; j < g_.w.kernel; ++j) taps[j] = {j * g_.w.dilation * g_.channels, j, -1, -1};

@@ -303,8 +303,9 @@ class ChannelVectors : DirectTasks<T> {
         WeightsAhead ahead;
         if (large_) {
           const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
-          ahead = next < v_end ? weights_ahead(group, next, v_end, c, tiles)
-                               : weights_ahead(group, v_begin, v_end, c_end, tiles);
+          const bool more = set + 1 < sets.pieces;
+          ahead = more ? weights_ahead(group, next, sets.end(set + 1) - sets.begin(set + 1), c, tiles)
+                       : weights_ahead(group, v_begin, sets.largest(), c_end, tiles);
         }
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
           if (oh < listed_begin || oh >= listed_end) {
@@ -379,7 +380,7 @@ class ChannelVectors : DirectTasks<T> {
     }
   };
 
-  WeightsAhead weights_ahead(int64_t group, int64_t v, int64_t v_end, int64_t c, int64_t tiles) const {
+  WeightsAhead weights_ahead(int64_t group, int64_t v, int64_t vectors, int64_t c, int64_t tiles) const {
     constexpr int64_t most_lines_per_segment = 4;
     WeightsAhead ahead;
     const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
@@ -390,7 +391,7 @@ class ChannelVectors : DirectTasks<T> {
     ahead.data = weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
     ahead.vector = g_.reduction() * lanes_;
     ahead.vector_lines = ceil_div(channels * g_.taps() * lanes_ * int64_t{sizeof(T)}, 64);
-    ahead.lines = std::min<int64_t>(tile_.vectors, v_end - v) * ahead.vector_lines;
+    ahead.lines = vectors * ahead.vector_lines;
     // Twice as fast as would do if every tile saw every tap.
     const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block);
     ahead.lines_per_segment = ceil_div(2 * ahead.lines, segments);

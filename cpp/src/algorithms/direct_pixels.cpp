@@ -399,7 +399,7 @@ class PixelVectors : DirectTasks<T> {
       tile.a_step = 1;
       tile.b_step = vectors * lanes_;
     }
-    // Where a tile takes all output channels, it runs down the rows.
+    // Where a tile takes all output channels, it runs down the rows, or along a single one.
     const int64_t rows_in_run = pieces.pieces == 1 && !packs_panels_ ? rows : 1;
     for (int64_t row = 0; row < rows; row += rows_in_run) {
       tile.b = from.data + row * from.row;
