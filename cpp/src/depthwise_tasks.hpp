@@ -19,7 +19,7 @@ inline constexpr std::int64_t pieces_per_thread = 4;
 /// Whether results can go past the caches: in whole cache lines, of at most two vectors.
 template <class T>
 bool writes_lines(const kernels::Table<T>& kernels) {
-  return 2 * kernels.lanes * std::int64_t{sizeof(T)} >= kernels::cache_line;
+  return vectors_of_a_line(kernels) <= 2;
 }
 
 /// An axis of windows with gaps, as one of windows without them for each phase of its results.

@@ -54,6 +54,12 @@ bool has_few_registers(const kernels::Table<T>& kernels) {
   return kernels.tile_rows[2] < rows_of_many_registers;
 }
 
+/// Vectors in a cache line.
+template <class T>
+int vectors_of_a_line(const kernels::Table<T>& kernels) {
+  return std::max(1, kernels::cache_line / (kernels.lanes * int{sizeof(T)}));
+}
+
 /// The shape of a register tile.
 struct TileShape {
   int rows, vectors;
@@ -80,8 +86,8 @@ inline double tiling_cost(const EvenSplit& rows, const EvenSplit& vectors, doubl
   return cost / static_cast<double>(rows.total) / static_cast<double>(vectors.total);
 }
 
-/// The cheapest tile for `rows` broadcast rows and `vectors` column vectors, as both split evenly; of vectors a tile
-/// takes a multiple of `step`, if there are so many.
+/// The cheapest tile for `rows` broadcast rows and `vectors` column vectors, as both split evenly; of vectors the
+/// widest takes a multiple of `step`, if there are so many.
 template <class T>
 TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::int64_t vectors, int step = 1) {
   TileShape best{1, 1};

@@ -123,6 +123,7 @@ def test_a_row_dilation_beyond_memory_is_done_or_refused(channels: int) -> None:
     np.testing.assert_array_equal(got, np.full((1, 5, 16, channels), 3, f32))
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("far", [9, 2**20, 2**40, 2**60])
 def test_rows_far_apart_of_pixels_that_crowd_the_caches(far: int) -> None:
     """No row is copied that no window reads."""

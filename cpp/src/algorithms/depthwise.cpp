@@ -1,11 +1,10 @@
 // Few input channels to each output channel: depthwise, small groups, image filters.
 //
 // Channels-last: channels in the vectors, the image in place, or a copy where its pixels crowd the L1 cache; few of
-// them: see depthwise_interleaved.cpp. Planes too
-// small to fill vectors of pixels: the same, on planes transposed a vector of channels at a time. Otherwise pixels in
-// the vectors, the planes in place, as runs of pixels where they can be (dense_planes.hpp); or a padded copy of a few
-// of their rows where the padding isn't zeros, pixels aren't neighbours, columns move by more than 2 or rows crowd the
-// caches.
+// them: see depthwise_interleaved.cpp. Planes too small to fill vectors of pixels: the same, on planes transposed a
+// vector of channels at a time. Otherwise pixels in the vectors, the planes in place, as runs of pixels where they can
+// be (dense_planes.hpp); or a padded copy of a few of their rows where the padding isn't zeros, pixels aren't
+// neighbours, columns move by more than 2 or rows crowd the caches.
 
 #include <algorithm>
 #include <array>
@@ -122,7 +121,7 @@ class ChannelVectors {
     // Wider dilations would crowd the copy, too.
     constexpr int64_t few_sets = 2048, enough_taps = 9, widest_dilation = 8;
     const int64_t pixel = run_.input.stride(3);
-    return lanes_ * int64_t{sizeof(T)} < kernels::cache_line && in_vector_ == lanes_ && g_.taps() >= enough_taps &&
+    return vectors_of_a_line(run_.kernels) > 1 && in_vector_ == lanes_ && g_.taps() >= enough_taps &&
            g_.w.dilation <= widest_dilation && pixel != 0 &&
            pixel % few_sets * g_.w.dilation * int64_t{sizeof(T)} % few_sets == 0;
   }
@@ -142,7 +141,7 @@ class ChannelVectors {
       return;
     }
     const int64_t most = block_sizes().depthwise_rows / size_product(vector_bytes, g_.w.in);
-    const int64_t line = kernels::cache_line / (lanes_ * int64_t{sizeof(T)});
+    const int64_t line = vectors_of_a_line(run_.kernels);
     block_ = std::min(vectors_, round_up(EvenSplit(vectors_, std::max<int64_t>(1, most)).largest(), line));
   }
 
@@ -150,7 +149,7 @@ class ChannelVectors {
   /// that is too few, or several of them would copy the same.
   bool choose_spread_block(int64_t& most_rows) {
     constexpr int64_t longest_run = 512, enough_rows = 8;
-    const int64_t line = kernels::cache_line / (lanes_ * int64_t{sizeof(T)});
+    const int64_t line = vectors_of_a_line(run_.kernels);
     for (block_ = line * longest_run / kernels::cache_line; block_ >= line; block_ /= 2) {
       const int64_t fitting = rows_of_results(spread_row(block_), 2 * block_sizes().copied_block);
       if (fitting < std::min(enough_rows, g_.h.out)) continue;

@@ -37,8 +37,9 @@ class PixelVectors : DirectTasks<T> {
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     row_vectors_ = ceil_div(g_.w.out, lanes_);
+    // A streamed tile writes whole cache lines: parts of them would go to memory one by one.
     const bool large = epilogue_.streams_unless_added_to(run, g_.out_pixels());
-    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line() : 1);
+    tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool once = reads_once();
     const int64_t sums = size_product(g_.group_out_channels(), lanes_, sizeof(T));
@@ -228,11 +229,6 @@ class PixelVectors : DirectTasks<T> {
     return has_few_registers(run_.kernels) &&
            g_.group_out_channels() >= (g_.taps() == 1 ? panel_outputs_of_one_tap : panel_outputs) &&
            size_product(g_.taps(), kernels::max_tile_vectors, lanes_, sizeof(T)) <= block_sizes().copied_block;
-  }
-
-  /// A streamed tile writes whole cache lines: parts of them would go to memory one by one.
-  int vectors_of_a_line() const {
-    return static_cast<int>(std::max<int64_t>(1, 64 / (lanes_ * static_cast<int64_t>(sizeof(T)))));
   }
 
   /// How many rows from oh on read the same taps, each as far below the last one's.

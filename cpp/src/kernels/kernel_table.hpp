@@ -138,7 +138,7 @@ struct DepthwisePlaneArguments {
   ptrdiff_t groups, outputs_per_group, channels_per_group;
   ptrdiff_t rows, columns;
   T low, high;
-  bool stream;  ///< as TileArguments'
+  bool stream;  ///< whole cache lines of results go past the caches
   ptrdiff_t phases;
 };
 
@@ -170,7 +170,7 @@ struct DepthwiseChannelsArguments {
   ptrdiff_t out_row, out_pixel;
   ptrdiff_t rows, columns, out_channels;
   T low, high;
-  bool stream;        ///< as TileArguments'
+  bool stream;        ///< whole cache lines of results go past the caches
   bool fetches_next;  ///< fetch what the next rows of results read: pays where that comes from memory
 };
 
@@ -233,8 +233,8 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
-  /// What was streamed is seen by other threads as other stores are.
   void (*pack_panel[max_tile_vectors + 1])(const PanelArguments<T>&);
+  /// What was streamed is seen by other threads as other stores are.
   void (*finish_streaming)();
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
