@@ -619,6 +619,48 @@ def test_depthwise_of_pixels_that_crowd_the_caches(kernel: Any, options: dict[st
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [(6, 6), (7, 7), (7, 10), (9, 6), (11, 11), (13, 8)])
+def test_depthwise_with_tall_kernels(kernel: tuple[int, int], dtype: Any) -> None:
+    """What lies inside a plane may go by larger tiles than its edges, copied with its padding or in place."""
+    side = (kernel[0] // 2, kernel[1] // 2)
+    for seed, (height, width, channels, options) in enumerate(
+        [
+            (13, 14, (3, 1), {"padding": side}),
+            (26, 31, (3, 2), {"padding": side, "activation": "relu"}),
+            (16, 40, (2, 1), {"padding": ((3, 0), (0, 5)), "dilation": (1, 2)}),
+            (60, 33, (2, 4), {}),
+            (75, 150, (2, 1), {"padding": side, "activation": "silu"}),
+            (14, 300, (4, 1), {"padding": (side[0], 0)}),
+            (31, 144, (2, 2), {"padding": side, "padding_mode": "reflect"}),
+        ]
+    ):
+        groups, outputs = channels
+        shape = (2, groups * 2 if kernel == (9, 6) else groups, height, width)
+        input = values(shape, dtype, seed)
+        weight = values((groups * outputs, shape[1] // groups, *kernel), dtype, seed + 1)
+        bias = values((groups * outputs,), dtype, seed + 2)
+        got = convpool.conv2d(input, weight, bias, groups=groups, algorithm="depthwise", **options)
+        check_conv2d(got, input, weight, bias, groups=groups, algorithm="depthwise", **options)
+        for i in range(2):
+            alone = convpool.conv2d(
+                input[i], weight, bias, groups=groups, algorithm="depthwise", num_threads=2 - i, **options
+            )
+            assert_same_bits(got[i], alone)
+
+
+@pytest.mark.usefixtures("isa")
+def test_tall_depthwise_results_too_large_for_the_caches_have_the_same_bits() -> None:
+    batch, weight = values((9, 32, 112, 112)), values((32, 1, 7, 7), seed=1)
+    for padding in (0, 3):
+        layer = nn.Conv2d.from_weights(weight, None, padding=padding, groups=32, activation="relu")
+        together = layer(batch)
+        assert together.nbytes > 12 << 20
+        for i in range(len(batch)):
+            assert_same_bits(together[i], layer(batch[i]))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [2, 3, 5, 7, 11, 12])
 def test_depthwise_of_few_interleaved_channels(channels: int, dtype: Any) -> None:
     """Channels-last rows whose elements have weights of their own, column by column."""

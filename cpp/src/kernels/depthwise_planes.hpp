@@ -4,6 +4,7 @@
 // output channels, or too little to make a matrix product of it, so rows of results share the rows they read,
 // neighbouring pixels the weights.
 
+#include "depthwise_blocks.hpp"
 #include "depthwise_windows.hpp"
 
 namespace convpool::kernels {
@@ -523,6 +524,78 @@ template <class T>
   }
 }
 
+/// The same with the inside in blocks: bands of rows, so that what lies beside the blocks finds them in the cache.
+template <class T>
+[[gnu::noinline]] void plane_in_blocks(const PlaneTileKind<T>& kind, const DepthwisePlaneArguments<T>& d, const T* in,
+                                       const T* weight, const T* bias, T* out) {
+  constexpr ptrdiff_t L = lanes<T>, width = block_vectors * L, band = 28, tile = 7;
+  const auto part = [&](ptrdiff_t row, ptrdiff_t rows, ptrdiff_t column, ptrdiff_t columns) {
+    if (rows <= 0 || columns <= 0) return;
+    DepthwisePlaneArguments<T> some = d;
+    some.first_row += row;
+    some.first_column += column;
+    some.rows = rows;
+    some.columns = columns;
+    plane_rows(kind, some, inside_columns(some), in, weight, bias, out + row * d.out_row + column);
+  };
+  const bool streams =
+      d.stream && streams_lines(out, d.out_row) && (d.outputs_per_group == 1 || streams_lines(out, d.out_channel));
+  // Rows at an edge make a whole tile.
+  const ptrdiff_t above = -d.first_row, below = d.first_row + d.rows - 1 + d.kernel_rows - d.in_rows;
+  const ptrdiff_t top = above <= 0 ? 0 : above < tile ? tile : above;
+  const ptrdiff_t bottom = d.rows - (below <= 0 ? 0 : below < tile ? tile : below);
+  const ptrdiff_t unit = streams ? width : L;
+  const ptrdiff_t left = d.first_column < 0 ? (unit - 1 - d.first_column) / unit * unit : 0;
+  const ptrdiff_t room = d.in_columns - d.first_column - d.taps[d.tap_count - 1].in;
+  const ptrdiff_t end = room < d.columns ? room : d.columns;
+  const ptrdiff_t blocks = (end - left) / width;
+  if (bottom - top < tall_block || end - left < width) return part(0, d.rows, 0, d.columns);
+  // Less than half a block is left to tiles.
+  const ptrdiff_t rest = (end - left) % width;
+  const bool overlaps = rest > L && !streams;
+  const ptrdiff_t right = overlaps ? end : end - rest;
+  const ptrdiff_t weights = d.channels_per_group * d.kernel_rows * d.kernel_columns;
+  const BlockKernels<T> kernels = block_kernels<T>(d.kernel_rows);
+  const auto run = [&](BlockKernel<T> kernel, ptrdiff_t row, ptrdiff_t rows) {
+    const T* const first = in + (d.first_row + row) * d.in_row + d.first_column;
+    BlockTiles<T> tiles{
+        first + left, weight,
+        T(0),         out + row * d.out_row + left,
+        blocks,       kind.fetches_next ? first + left + (rows + d.kernel_rows - 1) * d.in_row : nullptr,
+        streams};
+    for (ptrdiff_t k = 0; k < d.outputs_per_group; ++k) {
+      tiles.bias = bias == nullptr ? T(0) : bias[k];
+      kernel(d, tiles);
+      if (overlaps) {
+        BlockTiles<T> last = tiles;
+        last.in = first + end - width;
+        last.out += end - width - left;
+        last.count = 1;
+        last.next = nullptr;
+        kernel(d, last);
+      }
+      tiles.weight += weights;
+      tiles.out += d.out_channel;
+      tiles.next = nullptr;
+    }
+  };
+  part(0, top, 0, d.columns);
+  for (ptrdiff_t row = top; row < bottom;) {
+    const ptrdiff_t begin = row, until = bottom - row < band + tall_block ? bottom : row + band;
+    while (kernels.tall != nullptr && (until - row) % low_block != 0 && until - row >= tall_block) {
+      run(kernels.tall, row, tall_block);
+      row += tall_block;
+    }
+    for (; row < until; row += low_block) {
+      if (until - row < low_block) row = until - low_block;
+      run(kernels.low, row, low_block);
+    }
+    part(begin, until - begin, 0, left);
+    part(begin, until - begin, right, d.columns - right);
+  }
+  part(bottom, d.rows - bottom, 0, d.columns);
+}
+
 /// The most weights of outputs that are taken together.
 inline constexpr ptrdiff_t most_weights_together = 2048;
 
@@ -577,13 +650,24 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
       return plane_groups<T, 2>(d);
     }
   }
+  // Shorter kernels are as fast in tiles of one vector, whose rows serve more results.
+  const bool in_blocks = takes_blocks && d.row_dilation == 1 && d.row_stride == 1 && d.column_stride == 1 &&
+                         d.kernel_rows >= least_block_kernel && d.kernel_columns >= least_block_kernel;
   const auto run = [&](const PlaneTileKind<T>& kind) {
     const InsideColumns inside = inside_columns(d);
     const ptrdiff_t weights = d.outputs_per_group * d.channels_per_group * d.kernel_rows * d.kernel_columns;
     for (ptrdiff_t g = 0; g < d.groups; ++g) {
       const ptrdiff_t k = g * d.outputs_per_group;
-      plane_rows(kind, d, inside, d.in + g * d.in_group, d.weight + g * weights,
-                 d.bias == nullptr ? nullptr : d.bias + k, d.out + k * d.out_channel);
+      const T* const in = d.in + g * d.in_group;
+      const T* const bias = d.bias == nullptr ? nullptr : d.bias + k;
+      T* const out = d.out + k * d.out_channel;
+      if constexpr (takes_blocks) {
+        if (in_blocks) {
+          plane_in_blocks(kind, d, in, d.weight + g * weights, bias, out);
+          continue;
+        }
+      }
+      plane_rows(kind, d, inside, in, d.weight + g * weights, bias, out);
     }
   };
   constexpr Weighted one = Weighted::one_output;

@@ -212,9 +212,16 @@ inline constexpr int depthwise_tile_pixels = 7;
 template <class T>
 using DepthwisePlaneKernel = void (*)(const DepthwisePlaneArguments<T>&);
 
+/// Kernels of at least so many rows and columns, with strides and a row dilation of 1, run in blocks where the table
+/// has them.
+inline constexpr ptrdiff_t least_block_kernel = 6;
+
 template <class T>
 struct DepthwisePlaneTable {
   DepthwisePlaneKernel<T> plane;
+  /// Whether `plane` takes what lies inside a plane in blocks: so much faster than its edges that planes of few columns
+  /// are worth a padded copy.
+  bool has_blocks;
   DepthwisePlaneKernel<T> interleaved;
   /// For square kernels over planes that are runs of pixels: strides of 1, input and results `width` columns wide
   /// without gaps between their rows, as much padding on the left as on the right. `edge_rows`: rows of results whose
