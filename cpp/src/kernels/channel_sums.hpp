@@ -34,7 +34,7 @@ CONVPOOL_INLINE void sum_channels_of_few(const ChannelSumArguments<T>& a) {
     };
     for (ptrdiff_t c = 0; c < whole; c += L) add([](const T* from) CONVPOOL_INLINED { return load(from); }, c);
     if (left > 0) add([&](const T* from) CONVPOOL_INLINED { return load_first(from, left); }, whole);
-    const Vec<T> result = clamp<T>(fold<T, L>(sums, plus) + bias, low, high);
+    const Vec<T> result = clamp<T>(fold<T>(sums, plus) + bias, low, high);
     if (pixels == P && P * K == L) {
       store(a.out + p * K, result);
     } else {

@@ -7,18 +7,31 @@
 namespace convpool::kernels {
 namespace {
 
-/// Lane i of the result is all lanes of acc[i] combined, for Count vectors, as many as one has lanes: pairs are folded
-/// into one until one is left.
-template <class T, int Count, class Combine>
+/// Units of D elements of a and b in turn, half of them each. Units shorter than 16 bytes stay within those 16, which
+/// takes one cheap instruction where a whole vector's would take two.
+template <class T, int D, int Half, int... I>
+CONVPOOL_INLINE Vec<T> units_in_turn(Vec<T> a, Vec<T> b, Indices<I...> all) {
+  constexpr int block = 16 / int(sizeof(T));
+  if constexpr (D < block) {
+    return __builtin_shufflevector(a, b,
+                                   (I % block / D % 2 * lanes<T> + I / block * block +
+                                    (Half * (block / D / 2) + I % block / D / 2) * D + I % D)...);
+  } else {
+    return blocks_in_turn<T, D, Half>(a, b, all);
+  }
+}
+
+/// Lane i of the result is all lanes of acc[i] combined, for as many vectors as one has lanes: neighbours are folded
+/// into one until one is left, whose units of D lanes so far belong to D vectors each.
+template <class T, int D = 1, class Combine>
 CONVPOOL_INLINE Vec<T> fold(Vec<T>* acc, Combine combine) {
-  if constexpr (Count > 1) {
+  if constexpr (D < lanes<T>) {
     using All = typename MakeIndices<lanes<T>>::type;
-    constexpr int half = Count / 2;
-    unroll<half>([&](auto i) {
-      const Vec<T> a = acc[i], b = acc[i + half];
-      acc[i] = combine(interleave<T, 0>(a, b, All{}), interleave<T, 1>(a, b, All{}));
+    unroll<lanes<T> / D / 2>([&](auto i) {
+      const Vec<T> a = acc[2 * i], b = acc[2 * i + 1];
+      acc[i] = combine(units_in_turn<T, D, 0>(a, b, All{}), units_in_turn<T, D, 1>(a, b, All{}));
     });
-    return fold<T, half>(acc, combine);
+    return fold<T, 2 * D>(acc, combine);
   } else {
     return acc[0];
   }

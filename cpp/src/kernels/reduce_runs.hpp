@@ -8,15 +8,22 @@
 namespace convpool::kernels {
 namespace {
 
-/// One run, lane by lane: `whole` elements in whole vectors, and `left` after them.
-template <class Op>
-CONVPOOL_INLINE Vec<typename Op::Element> reduce_lanes(const typename Op::Element* run, ptrdiff_t whole,
-                                                       ptrdiff_t left) {
+/// Count runs, lane by lane: `whole` elements in whole vectors, and `left` after them. Their sums take turns, so that
+/// none waits for its last addition (64 runs of 3136 on AVX2 24 to 12 us), and share what loops cost.
+template <class Op, int Count>
+CONVPOOL_INLINE void reduce_lanes(const typename Op::Element* const (&run)[Count], ptrdiff_t whole, ptrdiff_t left,
+                                  Vec<typename Op::Element>* acc) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
-  Vec<T> acc = whole > 0 ? load(run) : Op::identity();
-  for (ptrdiff_t x = L; x < whole; x += L) acc = Op::combine(acc, load(run + x));
-  return left > 0 ? Op::combine(acc, load_between(run + whole, 0, left, Op::identity())) : acc;
+  unroll<Count>([&](auto i) { acc[i] = whole > 0 ? load(run[i]) : Op::identity(); });
+  for (ptrdiff_t x = L; x < whole; x += L) {
+    unroll<Count>([&](auto i) { acc[i] = Op::combine(acc[i], load(run[i] + x)); });
+  }
+  if (left == 0) return;
+  unroll<Count>([&](auto i) {
+    const T* const p = run[i] + whole;
+    acc[i] = Op::combine(acc[i], Op::divided ? load_first(p, left) : load_between(p, 0, left, Op::identity()));
+  });
 }
 
 template <class Op>
@@ -25,13 +32,18 @@ CONVPOOL_KERNEL void reduce_run(const ReduceRunArguments<typename Op::Element>& 
   constexpr ptrdiff_t L = lanes<T>;
   const ptrdiff_t whole = a.count / L * L, left = a.count - whole;
   if constexpr (L <= 16) {
+    constexpr int together = L < 8 ? L : 8;
     // As many runs at once as a vector has lanes. Where fewer are left the first of them stands for the missing ones,
     // so that every run is reduced in the same order.
     const auto reduce_group = [&](ptrdiff_t r, auto run_number) CONVPOOL_INLINED {
       const T* const in = a.in + r * a.in_row;
       Vec<T> acc[L];
-      unroll<L>([&](auto i) { acc[i] = reduce_lanes<Op>(in + run_number(i) * a.in_row, whole, left); });
-      Vec<T> result = fold<T, static_cast<int>(L)>(acc, Op::combine);
+      unroll<L / together>([&](auto g) CONVPOOL_INLINED {
+        const T* run[together];
+        unroll<together>([&](auto i) { run[i] = in + run_number(g * together + i) * a.in_row; });
+        reduce_lanes<Op, together>(run, whole, left, acc + g * together);
+      });
+      Vec<T> result = fold<T>(acc, Op::combine);
       if constexpr (Op::divided) result = result / a.divisor;
       return result;
     };
@@ -53,7 +65,8 @@ CONVPOOL_KERNEL void reduce_run(const ReduceRunArguments<typename Op::Element>& 
   } else {
     static_assert(!Op::divided);
     for (ptrdiff_t r = 0; r < a.rows; ++r) {
-      const Vec<T> acc = reduce_lanes<Op>(a.in + r * a.in_row, whole, left);
+      Vec<T> acc;
+      reduce_lanes<Op, 1>({a.in + r * a.in_row}, whole, left, &acc);
       T result = acc[0];
       for (ptrdiff_t i = 1; i < L; ++i) result = acc[i] > result ? acc[i] : result;
       a.out[r * a.out_step] = result;
