@@ -27,6 +27,10 @@ class CallScope {
   const Allocator& allocator() const noexcept { return allocator_; }
   const ParallelFor& parallel_for() const noexcept { return parallel_for_; }
 
+  /// Whether it is worth waking the pool's threads.
+  bool wakes_threads() const noexcept { return wakes_threads_; }
+  void set_wakes_threads(bool wakes) noexcept { wakes_threads_ = wakes; }
+
   /// Memory from the caller's workspace, a stack; null where it doesn't fit.
   void* take(std::size_t bytes) noexcept;
   void give_back(void* data, std::size_t bytes) noexcept;
@@ -44,7 +48,7 @@ class CallScope {
   Allocator allocator_{};
   ParallelFor parallel_for_{};
   char *free_ = nullptr, *end_ = nullptr;
-  bool measures_ = false;
+  bool measures_ = false, wakes_threads_ = true;
   std::size_t measured_ = 0, measured_peak_ = 0;
   CallScope* outer_;
 };

@@ -29,15 +29,15 @@ using kernels::IsaKernels;
 using kernels::table_of;
 using std::int64_t;
 
-/// Below this many multiply-adds (about 20 us) a thread costs more than it brings.
-constexpr double least_work_per_thread = 1e6;
+/// Below this many multiply-adds (about 5 us) a thread costs more than it brings.
+constexpr double least_work_per_thread = 0.25e6;
 
 double work_of(const Conv2dGeometry& g) {
   const double outputs =
       static_cast<double>(g.batch) * static_cast<double>(g.out_channels) * static_cast<double>(g.out_pixels());
   // Weights that few pixels share are waited for.
   const double weights = static_cast<double>(g.out_channels) * static_cast<double>(g.reduction());
-  return g.multiply_adds() + 8 * outputs + 2 * weights;
+  return g.multiply_adds() + 16 * outputs + 2 * weights;
 }
 
 template <class T>
@@ -172,7 +172,7 @@ void run_function(const Arrays<T>& arrays, bool adds, const TensorView<const T>&
   const Conv2dGeometry g = check(arrays.input, weight.shape, arrays.output, params);
   check_data(g, arrays);
   if (adds) check_add(g, arrays.add);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for_call(context, work_of(g), least_work_per_thread);
   const IsaKernels& isa = active_kernels();
   const Conv2dChoice choice =
       choose_conv2d(params.algorithm, g, arrays.input, arrays.output, table_of<T>(isa), WeightsAre::packed_each_call);
@@ -207,7 +207,7 @@ template <class T>
 std::size_t conv2d_workspace_size(TensorView<const T> input, TensorView<const T> weight, TensorView<T> output,
                                   const Conv2dParams& params, const ExecutionContext& context) {
   const Conv2dGeometry g = check(input, weight.shape, output, params);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for(context, work_of(g), least_work_per_thread);
   const IsaKernels& isa = active_kernels();
   const Conv2dChoice choice =
       choose_conv2d(params.algorithm, g, input, output, table_of<T>(isa), WeightsAre::packed_each_call);
@@ -380,7 +380,7 @@ struct Conv2dPlan<T>::State {
   }
 
   void run(const Conv2dGeometry& g, const Arrays<T>& arrays, const ExecutionContext& context) {
-    const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+    const int threads = threads_for_call(context, work_of(g), least_work_per_thread);
     std::optional<Conv2dChoice> choice = choose(g, arrays, threads);
     if (g.empty()) return;
     if (!choice) choice = measure(g, arrays, threads, context.parallel_for);
@@ -538,7 +538,7 @@ std::size_t Conv2dPlan<T>::workspace_size(TensorView<const T> input, TensorView<
                                           const ExecutionContext& context) const {
   State& s = *state_;
   const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for(context, work_of(g), least_work_per_thread);
   const Arrays<T> arrays{input, {}, output};
   const std::optional<Conv2dChoice> choice = s.choose(g, arrays, threads);
   if (g.empty()) return 0;
@@ -574,7 +574,7 @@ Conv2dDescription Conv2dPlan<T>::describe(TensorView<const T> input, TensorView<
   const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
   const auto& kernels = table_of<T>(*s.isa);
   Conv2dDescription d;
-  d.num_threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  d.num_threads = threads_for(context, work_of(g), least_work_per_thread);
   const Arrays<T> arrays{input, {}, output};
   std::optional<Conv2dChoice> choice = s.choose(g, arrays, d.num_threads);
   if (!choice) {

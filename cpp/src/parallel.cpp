@@ -22,7 +22,7 @@ void run_hooked(void* work, std::int64_t index) {
 void run_on_threads(int threads, ThreadBody body, void* context) noexcept {
   const CallScope* const call = CallScope::current();
   if (call == nullptr || call->parallel_for().run == nullptr) {
-    run_on_pool(threads, body, context);
+    run_on_pool(threads, body, context, call == nullptr || call->wakes_threads());
     return;
   }
   HookedBody hooked{body, context, threads};

@@ -17,8 +17,8 @@ namespace {
 
 using std::int64_t;
 
-/// Below this many elements read and written (about 20 us) a thread costs more than it brings.
-constexpr double least_work_per_thread = 60e3;
+/// Below this many elements read and written (about 5 us) a thread costs more than it brings.
+constexpr double least_work_per_thread = 15e3;
 
 double work_of(const Pool2dGeometry& g) {
   const double planes = static_cast<double>(g.batch) * static_cast<double>(g.channels);
@@ -166,7 +166,7 @@ void max_pool2d(TensorView<const T> input, TensorView<T> output, TensorView<int6
   check_data(g, "output", output);
   const bool with_indices = indices.data != nullptr;
   if (with_indices) check(g, "indices", indices);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for_call(context, work_of(g), least_work_per_thread);
   if (!g.empty()) run_max(g, input, output, indices, with_indices, threads);
 }
 
@@ -185,7 +185,7 @@ std::size_t max_pool2d_workspace_size(TensorView<const T> input, TensorView<T> o
   check(g, "output", output);
   const bool with_indices = indices.data != nullptr || indices.shape != Shape4{};
   if (with_indices) check(g, "indices", indices);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for(context, work_of(g), least_work_per_thread);
   if (g.empty()) return 0;
   const MeasuringScope measured;
   run_max(g, input, output, indices, with_indices, threads);
@@ -200,7 +200,7 @@ void avg_pool2d(TensorView<const T> input, TensorView<T> output, const AvgPool2d
   check_data(g, "input", input);
   check(g, "output", output);
   check_data(g, "output", output);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for_call(context, work_of(g), least_work_per_thread);
   if (!g.empty()) run_avg(g, input, output, {params.count_include_pad, params.divisor_override}, threads);
 }
 
@@ -216,7 +216,7 @@ std::size_t avg_pool2d_workspace_size(TensorView<const T> input, TensorView<T> o
                                       const ExecutionContext& context) {
   const Pool2dGeometry g = avg_geometry(input.shape, params);
   check(g, "output", output);
-  const int threads = threads_for(context.num_threads, work_of(g), least_work_per_thread);
+  const int threads = threads_for(context, work_of(g), least_work_per_thread);
   if (g.empty()) return 0;
   const MeasuringScope measured;
   run_avg(g, input, output, {params.count_include_pad, params.divisor_override}, threads);

@@ -39,10 +39,6 @@ struct alignas(128) Worker {
   std::thread* thread = nullptr;
 };
 
-/// How long a thread looks for work, or for the others to return, before it sleeps. A sleeping thread takes tens of
-/// microseconds to come back, more than the pause between two calls of a loop; one that looks keeps its core from
-/// others.
-constexpr std::chrono::microseconds awake_for{200};
 using Clock = std::chrono::steady_clock;
 
 constinit Worker workers[max_threads - 1];
@@ -93,7 +89,7 @@ bool happens_soon(const Done& done) noexcept {
       if (done()) return true;
       relax();
     }
-  } while (Clock::now() - start < awake_for);
+  } while (Clock::now() - start < threads_awake_for);
   return false;
 }
 
@@ -124,7 +120,8 @@ void work(Worker& self) noexcept {
   }
 }
 
-bool offer(Worker& worker, Job& job) noexcept {
+bool offer(Worker& worker, Job& job, bool wakes) noexcept {
+  if (!wakes && worker.sleeps.load(std::memory_order_relaxed) != 0) return false;
   Job* expected = idle;
   if (!worker.inbox.compare_exchange_strong(expected, &job)) return false;
   if (worker.sleeps.load() != 0 && worker.sleeps.exchange(0) != 0) worker.sleeps.notify_one();
@@ -166,7 +163,7 @@ struct Ending {
     for (int i = 0; i < worker_count.load(); ++i) {
       Worker& worker = workers[i];
       // Other threads may still make calls: what they have offered is done first.
-      while (!offer(worker, *ended)) std::this_thread::yield();
+      while (!offer(worker, *ended, true)) std::this_thread::yield();
       worker.thread->join();
       delete worker.thread;
     }
@@ -217,13 +214,13 @@ void grow(int wanted) noexcept {
 
 }  // namespace
 
-void run_on_pool(int threads, ThreadBody body, void* context) noexcept {
-  if (threads > worker_count.load(std::memory_order_relaxed) + 1) grow(threads - 1);
+void run_on_pool(int threads, ThreadBody body, void* context, bool wakes) noexcept {
+  if (wakes && threads > worker_count.load(std::memory_order_relaxed) + 1) grow(threads - 1);
   const int count = worker_count.load(std::memory_order_acquire);
   Job job{body, context};
   int offers = 0, last = 0;
   // The first ones first: they are the likeliest to be awake.
-  for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job);
+  for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job, wakes);
   body(context, 0);
   for (int i = 0; i < last; ++i) {
     Job* expected = &job;
@@ -244,7 +241,7 @@ bool built_with_threads() noexcept { return true; }
 
 namespace convpool {
 
-void run_on_pool(int, ThreadBody body, void* context) noexcept { body(context, 0); }
+void run_on_pool(int, ThreadBody body, void* context, bool) noexcept { body(context, 0); }
 bool built_with_threads() noexcept { return false; }
 
 }  // namespace convpool

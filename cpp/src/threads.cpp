@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include <sched.h>
 #endif
 
+#include "call_scope.hpp"
 #include "convpool/runtime.hpp"
 #include "thread_pool.hpp"
 #include "threads.hpp"
@@ -22,6 +24,9 @@ namespace convpool {
 namespace {
 
 std::atomic<int> default_threads{0};
+
+/// A thread that has to be woken pays from so many times as much work on.
+constexpr double waking_costs = 4;
 
 int from_environment(const char* name) {
   const char* text = std::getenv(name);
@@ -81,6 +86,14 @@ double cores_by_cgroup() {
   return cores;
 }
 
+/// Whether the last call that wanted threads was so short a while ago that they can't have slept long.
+bool follows_soon() noexcept {
+  using Clock = std::chrono::steady_clock;
+  static constinit std::atomic<Clock::rep> last{0};
+  const Clock::rep now = Clock::now().time_since_epoch().count();
+  return now - last.exchange(now, std::memory_order_relaxed) < Clock::duration(threads_awake_for).count();
+}
+
 int choose_default() noexcept {
   if (!built_with_threads()) return 1;
   for (const char* name : {"CONVPOOL_NUM_THREADS", "OMP_NUM_THREADS"}) {
@@ -116,14 +129,26 @@ void set_num_threads(int n) {
   default_threads.store(n, std::memory_order_relaxed);
 }
 
-int threads_for(int requested, double work, double least_work_per_thread) {
+int threads_for(const ExecutionContext& context, double work, double least_work_per_thread) {
+  const int requested = context.num_threads;
   if (requested < 0 || requested > max_threads) {
     throw std::invalid_argument("num_threads must be from 1 to " + std::to_string(max_threads) +
                                 ", or 0 for the default, got " + std::to_string(requested));
   }
   const int limit = requested == 0 ? get_num_threads() : requested;
-  const double useful = work / least_work_per_thread;
+  const double least = (context.parallel_for.run == nullptr ? 1 : waking_costs) * least_work_per_thread;
+  const double useful = work / least;
   return useful >= limit ? limit : useful < 1 ? 1 : static_cast<int>(useful);
+}
+
+int threads_for_call(const ExecutionContext& context, double work, double least_work_per_thread) {
+  const int threads = threads_for(context, work, least_work_per_thread);
+  // A brief call is over before a thread that slept has come, but may be one of many.
+  const bool brief = work < 2 * waking_costs * least_work_per_thread;
+  if (threads > 1 && context.parallel_for.run == nullptr) {
+    CallScope::current()->set_wakes_threads(follows_soon() || !brief);
+  }
+  return threads;
 }
 
 }  // namespace convpool

@@ -27,8 +27,8 @@ bool comes_true(const Condition& condition) {
 
 /// Runs `body` through the pool as a function object.
 template <class Body>
-void on_pool(int threads, Body body) {
-  run_on_pool(threads, [](void* context, int thread) { (*static_cast<Body*>(context))(thread); }, &body);
+void on_pool(int threads, Body body, bool wakes = true) {
+  run_on_pool(threads, [](void* context, int thread) { (*static_cast<Body*>(context))(thread); }, &body, wakes);
 }
 
 /// Every task once, on slots that no two threads have at the same time.
@@ -81,6 +81,32 @@ TEST_CASE("workers that fell asleep come back, and so does a caller that slept")
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     });
   }
+}
+
+TEST_CASE("workers that sleep are left alone where it isn't worth waking them" *
+          doctest::skip(!convpool::built_with_threads())) {
+  const auto gets_help = [](bool wakes, std::chrono::milliseconds patience) {
+    std::atomic<bool> helper_began{false};
+    on_pool(
+        2,
+        [&](int thread) {
+          if (thread != 0) {
+            helper_began = true;
+            return;
+          }
+          const auto end = std::chrono::steady_clock::now() + patience;
+          while (!helper_began && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+        },
+        wakes);
+    return helper_began.load();
+  };
+  using std::chrono::milliseconds;
+  CHECK(gets_help(true, milliseconds(30000)));
+  CHECK(comes_true([&] {
+    std::this_thread::sleep_for(milliseconds(5));
+    return !gets_help(false, milliseconds(20));
+  }));
+  CHECK(gets_help(true, milliseconds(30000)));
 }
 
 TEST_CASE("a call doesn't wait for workers that are held up elsewhere" *
