@@ -214,7 +214,7 @@ using DepthwisePlaneKernel = void (*)(const DepthwisePlaneArguments<T>&);
 
 /// Kernels of at least so many rows and columns, with strides and a row dilation of 1, run in blocks where the table
 /// has them.
-inline constexpr ptrdiff_t least_block_kernel = 6;
+inline constexpr ptrdiff_t least_block_kernel = 7;
 
 template <class T>
 struct DepthwisePlaneTable {
