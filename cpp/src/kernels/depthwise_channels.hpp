@@ -78,7 +78,7 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
           unroll<J>([&](auto m)
                         CONVPOOL_INLINE_LAMBDA { w[r][m] = pinned(load(row_weight - r * next_row + (j + m) * L)); });
         });
-        constexpr Live expected = pixels == 1 ? Live::all : specialised<T> ? Live::some : Live::any;
+        constexpr Live expected = Inside || pixels == 1 ? Live::all : specialised<T> ? Live::some : Live::any;
         read_pieces<pixels, expected>(
             window, pixel, next_pixel, live, [&](auto at, const T* from) CONVPOOL_INLINE_LAMBDA {
               Vec<T> x = pinned(window.template load<0>(from));

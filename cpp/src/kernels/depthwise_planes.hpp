@@ -199,8 +199,8 @@ CONVPOOL_INLINE void plane_tap_rows(const DepthwisePlaneArguments<T>& d, const T
   }
 }
 
-/// All taps of a square kernel of one channel, no row outside the plane: without loops and most of what they decide.
-template <class T, int N, int R, int Square, int Stride, Weighted weighted, bool Inside>
+/// All taps of a square kernel of one channel: without loops and most of what they decide.
+template <class T, int N, int R, int Square, int Stride, Weighted weighted, bool Inside, bool RowsInside>
 CONVPOOL_INLINE void plane_square(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t,
                                   VecN<T, N> (&acc)[1][R]) {
   constexpr ptrdiff_t next_column = weighted == Weighted::by_column ? lanes<T> : 1;
@@ -211,7 +211,7 @@ CONVPOOL_INLINE void plane_square(const DepthwisePlaneArguments<T>& d, const Pla
     if (!Inside && (column - 1 >= d.in_columns || column + (t.left < N ? t.left : N) * Stride < 0)) return;
     const WindowOf<Inside, T, N, Stride> window(column, d.in_columns);
     const ptrdiff_t third = taken_ == Taken::two_after_one ? column - 1 : column + 2 * N;
-    plane_tap_rows<T, N, R, Square, Stride, Stride, weighted, taken_, Inside, true>(
+    plane_tap_rows<T, N, R, Square, Stride, Stride, weighted, taken_, Inside, RowsInside>(
         d, t.in + in, t.row, 0, weight, window, Inside || (third >= 0 && third < d.in_columns), acc);
   };
   if constexpr (Stride == 1) {
@@ -240,7 +240,8 @@ inline constexpr int square_of = !specialised<T> || weighted == Weighted::output
                                  : Chunk == 5 && Stride == 1                                         ? 5
                                                                                                      : 0;
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square>
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square,
+          bool RowsInside>
 CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& t, ptrdiff_t whole) {
   static_assert(weighted != Weighted::by_column || ColumnStride == 1);
   constexpr int O = outputs_of<weighted>;
@@ -259,7 +260,7 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
     }
   });
   const ptrdiff_t width = (t.left < N ? t.left : N) * ColumnStride;
-  if constexpr (Square > 0) plane_square<T, N, R, Square, Stride, weighted, Inside>(d, t, acc);
+  if constexpr (Square > 0) plane_square<T, N, R, Square, Stride, weighted, Inside, RowsInside>(d, t, acc);
   for (ptrdiff_t c = 0; c < (Square > 0 ? 0 : d.channels_per_group); ++c) {
     const T* const weight = t.weight + c * taps * O;
     const ptrdiff_t next_column = weighted == Weighted::outputs     ? d.kernel_rows * O
@@ -327,7 +328,9 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   });
 }
 
-template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square>
+/// Inside: no column that is read lies outside the plane, and no row but of a Square kernel that isn't RowsInside.
+template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square,
+          bool RowsInside>
 CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& tiles) {
   PlaneTiles<T> t = tiles;
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_rows);
@@ -342,7 +345,7 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const Plan
     if (N == lanes<T> && t.waiting != nullptr) {
       t.written = t.left >= N ? streamed(t.out, t.written, t.count > 1 && t.left >= 2 * N) : Written::alone;
     }
-    plane_tile<T, N, R, Chunk, Stride, ColumnStride, weighted, Inside, Square>(d, t, whole);
+    plane_tile<T, N, R, Chunk, Stride, ColumnStride, weighted, Inside, Square, RowsInside>(d, t, whole);
     if (--t.count == 0) return;
     if constexpr (weighted == Weighted::by_column) {
       const ptrdiff_t weights = (d.kernel_rows * d.kernel_columns + 1) * lanes<T>;
@@ -372,7 +375,8 @@ struct PlaneTilesByPlace {
 template <class T>
 struct PlaneTileHeight {
   int rows, least;
-  PlaneTilesByPlace<T> any, square;  ///< every kernel; one of square_size, 0 for none
+  PlaneTilesByPlace<T> any, square;     ///< every kernel; one of square_size, 0 for none
+  PlaneTilesByPlace<T> square_at_edge;  ///< the same where it reaches over the top or the bottom of the plane, or null
   int square_size;
 };
 
@@ -384,18 +388,29 @@ struct PlaneTileKind {
   bool fetches_next;
 };
 
-template <class T, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, int Square>
+template <class T, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, int Square,
+          bool RowsInside = true>
 inline constexpr PlaneTilesByPlace<T> plane_tiles_by_place{
-    plane_tiles<T, (R > 1 ? shortest_vector<T> : lanes<T>), R, Chunk, Stride, ColumnStride, weighted, false, Square>,
-    plane_tiles<T, lanes<T>, R, Chunk, Stride, ColumnStride, weighted, false, Square>,
+    plane_tiles<T, (R > 1 ? shortest_vector<T> : lanes<T>), R, Chunk, Stride, ColumnStride, weighted, false, Square,
+                RowsInside>,
+    plane_tiles<T, lanes<T>, R, Chunk, Stride, ColumnStride, weighted, false, Square, RowsInside>,
     plane_tiles<T, lanes<T>, R, Chunk, Stride, ColumnStride, weighted, (has_inside<T, ColumnStride> || Square > 0),
-                Square>};
+                Square, RowsInside>};
 
 template <class T, int R, int Least, int Chunk, int Stride, int ColumnStride, Weighted weighted>
 constexpr PlaneTileHeight<T> plane_tile_height() {
   constexpr int square = R == 1 ? 0 : square_of<T, Chunk, Stride, ColumnStride, weighted>;
-  return {R, Least, plane_tiles_by_place<T, R, Chunk, Stride, ColumnStride, weighted, 0>,
-          plane_tiles_by_place<T, R, Chunk, Stride, ColumnStride, weighted, square>, square};
+  PlaneTileHeight<T> height{R,
+                            Least,
+                            plane_tiles_by_place<T, R, Chunk, Stride, ColumnStride, weighted, 0>,
+                            plane_tiles_by_place<T, R, Chunk, Stride, ColumnStride, weighted, square>,
+                            {},
+                            square};
+  // Taller tiles have less of an edge, and would be half as large again.
+  if constexpr (square > 0 && CONVPOOL_VECTOR_REGISTERS < 32) {
+    height.square_at_edge = plane_tiles_by_place<T, R, Chunk, Stride, ColumnStride, weighted, square, false>;
+  }
+  return height;
 }
 
 template <class T, int Chunk, int Stride, int ColumnStride, Weighted weighted>
@@ -461,12 +476,14 @@ template <class T>
     const bool rows_inside =
         first_row >= 0 &&
         first_row + (height->rows - 1) * d.row_stride + (d.kernel_rows - 1) * d.row_dilation < d.in_rows;
-    const bool square = height->square_size > 0 && rows_inside && d.channels_per_group == 1 &&
-                        d.kernel_rows == height->square_size && d.kernel_columns == height->square_size &&
-                        (d.column_stride == 1 || d.tap_count == 1);
-    const PlaneTilesByPlace<T>& tiles_by_place = square ? height->square : height->any;
+    const bool square = height->square_size > 0 && (rows_inside || height->square_at_edge.edge != nullptr) &&
+                        d.channels_per_group == 1 && d.kernel_rows == height->square_size &&
+                        d.kernel_columns == height->square_size && (d.column_stride == 1 || d.tap_count == 1);
+    const PlaneTilesByPlace<T>& tiles_by_place = !square       ? height->any
+                                                 : rows_inside ? height->square
+                                                               : height->square_at_edge;
     InsideColumns inside =
-        rows_inside && tiles_by_place.inside != tiles_by_place.edge ? inside_plane : InsideColumns{0, 0};
+        (rows_inside || square) && tiles_by_place.inside != tiles_by_place.edge ? inside_plane : InsideColumns{0, 0};
     if (streams && sizeof(Vec<T>) < cache_line) {  // lines aren't cut between two kernels
       inside = {(inside.begin + 2 * L - 1) / (2 * L) * (2 * L), inside.end / (2 * L) * (2 * L)};
       if (inside.begin >= inside.end) inside = {0, 0};

@@ -304,9 +304,17 @@ CONVPOOL_INLINE void unroll_steps(const T* p, ptrdiff_t step, F f) {
 /// Which pieces a tile expects to read: code for each of two cases is twice the code.
 enum class Live { all, some, any };
 
-template <int Count, Live, class T, int N, int Vectors, class Read>
-CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, ptrdiff_t step, unsigned, Read read) {
-  unroll_steps<Count>(p, step, read);
+template <int Count, Live expected, class T, int N, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, ptrdiff_t step,
+                                 [[maybe_unused]] unsigned live, Read read) {
+  if constexpr (expected == Live::all) {
+    unroll_steps<Count>(p, step, read);
+  } else {
+    unroll<Count>([&](auto i) CONVPOOL_INLINE_LAMBDA {
+      if (live & (1u << i)) read(i, p);
+      advance(p, step);
+    });
+  }
 }
 
 /// read(i, p) for those of Count pieces of a window, `step` apart from p on, whose bit is set in `live`; p is where to
