@@ -35,7 +35,7 @@ constexpr double least_work_per_thread = 0.25e6;
 double work_of(const Conv2dGeometry& g) {
   const double outputs =
       static_cast<double>(g.batch) * static_cast<double>(g.out_channels) * static_cast<double>(g.out_pixels());
-  // Weights that few pixels share are waited for.
+  // Results count for depthwise, whose multiply-adds take longer. Weights that few pixels share are waited for.
   const double weights = static_cast<double>(g.out_channels) * static_cast<double>(g.reduction());
   return g.multiply_adds() + 16 * outputs + 2 * weights;
 }
@@ -383,7 +383,10 @@ struct Conv2dPlan<T>::State {
     const int threads = threads_for_call(context, work_of(g), least_work_per_thread);
     std::optional<Conv2dChoice> choice = choose(g, arrays, threads);
     if (g.empty()) return;
-    if (!choice) choice = measure(g, arrays, threads, context.parallel_for);
+    if (!choice) {
+      CallScope::current()->set_wakes_threads(true);
+      choice = measure(g, arrays, threads, context.parallel_for);
+    }
     // What a shape was settled on is kept, and what auto takes beyond them has to be.
     const bool stays =
         params.algorithm != Algorithm::benchmark || settled_as(MeasuredCase(arrays.input, arrays.output, threads));

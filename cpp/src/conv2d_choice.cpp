@@ -226,8 +226,9 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
     tap = g.w.kernel == 1 ? 7 : shares_pixels ? 1.45 : 4.5;
   }
   // Where there are 16 registers pixels serve one row of results at a time. Measured with AVX2: 3x3 to 13x13.
-  const bool in_turn = has_few_registers(kernels) && g.group_out_channels() == 1 && g.w.kernel > 2 &&
-                       g.w.dilation == 1 && g.w.stride <= 2;
+  const bool in_turn = kernels.depthwise_channels->has_channels_in_turn && g.group_out_channels() == 1 &&
+                       g.w.kernel > 2 && g.w.dilation == 1 && g.w.stride <= 2 &&
+                       g.w.out >= kernels::depthwise_tile_pixels;
   if (has_few_registers(kernels)) tap *= !in_turn ? 1.45 : g.w.stride == 1 ? 0.9 : 1.4;
   // Narrower rows are taken pixel by pixel.
   if (g.w.out < kernels::depthwise_tile_pixels)

@@ -223,6 +223,7 @@ void run_on_pool(int threads, ThreadBody body, void* context, bool wakes) noexce
   for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job, wakes);
   body(context, 0);
   for (int i = 0; i < last; ++i) {
+    if (workers[i].inbox.load(std::memory_order_relaxed) != &job) continue;
     Job* expected = &job;
     offers -= workers[i].inbox.compare_exchange_strong(expected, idle);
   }

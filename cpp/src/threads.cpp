@@ -86,7 +86,8 @@ double cores_by_cgroup() {
   return cores;
 }
 
-/// Whether the last call that wanted threads was so short a while ago that they can't have slept long.
+/// Whether calls that want threads come in a stream: the last one was so short a while ago that a thread which it had
+/// woken would still be awake.
 bool follows_soon() noexcept {
   using Clock = std::chrono::steady_clock;
   static constinit std::atomic<Clock::rep> last{0};

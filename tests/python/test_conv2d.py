@@ -632,6 +632,8 @@ def test_depthwise_with_tall_kernels(kernel: tuple[int, int], dtype: Any) -> Non
             (75, 150, (2, 1), {"padding": side, "activation": "silu"}),
             (14, 300, (4, 1), {"padding": (side[0], 0)}),
             (31, 144, (2, 2), {"padding": side, "padding_mode": "reflect"}),
+            (20, 23, (16, 1), {"padding": side}),
+            (40, 57, (17, 2), {"padding": side, "activation": "relu"}),
         ]
     ):
         groups, outputs = channels
@@ -646,6 +648,20 @@ def test_depthwise_with_tall_kernels(kernel: tuple[int, int], dtype: Any) -> Non
                 input[i], weight, bias, groups=groups, algorithm="depthwise", num_threads=2 - i, **options
             )
             assert_same_bits(got[i], alone)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("columns", [90, 204, 205, 212])
+def test_a_tap_that_is_not_finite_reaches_the_same_results_on_any_threads(columns: int) -> None:
+    """Which taps a tile leaves out, wholly in the padding, doesn't depend on how rows are shared out."""
+    input, weight = values((1, 3, 64, columns)), values((3, 1, 15, 15), seed=1)
+    weight[..., 13] = np.inf
+    weight[..., 1] = -np.inf
+    alone, shared = (
+        convpool.conv2d(input, weight, padding=7, groups=3, algorithm="depthwise", num_threads=threads)
+        for threads in (1, 4)
+    )
+    np.testing.assert_array_equal(alone, shared)
 
 
 @pytest.mark.usefixtures("isa")

@@ -310,15 +310,16 @@ class PlaneVectors {
            !(rows_crowd_caches(run) || edges_are_worth_a_copy(run));
   }
   /// Whether a copy makes all of a padded plane its inside. Measured with AVX2: 7x7 on 28 to 112 columns 1.2 to 1.5
-  /// times as fast, from 200 on slower; kernels larger than the plane would multiply more zeros than they save.
+  /// times as fast, from 200 on slower; kernels larger than the plane would multiply more zeros than they save. A plane
+  /// is one piece of the work then: there are to be some of them in an image, whose bits don't depend on the batch.
   static bool edges_are_worth_a_copy(const Conv2dRun<T>& run) {
-    constexpr int64_t most_columns = 128;
+    constexpr int64_t most_columns = 128, least_planes = 16;
     const Conv2dGeometry& g = run.geometry;
     const auto inside = [](const Axis& axis) {
       return axis.stride == 1 && axis.kernel >= kernels::least_block_kernel && axis.effective_kernel() <= axis.in;
     };
     return run.kernels.depthwise_planes->has_blocks && (g.h.padded() || g.w.padded()) && inside(g.h) && inside(g.w) &&
-           g.h.dilation == 1 && g.w.out <= most_columns;
+           g.h.dilation == 1 && g.w.out <= most_columns && g.groups >= least_planes && g.group_channels() == 1;
   }
   /// Whether the rows that a tile reads fall into a few sets of the L1 cache, and are few enough and used often enough
   /// to be copied: in place 9x9 on 1024 x 1024 takes 3.5 times as long as on 1000 x 1000.

@@ -328,7 +328,8 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   });
 }
 
-/// Inside: no column that is read lies outside the plane, and no row but of a Square kernel that isn't RowsInside.
+/// Inside: nothing that is read lies outside the plane. RowsInside matters to Square kernels alone: where it isn't,
+/// rows may lie outside nevertheless, of all tiles.
 template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square,
           bool RowsInside>
 CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const PlaneTiles<T>& tiles) {
@@ -545,7 +546,7 @@ template <class T>
 template <class T>
 [[gnu::noinline]] void plane_in_blocks(const PlaneTileKind<T>& kind, const DepthwisePlaneArguments<T>& d, const T* in,
                                        const T* weight, const T* bias, T* out) {
-  constexpr ptrdiff_t L = lanes<T>, width = block_vectors * L, band = 28, tile = 7;
+  constexpr ptrdiff_t L = lanes<T>, width = block_vectors * L, tile = 7, band = 4 * tile;
   const auto part = [&](ptrdiff_t row, ptrdiff_t rows, ptrdiff_t column, ptrdiff_t columns) {
     if (rows <= 0 || columns <= 0) return;
     DepthwisePlaneArguments<T> some = d;
@@ -570,7 +571,8 @@ template <class T>
   // Less than half a block is left to tiles.
   const ptrdiff_t rest = (end - left) % width;
   const bool overlaps = rest > L && !streams;
-  const ptrdiff_t right = overlaps ? end : end - rest;
+  // At a whole vector: the columns that a tile takes together decide which taps it leaves out.
+  const ptrdiff_t right = overlaps ? end / L * L : end - rest;
   const ptrdiff_t weights = d.channels_per_group * d.kernel_rows * d.kernel_columns;
   const BlockKernels<T> kernels = block_kernels<T>(d.kernel_rows);
   const auto run = [&](BlockKernel<T> kernel, ptrdiff_t row, ptrdiff_t rows) {

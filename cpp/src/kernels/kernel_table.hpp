@@ -231,6 +231,9 @@ struct DepthwisePlaneTable {
 template <class T>
 struct DepthwiseChannelTable {
   void (*channels)(const DepthwiseChannelsArguments<T>&);
+  /// Whether a tile goes through the channels itself, see channels_in_turn(): of 3 columns and more, with strides up to
+  /// 2 and no column dilation, where each output has one channel.
+  bool has_channels_in_turn;
 };
 
 template <class T>
