@@ -87,7 +87,7 @@ CONVPOOL_KERNEL void block_tiles(const DepthwisePlaneArguments<T>& d, const Bloc
           for (; i < whole; i += 4) run(Constant<4>{});
           for (; i < d.kernel_rows; i += 3) run(Constant<3>{});
         } else {
-          // As many weights as the registers hold: loops here would cost a fifth.
+          // Loops here would cost a fifth.
           static_assert(Rows == 7);
           run(Constant<4>{});
           run(Constant<3>{});
@@ -125,12 +125,8 @@ struct BlockKernels {
 };
 template <class T>
 BlockKernels<T> block_kernels(ptrdiff_t kernel_rows) {
-  switch (kernel_rows) {
-    case 7:
-      return {block_tiles<T, tall_block, 7>, block_tiles<T, low_block, 7>};
-    default:
-      return {nullptr, block_tiles<T, low_block, 0>};
-  }
+  if (kernel_rows == 7) return {block_tiles<T, tall_block, 7>, block_tiles<T, low_block, 7>};
+  return {nullptr, block_tiles<T, low_block, 0>};
 }
 
 }  // namespace
