@@ -58,7 +58,9 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double tile_results = static_cast<double>(axes.h.results * axes.w.results);
   const double tile_waste = tile_results * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
   const TileShape tile = choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
-  const double products = static_cast<double>(axes.elements() * axes.parts()) / tile_results;
+  const double products =
+      static_cast<double>(axes.parts() * axes.h.points_of_tiles(g.h.out) * axes.w.points_of_tiles(g.w.out)) /
+      static_cast<double>(g.out_pixels());
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.elements() == 36;
   const double transform = (in_two_dimensions ? 300 : 60) / (tile_results * taps);
@@ -70,7 +72,7 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
                         static_cast<double>(cg) * waste(kg, lanes);
   double cost =
-      tile_waste * (products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + input + output);
+      products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + tile_waste * (input + output);
   if (weights == WeightsAre::packed_each_call) {
     // Measured; what leaves the last cache costs about three times as much.
     const double packed = static_cast<double>(axes.elements() * axes.parts());

@@ -47,6 +47,23 @@ struct WinogradAxis {
   std::int64_t first_result(std::int64_t tile) const {
     return tile / tile_phases * unit_results() + tile % tile_phases;
   }
+  /// Results of the last unit's longest tile where that is short of some, 0 where none is. Of a tile's points only the
+  /// first result needs the one at 0, and only the last result that at infinity: a short tile begins one result early,
+  /// does without the first, and without the last as well if it may.
+  std::int64_t short_results(std::int64_t outputs) const {
+    const std::int64_t longest = ceil_div(outputs % unit_results(), tile_phases);
+    return transformed() && longest < results ? longest : 0;
+  }
+  /// The points of a short tile with so many results.
+  Range short_points(std::int64_t longest) const { return {1, longest > results - 2 ? points : points - 1}; }
+  /// Points of all tiles of the axis.
+  std::int64_t points_of_tiles(std::int64_t outputs) const {
+    const std::int64_t longest = short_results(outputs), last = tiles(outputs) % tile_phases;
+    if (longest == 0) return tiles(outputs) * points;
+    const std::int64_t short_tiles = last == 0 ? tile_phases : last;
+    const Range used = short_points(longest);
+    return (tiles(outputs) - short_tiles) * points + short_tiles * (used.end - used.begin);
+  }
 
   std::int64_t kernel = 1;
 };

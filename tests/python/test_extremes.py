@@ -166,10 +166,14 @@ def test_a_long_row_of_taps_channels_last(num_threads: int) -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("size", [(30, 41), (7, 47)])
 @pytest.mark.parametrize("huge", [1e30, 1e34, 1e36, 1e37])
-def test_winograd_gives_the_same_bits_beside_huge_values(huge: float, layout: str) -> None:
+def test_winograd_gives_the_same_bits_beside_huge_values(
+    huge: float, size: tuple[int, int], dilation: int, layout: str
+) -> None:
     """Which results are done again goes by a tile alone, not by what a thread computes with it."""
-    input, weight = values((2, 24, 30, 41)), values((40, 24, 3, 3), seed=1)
+    input, weight = values((2, 24, *size)), values((40, 24, 3, 3), seed=1)
     generator = np.random.default_rng(7)
     for value in (np.nan, huge, -huge, np.inf):
         where = tuple(generator.integers(0, size, 12) for size in input.shape)
@@ -177,7 +181,8 @@ def test_winograd_gives_the_same_bits_beside_huge_values(huge: float, layout: st
     if layout == "NHWC":
         input = np.ascontiguousarray(input.transpose(0, 2, 3, 1))
     for activation in (None, "relu", "silu"):
-        options = {"padding": 1, "algorithm": "winograd", "activation": activation, "layout": layout}
+        options = {"padding": dilation, "dilation": dilation, "algorithm": "winograd", "activation": activation}
+        options["layout"] = layout
         first = convpool.conv2d(input, weight, num_threads=1, **options)
         for num_threads in (2, 3, 5, 8):
             again = convpool.conv2d(input, weight, num_threads=num_threads, **options)

@@ -3,6 +3,9 @@
 // Kernels longer than r are pieces, strided ones phases, and both are more channels of the same sum; dilated ones are a
 // convolution for each phase of the results (winograd_axes.hpp).
 //
+// Tiles at the end of an axis that are short of results do without some of the points (short_results), and so without
+// some of the products. In a block they lie so that the tiles which have a product are neighbours.
+//
 // A block of tiles (counted across images and rows) is transformed for all its channels and parts; then, for each few
 // vectors of output channels, the elements are multiplied by the transformed weights, each as tiles x channels, and
 // transformed back at once, while the products are in the cache. A tile that holds a NaN or an infinity would spread it
@@ -47,6 +50,10 @@ class Winograd {
     tile_rows_ = h.tiles(g_.h.out);
     tile_columns_ = w.tiles(g_.w.out);
     row_units_ = ceil_div(tile_columns_, w.tile_phases);
+    short_rows_ = h.short_results(g_.h.out);
+    short_columns_ = w.short_results(g_.w.out);
+    full_rows_ = short_rows_ > 0 ? (ceil_div(tile_rows_, h.tile_phases) - 1) * h.tile_phases : tile_rows_;
+    full_units_ = short_columns_ > 0 ? row_units_ - 1 : row_units_;
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
     packs_parts_ = axes_.packs_parts(g_, lanes_);
     part_pitch_ = packs_parts_ ? g_.group_channels() : round_up(g_.group_channels(), lanes_);
@@ -106,14 +113,13 @@ class Winograd {
     const SlottedWorkspace<T> scratch(transformed + products + strip + packed + packing, run_.threads);
     const SlottedWorkspace<kernels::Segment> segment_scratch(axes_.parts(), run_.threads);
     parallel_for(g_.groups * blocks_.pieces * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
-      Task t;
+      Task t{};
       const int64_t piece = task % channel_split_.pieces;
       task /= channel_split_.pieces;
       t.begin = blocks_.begin(task % blocks_.pieces);
       t.end = blocks_.end(task % blocks_.pieces);
       t.group = task / blocks_.pieces;
-      t.tiles = 0;
-      for_each_run(t, row_units_, [&](const Run& run) { t.tiles += run.tiles; });
+      arrange_tiles(t);
       t.transformed = scratch.slot(thread);
       t.products = t.transformed + transformed;
       t.strip = t.products + products;
@@ -148,15 +154,53 @@ class Winograd {
   /// Units [begin, end), counted across images and rows of tiles: the tiles whose results interleave stay together.
   struct Task {
     int64_t group, begin, end, tiles;
+    int64_t first[2][2];  ///< the number of the first tile that is short [of rows][of columns]
     T *transformed, *products, *strip, *packed, *packing;
     kernels::Segment* segments;
   };
 
-  /// Neighbouring tiles of one row of tiles.
-  struct Run {
-    int64_t n, row, unit, units, tiles;
-    int64_t first;  ///< the first one's number in its block
+  /// Tiles at even steps, those of their numbers in the block and those of their results.
+  struct Tiles {
+    int64_t first, next, count;
+    int64_t at, step;  ///< the first one's first result, counted from the run's origin; results to the next one's
+    bool short_of_columns;
   };
+
+  /// Neighbouring tiles of one row of tiles: full ones, then those that are short of columns.
+  struct Run {
+    int64_t n, row, units;
+    int64_t begin, end;    ///< the columns of results
+    int64_t origin;        ///< that of the first tile's first result, even if it does without
+    int64_t first, tiles;  ///< full ones
+    Tiles shorter;
+    bool short_of_rows;
+  };
+
+  /// Numbers the tiles of a block by what they are short of: columns, nothing, rows, both. Those that have the products
+  /// of some point are neighbours then, whatever kind of tile does without it.
+  void arrange_tiles(Task& t) const {
+    int64_t counts[2][2]{};
+    for_each_run(t, row_units_, [&](const Run& run) {
+      counts[run.short_of_rows][0] += run.tiles;
+      counts[run.short_of_rows][1] += run.shorter.count;
+    });
+    t.first[0][1] = 0;
+    t.first[0][0] = counts[0][1];
+    t.first[1][0] = t.first[0][0] + counts[0][0];
+    t.first[1][1] = t.first[1][0] + counts[1][0];
+    t.tiles = t.first[1][1] + counts[1][1];
+  }
+
+  /// The tiles that have products of an element.
+  Range tiles_with(const Task& t, int64_t element) const {
+    const auto is_left_out = [](const WinogradAxis& axis, int64_t point, int64_t longest) {
+      const Range used = axis.short_points(longest);
+      return longest > 0 && (point < used.begin || point >= used.end);
+    };
+    const bool rows = is_left_out(axes_.h, element / axes_.w.points, short_rows_);
+    const bool columns = is_left_out(axes_.w, element % axes_.w.points, short_columns_);
+    return {columns ? t.first[0][0] : 0, rows ? t.first[1][0] : columns ? t.first[1][1] : t.tiles};
+  }
 
   int64_t strip_rows() const { return packs_parts_ ? axes_.h.points : axes_.h.slots(); }
 
@@ -169,20 +213,45 @@ class Winograd {
 
   template <class F>
   void for_each_run(const Task& t, int64_t most_units, F&& f) const {
-    const int64_t phases = axes_.w.tile_phases;
-    int64_t first = 0;
+    const WinogradAxis& w = axes_.w;
+    int64_t next[2][2] = {{t.first[0][0], t.first[0][1]}, {t.first[1][0], t.first[1][1]}};
     for (int64_t u = t.begin; u < t.end;) {
       Run run;
-      run.unit = u % row_units_;
+      const int64_t unit = u % row_units_;
       run.row = u / row_units_ % tile_rows_;
       run.n = u / row_units_ / tile_rows_;
-      run.units = std::min({t.end - u, row_units_ - run.unit, most_units});
-      run.tiles = std::min(run.units * phases, tile_columns_ - run.unit * phases);
-      run.first = first;
+      run.units = std::min({t.end - u, row_units_ - unit, most_units});
+      run.begin = unit * w.unit_results();
+      run.end = std::min(run.begin + run.units * w.unit_results(), g_.w.out);
+      run.short_of_rows = run.row >= full_rows_;
+      const int64_t full = std::min(run.units, full_units_ - unit);
+      const int64_t tiles = std::min(run.units * w.tile_phases, tile_columns_ - unit * w.tile_phases);
+      int64_t* const first = next[run.short_of_rows];
+      run.first = first[0];
+      run.tiles = std::min(full * w.tile_phases, tiles);
+      run.shorter = {first[1], 1, tiles - run.tiles, full > 0 ? full * w.unit_results() - w.tile_phases : 0, 1, true};
+      run.origin = full > 0 ? run.begin : run.begin - w.tile_phases;
       f(run);
-      first += run.tiles;
+      first[0] += run.tiles;
+      first[1] += run.shorter.count;
       u += run.units;
     }
+  }
+
+  /// The short tiles of a run come first: what the way back puts where their first results would be, a full tile's last
+  /// ones overwrite.
+  template <class F>
+  void for_each_tiles(const Run& run, F&& f) const {
+    const int64_t phases = axes_.w.tile_phases;
+    if (run.shorter.count > 0) f(run.shorter);
+    for (int64_t phase = 0; phase < std::min(phases, run.tiles); ++phase) {
+      f(Tiles{run.first + phase, phases, ceil_div(run.tiles - phase, phases), phase, axes_.w.unit_results(), false});
+    }
+  }
+
+  /// The first result of a row of tiles, even if it does without.
+  int64_t first_row(const Run& run) const {
+    return axes_.h.first_result(run.row) - (run.short_of_rows ? axes_.h.tile_phases : 0);
   }
 
   void transform_input(const Task& t) const {
@@ -195,18 +264,17 @@ class Winograd {
         kernels::WinogradInputArguments<T> arguments{};
         arguments.in_row = h.stride * pixels * lanes_;
         arguments.in_pixel = w.stride * w.dilation * lanes_;
-        arguments.in_tile = w.tile_step * lanes_;
         arguments.out_element = block_tiles_ * channel_pitch_;
-        arguments.out_tile = w.tile_phases * channel_pitch_;
         for (int64_t y = 0; y < h.parts; ++y) {
           for (int64_t x = 0; x < w.parts; ++x) {
-            for (int64_t phase = 0; phase < std::min(w.tile_phases, run.tiles); ++phase) {
-              arguments.in = t.strip + (h.slot(y) * pixels + w.slot(x) * w.dilation + phase) * lanes_;
-              arguments.out =
-                  t.transformed + (run.first + phase) * channel_pitch_ + (y * w.parts + x) * part_pitch_ + c;
-              arguments.tiles = ceil_div(run.tiles - phase, w.tile_phases);
+            for_each_tiles(run, [&](const Tiles& tiles) {
+              arguments.in = t.strip + (h.slot(y) * pixels + w.slot(x) * w.dilation + tiles.at * g_.w.stride) * lanes_;
+              arguments.in_tile = tiles.step * g_.w.stride * lanes_;
+              arguments.out = t.transformed + tiles.first * channel_pitch_ + (y * w.parts + x) * part_pitch_ + c;
+              arguments.out_tile = tiles.next * channel_pitch_;
+              arguments.tiles = tiles.count;
               transform(arguments);
-            }
+            });
           }
         }
       });
@@ -229,15 +297,17 @@ class Winograd {
           run_.kernels.transpose(rows, pixels, used, pixels, t.strip + y * pixels * lanes_, lanes_);
         }
         kernels::WinogradInputArguments<T> arguments{};
-        arguments.in = t.strip;
         arguments.in_row = pixels * lanes_;
         arguments.in_pixel = lanes_;
-        arguments.in_tile = w.results * lanes_;
-        arguments.out = t.transformed + run.first * channel_pitch_ + first;
         arguments.out_element = block_tiles_ * channel_pitch_;
-        arguments.out_tile = channel_pitch_;
-        arguments.tiles = run.tiles;
-        transform(arguments);
+        for_each_tiles(run, [&](const Tiles& tiles) {
+          arguments.in = t.strip + tiles.at * lanes_;
+          arguments.in_tile = tiles.step * lanes_;
+          arguments.out = t.transformed + tiles.first * channel_pitch_ + first;
+          arguments.out_tile = tiles.next * channel_pitch_;
+          arguments.tiles = tiles.count;
+          transform(arguments);
+        });
       });
     }
   }
@@ -246,8 +316,9 @@ class Winograd {
   void gather_row(const Task& t, const Run& run, int64_t packed, int64_t y, int64_t pixels, T* to) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     const int64_t part = packed / g_.group_channels(), c = packed % g_.group_channels();
-    const int64_t oh = h.first_result(run.row), ow = run.unit * w.results;
-    const int64_t source = source_index_or_zero(g_.h, oh, (h.slot(part / w.parts) + y * h.stride) * h.dilation);
+    const int64_t ow = run.origin;
+    const int64_t source =
+        source_index_or_zero(g_.h, first_row(run), (h.slot(part / w.parts) + y * h.stride) * h.dilation);
     if (source < 0) {
       std::fill_n(to, pixels, T(0));
       return;
@@ -275,7 +346,7 @@ class Winograd {
   /// The padded rows of a run's windows for one vector of channels, pixel by pixel.
   void copy_strip(const Task& t, const Run& run, int64_t c, int64_t pixels) const {
     const int64_t channels = std::min(lanes_, g_.group_channels() - c);
-    const int64_t oh = axes_.h.first_result(run.row), ow = run.unit * axes_.w.unit_results();
+    const int64_t oh = first_row(run), ow = run.origin;
     const int64_t left = g_.w.start(ow);
     const int64_t begin = std::clamp<int64_t>(-left, 0, pixels),
                   end = std::clamp<int64_t>(g_.w.in - left, begin, pixels);
@@ -318,10 +389,10 @@ class Winograd {
   }
 
   /// Where pixel `offset` of a window that starts at an output comes from; -1 for a zero. The last tiles reach past the
-  /// padding: what they read there serves only results that are dropped.
+  /// padding, and short ones begin before it: what they read there serves only results that are dropped.
   int64_t source_index_or_zero(const Axis& axis, int64_t output, int64_t offset) const {
     const int64_t position = axis.start(output) + offset;
-    if (position >= axis.in + axis.pad_end) return -1;
+    if (position < -axis.pad_begin || position >= axis.in + axis.pad_end) return -1;
     return source_index(position, axis.in, g_.padding_mode);
   }
 
@@ -347,7 +418,6 @@ class Winograd {
 
   void multiply_channels(const Task& t, Range channels, int64_t width, const T* weights, int64_t pitch) const {
     const int64_t columns = width * lanes_, count = channels.end - channels.begin;
-    const EvenSplit rows(t.tiles, run_.kernels.tile_rows[width]);
     kernels::TileArguments<T> tile{};
     tile.segments = t.segments;
     if (count == part_pitch_) {
@@ -370,9 +440,17 @@ class Winograd {
     tile.high = std::numeric_limits<T>::infinity();
     for (int64_t e = 0; e < elements_; ++e) {
       tile.b = weights + e * pitch;
-      for_each_equal_pieces(rows, [&](int64_t first, int64_t tall, int64_t tiles) {
+      const Range with = tiles_with(t, e);
+      T* const products = t.products + e * t.tiles * columns;
+      if (!tile.accumulate) {
+        std::fill_n(products, with.begin * columns, T(0));
+        std::fill_n(products + with.end * columns, (t.tiles - with.end) * columns, T(0));
+      }
+      const EvenSplit rows(with.end - with.begin, run_.kernels.tile_rows[width]);
+      for_each_equal_pieces(rows, [&](int64_t piece, int64_t tall, int64_t tiles) {
+        const int64_t first = with.begin + piece;
         tile.a = t.transformed + (e * block_tiles_ + first) * channel_pitch_;
-        tile.c = t.products + (e * t.tiles + first) * columns;
+        tile.c = products + first * columns;
         tile.tiles = tiles;
         tile.a_tile = tall * channel_pitch_;
         tile.c_tile = tall * columns;
@@ -389,32 +467,31 @@ class Winograd {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     const auto transform = run_.kernels.winograd_output[h.results][w.results];
     for_each_run(t, stage_units_, [&](const Run& run) {
-      const int64_t ow = run.unit * w.unit_results();
-      const int64_t pixels = std::min(run.units * w.unit_results(), g_.w.out - ow);
+      const int64_t ow = run.begin, pixels = run.end - run.begin;
       const int64_t stage_row = run.units * w.unit_results() * columns;
       kernels::WinogradOutputArguments<T> arguments{};
       arguments.in_element = t.tiles * columns;
-      arguments.in_tile = w.tile_phases * columns;
       arguments.bias = run_.weights.bias + (t.group * vectors_ + v) * lanes_;
       arguments.out_row = stage_row;
       arguments.out_pixel = w.tile_phases * columns;
-      arguments.out_tile = w.unit_results() * columns;
       arguments.vectors = width;
       arguments.low = epilogue_.low();
       arguments.high = epilogue_.high();
       bool finite = true;
-      for (int64_t phase = 0; phase < std::min(w.tile_phases, run.tiles); ++phase) {
-        arguments.in = t.products + (run.first + phase) * columns;
-        arguments.out = t.strip + phase * columns;
-        arguments.tiles = ceil_div(run.tiles - phase, w.tile_phases);
+      for_each_tiles(run, [&](const Tiles& tiles) {
+        arguments.in = t.products + tiles.first * columns;
+        arguments.in_tile = tiles.next * columns;
+        arguments.out = t.strip + tiles.at * columns;
+        arguments.out_tile = tiles.step * columns;
+        arguments.tiles = tiles.count;
         finite = transform(arguments) && finite;
-      }
-      for (int64_t r = 0; r < h.results; ++r) {
-        const int64_t oh = h.first_result(run.row) + r * h.tile_phases;
+      });
+      for (int64_t r = run.short_of_rows; r < h.results; ++r) {
+        const int64_t oh = first_row(run) + r * h.tile_phases;
         if (oh >= g_.h.out) break;
         T* const to =
             out.data + run.n * out.stride(0) + first_channel * out.stride(1) + oh * out.stride(2) + ow * out.stride(3);
-        const T* const stage = t.strip + r * stage_row;
+        const T* const stage = t.strip + r * stage_row + (run.begin - run.origin) * columns;
         if (out.stride(1) == 1) {
           run_.kernels.pad_rows({stage, columns, to, out.stride(3), pixels, 0, channels, channels, T(0)});
           if (epilogue_.remains()) {
@@ -427,14 +504,14 @@ class Winograd {
           }
         }
       }
-      if (!finite) redo(t, run, arguments, first_channel, channels, ow, pixels);
+      if (!finite) redo(t, run, arguments, first_channel, channels);
     });
   }
 
   /// The results of a run by the definition, where those of their tile and vector of channels, before the activation,
   /// are not all finite: what else is in the run leaves no trace.
   void redo(const Task& t, const Run& run, kernels::WinogradOutputArguments<T> one, int64_t first_channel,
-            int64_t channels, int64_t ow, int64_t pixels) const {
+            int64_t channels) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     const int64_t columns = one.vectors * lanes_;
     const T* const bias = one.bias;
@@ -442,39 +519,45 @@ class Winograd {
     one.out_row = w.results * lanes_;
     one.out_pixel = lanes_;
     one.tiles = one.vectors = 1;
-    for (int64_t tile = 0; tile < run.tiles; ++tile) {
-      for (int64_t first = 0; first < channels; first += lanes_) {
-        one.in = t.products + (run.first + tile) * columns + first;
-        one.bias = bias + first;
-        if (run_.kernels.winograd_output[h.results][w.results](one)) continue;
-        for (int64_t c = first; c < std::min(channels, first + lanes_); ++c) {
-          if (!tile_is_finite(t, run, tile, c, channels)) redo_tile(run, tile, first_channel + c, ow, pixels, t.group);
+    for_each_tiles(run, [&](const Tiles& tiles) {
+      for (int64_t i = 0; i < tiles.count; ++i) {
+        const int64_t tile = tiles.first + i * tiles.next, ow = run.origin + tiles.at + i * tiles.step;
+        for (int64_t first = 0; first < channels; first += lanes_) {
+          one.in = t.products + tile * columns + first;
+          one.bias = bias + first;
+          if (run_.kernels.winograd_output[h.results][w.results](one)) continue;
+          for (int64_t c = first; c < std::min(channels, first + lanes_); ++c) {
+            if (!tile_is_finite(t, tile, c, channels))
+              redo_tile(run, ow, tiles.short_of_columns, first_channel + c, t.group);
+          }
         }
       }
-    }
+    });
   }
 
-  void redo_tile(const Run& run, int64_t tile, int64_t k, int64_t ow, int64_t pixels, int64_t group) const {
+  /// The results of a tile whose first column is ow.
+  void redo_tile(const Run& run, int64_t ow, bool short_of_columns, int64_t k, int64_t group) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
-    const int64_t first = tile / w.tile_phases * w.unit_results() + tile % w.tile_phases;
-    for (int64_t r = 0; r < h.results; ++r) {
-      const int64_t oh = h.first_result(run.row) + r * h.tile_phases;
+    for (int64_t r = run.short_of_rows; r < h.results; ++r) {
+      const int64_t oh = first_row(run) + r * h.tile_phases;
       if (oh >= g_.h.out) break;
-      for (int64_t x = first; x < std::min(pixels, first + w.unit_results()); x += w.tile_phases) {
-        const T sum = direct_sum(run.n, group, k, oh, ow + x);
+      for (int64_t s = short_of_columns; s < w.results; ++s) {
+        const int64_t x = ow + s * w.tile_phases;
+        if (x >= g_.w.out) break;
+        const T sum = direct_sum(run.n, group, k, oh, x);
         run_.output.data[run.n * run_.output.stride(0) + k * run_.output.stride(1) + oh * run_.output.stride(2) +
-                         (ow + x) * run_.output.stride(3)] = epilogue_.finished(sum, run.n, k, oh, ow + x);
+                         x * run_.output.stride(3)] = epilogue_.finished(sum, run.n, k, oh, x);
       }
     }
   }
 
   /// Whether the products of a tile and channel are finite and small enough for the way back; what isn't finite in them
   /// shows where the input wasn't.
-  bool tile_is_finite(const Task& t, const Run& run, int64_t tile, int64_t channel, int64_t channels) const {
+  bool tile_is_finite(const Task& t, int64_t tile, int64_t channel, int64_t channels) const {
     const int64_t columns = round_up(channels, lanes_);
     T zero = 0;
     for (int64_t e = 0; e < elements_; ++e) {
-      zero += t.products[(e * t.tiles + run.first + tile) * columns + channel] * T(128) * T(0);
+      zero += t.products[(e * t.tiles + tile) * columns + channel] * T(128) * T(0);
     }
     return zero == T(0);
   }
@@ -499,6 +582,8 @@ class Winograd {
   const WinogradAxes axes_;
   Epilogue<T> epilogue_;
   int64_t lanes_, elements_ = 0, tile_columns_ = 0, tile_rows_ = 0, row_units_ = 0, vectors_ = 0;
+  /// Results of the longest tile in a last row and column of tiles that are short, and what comes before these.
+  int64_t short_rows_ = 0, short_columns_ = 0, full_rows_ = 0, full_units_ = 0;
   bool packs_parts_ = false;
   int64_t part_pitch_ = 0, channel_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1, stage_units_ = 1;
   TileShape shape_{};
