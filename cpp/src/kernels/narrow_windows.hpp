@@ -184,9 +184,86 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
   }
 }
 
+/// Windows of 2x2 that don't overlap and lie inside, with results without gaps: a row of results, or in Pairs two, come
+/// from two vectors, whose even and odd lanes are combined and then put in order by one shuffle. Without Pairs the
+/// second vector ends with the row's last window, so that no load needs a mask.
+template <class Op, bool Pairs>
+CONVPOOL_KERNEL void narrow_halving_rows(const WindowRowsArguments<typename Op::Element>& a) {
+  using T = typename Op::Element;
+  using All = typename MakeIndices<lanes<T>>::type;
+  using Index = typename IndexOf<T>::type;
+  constexpr ptrdiff_t L = lanes<T>;
+  const ptrdiff_t width = a.w.out, second = 2 * width - L, at_once = Pairs ? 2 * width : width;
+  Vec<Index> place{};
+  for (ptrdiff_t i = 0; i < at_once; ++i) {
+    const ptrdiff_t from_second = Pairs ? width : L / 2;
+    const ptrdiff_t pair = i < from_second ? i : L / 2 + i - (Pairs ? width : width - L / 2);
+    place[i] = static_cast<Index>(shuffles_within_halves<T> ? place_of_quarter<T>(static_cast<int>(pair)) : pair);
+  }
+  const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[0] : T(1));
+  const T* const in_end = a.in + (a.planes - 1) * a.in_plane + a.h.in * a.in_row;
+  const auto down = [&](const T* top) CONVPOOL_INLINED { return Op::combine(load(top), load(top + a.in_row)); };
+  const auto along = [&](Vec<T> x, Vec<T> y) CONVPOOL_INLINED {
+    const Vec<T> pairs =
+        Op::combine(every_second_unordered<T, 0>(x, y, All{}), every_second_unordered<T, 1>(x, y, All{}));
+    return divisor.apply_usual(__builtin_shuffle(pairs, place));
+  };
+  const ptrdiff_t rows = a.row_end - a.row_begin;
+  const bool joined = a.out_plane == rows * width;
+  const T* plane = a.in + a.row_begin * 2 * a.in_row;
+  const T* top = plane;
+  ptrdiff_t o = 0;
+  const auto next_row = [&]() CONVPOOL_INLINED {
+    top += 2 * a.in_row;
+    if (++o == rows) {
+      o = 0;
+      top = plane += a.in_plane;
+    }
+  };
+  for (ptrdiff_t p = 0; p < (joined ? 1 : a.planes); ++p) {
+    T* out = a.out + p * a.out_plane + a.row_begin * width;
+    ptrdiff_t left = (joined ? a.planes : 1) * rows * width;
+    while (left > 0) {
+      Vec<T> result;
+      if constexpr (Pairs) {
+        const auto reduce_next = [&]() CONVPOOL_INLINED {
+          Vec<T> row;
+          if (top + a.in_row + L <= in_end) [[likely]] {
+            row = down(top);
+          } else {
+            row = Op::combine(load_between(top, 0, a.w.in, Op::identity()),
+                              load_between(top + a.in_row, 0, a.w.in, Op::identity()));
+          }
+          next_row();
+          return row;
+        };
+        const Vec<T> upper = reduce_next();
+        result = along(upper, left > width ? reduce_next() : upper);
+      } else {
+        result = along(down(top), down(top + second));
+        next_row();
+      }
+      // What a whole vector holds beyond its rows is overwritten by the next ones.
+      if (left >= L) {
+        store(out, result);
+      } else {
+        store_first<T>(out, result, left < at_once ? left : at_once);
+      }
+      out += at_once;
+      left -= at_once;
+    }
+  }
+}
+
+/// Whether an axis' windows halve it.
+constexpr bool is_halved(const WindowAxis& axis) {
+  return is_window(axis, 2, 2, 1) && axis.pad == 0 && 2 * axis.out <= axis.in;
+}
+
 template <class Op, bool Pairs>
 WindowRowsKernel<typename Op::Element> narrow_window_rows_for(const WindowAxis& h, const WindowAxis& w) {
-  if (is_window(h, 2, 2, 1) && is_window(w, 2, 2, 1)) return narrow_window_rows<Op, 2, 2, Pairs>;
+  const bool second_vector_fits = Pairs || 2 * w.out >= lanes<typename Op::Element>;
+  if (is_halved(h) && is_halved(w) && second_vector_fits) return narrow_halving_rows<Op, Pairs>;
   if (is_window(h, 3, 2, 1) && is_window(w, 3, 2, 1)) return narrow_window_rows<Op, 3, 2, Pairs>;
   return narrow_window_rows<Op, 0, 0, Pairs>;
 }

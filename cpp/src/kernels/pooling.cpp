@@ -23,8 +23,10 @@ WindowRowsKernel<T> choose_rows(const WindowAxis& h, const WindowAxis& w) {
 
 template <class Op, class T>
 WindowRowsKernel<T> choose_planes(const WindowAxis& h, const WindowAxis& w) {
-  const WindowRowsKernel<T> kernel = choose_window_planes<Op>(h, w);
-  return kernel != nullptr ? kernel : choose_narrow_windows<Op>(h, w);
+  WindowRowsKernel<T> kernel = choose_window_planes<Op>(h, w);
+  if (kernel == nullptr) kernel = choose_joined_rows<Op>(h, w);
+  if (kernel == nullptr) kernel = choose_narrow_windows<Op>(h, w);
+  return kernel;
 }
 
 template <class Op, class T>

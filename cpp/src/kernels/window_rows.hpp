@@ -193,20 +193,23 @@ inline constexpr bool skips_checks = specialised<T> && !masks_are_cheap;
 
 /// The results of a row that go without checks: whole vectors of columns that lie inside, with one divisor. So does a
 /// row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all of it is
-/// written after it: by later groups of R rows, or a single vector by the group's next row.
-template <class Op, int KW, int S, int D, int R>
+/// written after it, by later groups of R rows and by the group's next row. Zen 3 takes 12 cycles for a part of a
+/// vector.
+template <class Op, int KW, int S, int D, int R, bool Centred>
 class UncheckedResults {
  public:
   CONVPOOL_INLINE UncheckedResults(const WindowAxis& w, const RowDivisor<Op>& divisor, ptrdiff_t out_row, bool stream) {
-    constexpr ptrdiff_t ahead = S == 1 || KW == 3 ? S * L : 0;  // what a step loads for the next
-    begin = (w.pad + S * L - 1) / (S * L) * L;
-    const ptrdiff_t loads = (w.in + w.pad - begin * S - ahead) / (S * L);
+    constexpr ptrdiff_t ahead = !Centred && (S == 1 || KW == 3) ? S * L : 0;  // what a step loads for the next
+    const ptrdiff_t lead = Centred ? 0 : w.pad;                               // of the first load
+    begin = (lead + S * L - 1) / (S * L) * L;
+    if (Centred && divisor.usual_columns(0, 1) == 0) begin = L;
+    const ptrdiff_t loads = (w.in + lead - begin * S - ahead) / (S * L);
     const ptrdiff_t same = divisor.usual_columns(begin, w.out - begin) / L;
     end_ = begin + (loads < same ? loads : same) * L;
     row_end_ = (w.out + L - 1) / L * L;
-    read_on_ = row_end_ * S + ahead - w.pad - w.in;
+    read_on_ = row_end_ * S + ahead - lead - w.in;
     written_on_ = row_end_ - w.out;
-    runs_on_ = !stream && w.pad == 0 && (R == 1 || row_end_ == L) && (w.out - 1) * S + (KW - 1) * D < w.in &&
+    runs_on_ = !stream && lead == 0 && (w.out - 1) * S + (KW - 1) * D - w.pad < w.in &&
                divisor.usual_columns(0, w.out) == w.out && out_row == w.out;
   }
   CONVPOOL_INLINE ptrdiff_t end(const Behind& behind) const {
@@ -220,8 +223,10 @@ class UncheckedResults {
   bool runs_on_;
 };
 
-/// Groups of R rows of results: KW columns a window, D apart, windows S apart. `rows` are the first group's.
-template <class Op, int KH, int KW, int S, int D, int R>
+/// Groups of R rows of results: KW columns a window, D apart, windows S apart. `rows` are the first group's. Centred:
+/// windows of three columns, two apart, with one column of padding: the first column of each is the last one of the
+/// window before it, so that loads start with the row, and nothing is loaded ahead.
+template <class Op, int KH, int KW, int S, int D, int R, bool Centred>
 CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, ptrdiff_t in_row, const WindowAxis& w,
                                         const RowDivisor<Op>& divisor, typename Op::Element* out, ptrdiff_t out_row,
                                         bool stream, ptrdiff_t groups, const Behind& behind) {
@@ -276,11 +281,18 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
       });
     } else {
       static_assert(S == 2 && D == 1 && (KW == 2 || KW == 3));
-      if constexpr (KW == 2) load_pair(inside);
-      unroll<R>([&](auto r) { result.row[r] = Op::combine(even.row[r], odd.row[r]); });
-      if constexpr (KW == 2) {
-        unroll<R>([&](auto r) { result.row[r] = in_order<T>(result.row[r], All{}); });
+      if constexpr (Centred) {
+        const Columns<T, R> last = odd;
+        load_pair(inside);
+        unroll<R>([&](auto r) {
+          result.row[r] = Op::combine(shifted<T, lanes<T> - 1>(last.row[r], odd.row[r], All{}), even.row[r]);
+          result.row[r] = Op::combine(result.row[r], odd.row[r]);
+        });
+      } else if constexpr (KW == 2) {
+        load_pair(inside);
+        unroll<R>([&](auto r) { result.row[r] = in_order<T>(Op::combine(even.row[r], odd.row[r]), All{}); });
       } else {
+        unroll<R>([&](auto r) { result.row[r] = Op::combine(even.row[r], odd.row[r]); });
         const Columns<T, R> last = even;
         load_pair(inside);
         unroll<R>([&](auto r) {
@@ -290,17 +302,30 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
     }
     unroll<R>([&](auto r) { finish(inside, result.row[r], r, o); });
   };
-  [[maybe_unused]] const UncheckedResults<Op, KW, S, D, R> unchecked(w, divisor, out_row, stream);
+  [[maybe_unused]] const UncheckedResults<Op, KW, S, D, R, Centred> unchecked(w, divisor, out_row, stream);
   for (; groups > 0; --groups) {
-    x = -w.pad;
+    x = Centred ? 0 : -w.pad;
     next_rows = FetchAhead<T>(rows.first, S * R * in_row, stream);
     if constexpr (S == 1) next = load_columns(Constant<0>{});
-    if constexpr (S == 2 && KW == 3) load_pair(Constant<0>{});
+    if constexpr (Centred) {
+      unroll<R>([&](auto r) { odd.row[r] = Op::identity(); });
+    } else if constexpr (S == 2 && KW == 3) {
+      load_pair(Constant<0>{});
+    }
     ptrdiff_t o = 0;
     if constexpr (skips_checks<T>) {
       for (; o < unchecked.begin && o < results; o += L) step(Constant<0>{}, o);
       const ptrdiff_t end = unchecked.end(groups > 1 ? Behind{R * out_row, R * S * in_row} : behind);
-      for (; o < end; o += L) step(Constant<1>{}, o);
+      // The last of several vectors writes on over the next row's first one, which is done already.
+      const ptrdiff_t last = R > 1 && end > results && end > L ? end - L : -1;
+      Columns<T, R> first{};
+      for (; o < end; o += L) {
+        if (R > 1 && o == last) [[unlikely]] {
+          unroll<R - 1>([&](auto r) { first.row[r] = load(out + (r + 1) * out_row); });
+        }
+        step(Constant<1>{}, o);
+      }
+      if (R > 1 && last >= 0) unroll<R - 1>([&](auto r) { store(out + (r + 1) * out_row, first.row[r]); });
     }
     for (; o < results; o += L) step(Constant<0>{}, o);
     rows.first += R * S * in_row;
@@ -314,7 +339,7 @@ CONVPOOL_INLINE void fill_missing_row(T value, const WindowAxis& w, T* out) {
 }
 
 /// S: the stride of the columns and, unless KH is 0, of the rows; D the dilation of both.
-template <class Op, int KH, int KW, int S, int D>
+template <class Op, int KH, int KW, int S, int D, bool Centred = false>
 CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
   // Rows of results that share rows of the input, and what is to be done for each group of them: that alone makes 14x14
@@ -342,13 +367,13 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
           const ptrdiff_t end = o + groups * R, bottom = (end - 1) * S - a.h.pad + (KH - 1) * D;
           const Behind behind{(a.row_end - end) * a.out_row + planes_behind.results,
                               (a.h.in - 1 - bottom) * a.in_row + planes_behind.input};
-          reduce_window_rows<Op, KH, KW, S, D, R>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, groups,
-                                                  behind);
+          reduce_window_rows<Op, KH, KW, S, D, R, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream,
+                                                           groups, behind);
           o = end;
           continue;
         }
       }
-      reduce_window_rows<Op, 0, KW, S, D, 1>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, 1, {});
+      reduce_window_rows<Op, 0, KW, S, D, 1, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, 1, {});
       ++o;
     }
   };
@@ -367,6 +392,21 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
     reduce_plane(plane, out, behind, Constant<most_at_once>{});
   }
   if (a.stream) streaming_fence();
+}
+
+/// As window_rows, for windows of one row that halve rows without gaps, with one divisor: the rows of a plane are one.
+template <class Op>
+void joined_halving_rows(const WindowRowsArguments<typename Op::Element>& a) {
+  WindowRowsArguments<typename Op::Element> joined = a;
+  const ptrdiff_t rows = a.row_end - a.row_begin;
+  joined.in += a.row_begin * a.in_row;
+  joined.out += a.row_begin * a.out_row;
+  joined.w.in = joined.in_row = rows * a.w.in;
+  joined.w.out = joined.out_row = rows * a.w.out;
+  joined.h.in = joined.h.out = joined.row_end = 1;
+  joined.row_begin = 0;
+  joined.divisor.uniform_end = joined.w.out;
+  window_rows<Op, 0, 2, 2, 1>(joined);
 }
 
 /// For these heights there are steps that don't grow with the window.
@@ -392,13 +432,23 @@ WindowRowsKernel<typename Op::Element> window_rows_for(const WindowAxis& h) {
 }
 
 template <class Op>
+WindowRowsKernel<typename Op::Element> choose_joined_rows(const WindowAxis& h, const WindowAxis& w) {
+  const bool halves = is_window(w, 2, 2, 1) && w.pad == 0 && w.in == 2 * w.out;
+  return halves && is_window(h, 1, 1, 1) && h.pad == 0 && h.in == h.out ? joined_halving_rows<Op> : nullptr;
+}
+
+template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_rows(const WindowAxis& h, const WindowAxis& w) {
+  using T = typename Op::Element;
   if (is_tall(h)) return nullptr;
   if (is_window(w, 2, 1, 1)) return window_rows_for<Op, 2, 1, 1>(h);
   if (is_window(w, 3, 1, 1)) return window_rows_for<Op, 3, 1, 1>(h);
   if (is_window(w, 2, 2, 1)) return window_rows_for<Op, 2, 2, 1>(h);
+  if constexpr (skips_checks<T>) {
+    if (is_window(w, 3, 2, 1) && is_window(h, 3, 2, 1) && w.pad == 1) return window_rows<Op, 3, 3, 2, 1, true>;
+  }
   if (is_window(w, 3, 2, 1)) return window_rows_for<Op, 3, 2, 1>(h);
-  if constexpr (lanes<typename Op::Element> >= 4) {
+  if constexpr (lanes<T> >= 4) {
     if (is_window(w, 3, 1, 2)) return window_rows_for<Op, 3, 1, 2>(h);
     if (is_window(w, 5, 1, 1)) return window_rows_for<Op, 5, 1, 1>(h);
   }
