@@ -9,6 +9,7 @@
 #include "block_sizes.hpp"
 #include "conv2d_weights.hpp"
 #include "dense_planes.hpp"
+#include "direct_tasks.hpp"
 #include "tiling.hpp"
 #include "transposed_planes.hpp"
 #include "winograd_axes.hpp"
@@ -64,11 +65,11 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.elements() == 36;
   const double transform = (in_two_dimensions ? 300 : 60) / (tile_results * taps);
-  // Gathering the parts of few channels costs four times as much again.
+  // Gathering the parts of few channels costs six times as much again.
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
   const double input =
-      transform * (packed_parts ? 5 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+      transform * (packed_parts ? 7 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
                         static_cast<double>(cg) * waste(kg, lanes);
   double cost =
@@ -122,20 +123,27 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += (packed_where_used(g) ? 0.6 : 2.0) * static_cast<double>(lanes) / pixels;
   }
-  // A segment of a tile takes about 8 FMAs' time to begin, see direct_pixels.cpp.
+  // A segment of a tile takes about 8 FMAs' time to begin, see direct_pixels.cpp; a panel is packed instead, once for
+  // all output channels.
   const double steps = takes_rows_of_taps(g) ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
                                              : static_cast<double>(std::min(reduction_block, g.group_channels()));
-  const double segments = one_row ? 0 : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
-  // Copied rows: about 4 operations a vector, used by every output channel and tap.
-  const double copied = one_row ? 0 : 4.0 * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
+  const double segments = one_row ? 0
+                          : packs_panels(g, kernels)
+                              ? 1.5 / static_cast<double>(kg)
+                              : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
+  // Copied rows, used by every output channel and tap: about 4 operations a vector; taken apart by a stride 6, and by
+  // one above 2, element by element, 28.
+  const double operations = g.w.stride == 1 ? 4 : g.w.stride == 2 ? 6 : 28;
+  const double copied =
+      one_row ? 0 : operations * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
-  // Low tiles write a few pixels to each of many planes: beyond the caches 7 to 28 cycles a vector more than a
-  // transposition, which writes longer runs (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
+  // Low tiles write runs of one plane after the other: beyond the caches that costs about 1.5 cycles a vector more than
+  // a transposition, whose runs are longer (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
   // on where rows are taken apart by a stride besides. Of one image, so that its bits don't depend on the batch.
   const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
   const int64_t large = block_sizes().streamed_conv_result / (g.w.stride > 1 ? 3 : 1);
   if (has_few_registers(kernels) && !one_row && image_bytes >= large) {
-    cost.pixels_in_vectors += 14 / reduction;
+    cost.pixels_in_vectors += 3 / reduction;
   }
   // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3).
   if (has_few_registers(kernels) && one_row) cost.pixels_in_vectors += 0.03;

@@ -41,6 +41,17 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
   input.shape[3] = output.shape[3] = g.w.in;
 }
 
+/// Low tiles load much for what they compute: where many output channels read the same vectors of pixels, those are
+/// copied side by side first, and one run of the reduction replaces segments. By the geometry of one image alone, since
+/// the sums' order changes.
+template <class T>
+bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
+  // From which on it pays: of a 1x1, and of more taps, whose segments are short.
+  constexpr std::int64_t outputs_of_one_tap = 64, outputs = 24;
+  return has_few_registers(kernels) && g.group_out_channels() >= (g.taps() == 1 ? outputs_of_one_tap : outputs) &&
+         size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) <= block_sizes().copied_block;
+}
+
 /// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output
 /// channels.
 template <class T>

@@ -154,6 +154,30 @@ def test_sizes_around_the_vector_widths(algorithm: str, dtype: Any, layout: str)
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("out_channels", [5, 17, 33])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride"), [(1, 5, 1), (3, 3, 1), (3, 3, 2), (2, 4, 3), (9, 3, 1)]
+)
+def test_rows_of_many_tiles(channels: int, kernel: int, stride: int, out_channels: int, dtype: Any) -> None:
+    """Tiles run along a row for a few output channels after the others, from panels and without."""
+    input = values((2, channels, 7, 230), dtype)
+    weight, bias = (
+        values((out_channels, channels, kernel, kernel), dtype, 1),
+        values((out_channels,), dtype, 2),
+    )
+    for options in [
+        {"padding": kernel // 2},
+        {"padding": (1, 0), "activation": "silu"},
+        {"padding_mode": "reflect", "padding": 1},
+    ]:
+        options = {"stride": stride, **options}
+        for algorithm in ("auto", "direct"):
+            got = convpool.conv2d(input, weight, bias, algorithm=algorithm, **options)
+            check_conv2d(got, input, weight, bias, algorithm=algorithm, **options)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])

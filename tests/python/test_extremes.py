@@ -181,8 +181,8 @@ def test_winograd_gives_the_same_bits_beside_huge_values(
     if layout == "NHWC":
         input = np.ascontiguousarray(input.transpose(0, 2, 3, 1))
     for activation in (None, "relu", "silu"):
-        options = {"padding": dilation, "dilation": dilation, "algorithm": "winograd", "activation": activation}
-        options["layout"] = layout
+        options = {"padding": dilation, "dilation": dilation, "layout": layout}
+        options |= {"algorithm": "winograd", "activation": activation}
         first = convpool.conv2d(input, weight, num_threads=1, **options)
         for num_threads in (2, 3, 5, 8):
             again = convpool.conv2d(input, weight, num_threads=num_threads, **options)

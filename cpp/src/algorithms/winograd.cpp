@@ -106,7 +106,9 @@ class Winograd {
     const int64_t transformed = size_product(elements_, block_tiles_, channel_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
     const int64_t products = elements_ * block_tiles_ * columns;
-    const int64_t strip = std::max(size_product(strip_rows() + packs_parts_, strip_pixels(strip_units_), lanes_),
+    // Rows that are gathered, and a spare one, end in a part of a vector.
+    const int64_t gathered = packs_parts_ ? (strip_pixels(strip_units_) + 2) * (lanes_ + 1) : 0;
+    const int64_t strip = std::max(size_product(strip_rows(), strip_pixels(strip_units_), lanes_) + gathered,
                                    axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
     const int64_t packed = packs_ ? round_up(shape_.vectors * elements_ * weight_pitch(channels_at_once_), 16) : 0;
     const int64_t packing = packs_ ? winograd_packing_scratch(g_, axes_, lanes_) : 0;
@@ -293,7 +295,9 @@ class Winograd {
         T* const rows = t.strip + h.points * pixels * lanes_;
         if (used < lanes_) std::fill_n(t.strip, h.points * pixels * lanes_, T(0));
         for (int64_t y = 0; y < h.points; ++y) {
-          for (int64_t lane = 0; lane < used; ++lane) gather_row(t, run, first + lane, y, pixels, rows + lane * pixels);
+          for (int64_t lane = 0; lane < used; ++lane) {
+            gather_row(t, run, first + lane, y, pixels, rows + lane * pixels, rows + lanes_ * pixels + lanes_);
+          }
           run_.kernels.transpose(rows, pixels, used, pixels, t.strip + y * pixels * lanes_, lanes_);
         }
         kernels::WinogradInputArguments<T> arguments{};
@@ -313,7 +317,7 @@ class Winograd {
   }
 
   /// Row y of a run's windows for one channel of one part.
-  void gather_row(const Task& t, const Run& run, int64_t packed, int64_t y, int64_t pixels, T* to) const {
+  void gather_row(const Task& t, const Run& run, int64_t packed, int64_t y, int64_t pixels, T* to, T* spare) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     const int64_t part = packed / g_.group_channels(), c = packed % g_.group_channels();
     const int64_t ow = run.origin;
@@ -337,9 +341,18 @@ class Winograd {
       }
     };
     edge(0, begin);
-    const T* const from = row + left * in.stride(3);
     const int64_t pixel = step * in.stride(3);
-    for (int64_t x = begin; x < end; ++x) to[x] = from[x * pixel];
+    const T* const from = row + left * in.stride(3) + begin * pixel;
+    if (pixel == 1) {
+      std::copy_n(from, end - begin, to + begin);
+    } else if (pixel == 2 && begin < end) {
+      // The other half goes to a spare row. Whole vectors end in what is written next.
+      const int64_t columns = 2 * (end - begin) - 1;
+      run_.kernels.split_phases(
+          {from, 0, to + begin, 0, spare - (to + begin), 1, 0, columns, round_up(columns, 2 * lanes_), 2, T(0)});
+    } else {
+      for (int64_t x = begin; x < end; ++x) to[x] = from[(x - begin) * pixel];
+    }
     edge(end, pixels);
   }
 

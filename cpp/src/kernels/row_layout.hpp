@@ -64,11 +64,22 @@ CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
     const T* in = s.in + r * s.in_row;
     T* out = s.out + r * s.out_row;
     if (s.stride == 2) {
-      for (ptrdiff_t x = 0; x < s.total; x += 2 * L) {
-        const Vec<T> a = load_padded(in, x, s), b = load_padded(in, x + L, s);
+      const auto split = [&](Vec<T> a, Vec<T> b, ptrdiff_t x) CONVPOOL_INLINED {
         store(out + x / 2, every_second<T, 0>(a, b, All{}));
         store(out + s.phase_pitch + x / 2, every_second<T, 1>(a, b, All{}));
+      };
+      const auto split_padded = [&](ptrdiff_t x)
+                                    CONVPOOL_INLINED { split(load_padded(in, x, s), load_padded(in, x + L, s), x); };
+      ptrdiff_t x = 0;
+      for (; x < s.lead && x < s.total; x += 2 * L) split_padded(x);
+      // The rows behind this one come next.
+      constexpr ptrdiff_t ahead = 2048 / ptrdiff_t{sizeof(T)};
+      for (; x + 2 * L <= s.lead + s.columns && x < s.total; x += 2 * L) {
+        const T* const from = in + x - s.lead;
+        __builtin_prefetch(from + ahead);
+        split(load(from), load(from + L), x);
       }
+      for (; x < s.total; x += 2 * L) split_padded(x);
       continue;
     }
     for (ptrdiff_t p = 0; p < s.stride; ++p) {
