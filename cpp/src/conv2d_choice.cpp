@@ -197,7 +197,8 @@ Conv2dChoice make_sums(const char* reason) noexcept {
 }
 
 // Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
-// vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels.
+// vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels; with few
+// registers on Zen 3: one channel to one, kernels 3 to 9, planes 7 to 224 wide.
 
 template <class T>
 double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
@@ -216,6 +217,11 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
   const bool together = g.group_out_channels() % 4 == 0;  // outputs of a group
   if (rows >= 7 && shares_rows) {
     row = g.h.stride == 1 ? taps + channels + 3 : together ? 1.1 * taps + 2 * channels : 1.5 * taps + 4 * channels + 5;
+  }
+  if (has_few_registers(kernels) && shares_rows && rows >= 7 && g.group_channels() == 1) {
+    if (g.h.stride == 2) row = 1.9 * taps + 9;
+    // Wide planes of tall kernels go in tiles of two vectors.
+    if (g.h.stride == 1 && g.h.kernel >= 7 && g.w.out > 40) row *= 0.7;
   }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
@@ -239,17 +245,20 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
   const bool in_turn = kernels.depthwise_channels->has_channels_in_turn && g.group_out_channels() == 1 &&
                        g.w.kernel > 2 && g.w.dilation == 1 && g.w.stride <= 2 &&
                        g.w.out >= kernels::depthwise_tile_pixels;
-  if (has_few_registers(kernels)) tap *= !in_turn ? 1.45 : g.w.stride == 1 ? 0.9 : 1.4;
+  if (has_few_registers(kernels)) tap *= in_turn ? 0.7 * waste(g.w.out, kernels::depthwise_tile_pixels) : 1.45;
   // Narrower rows are taken pixel by pixel.
   if (g.w.out < kernels::depthwise_tile_pixels)
     return waste(g.out_channels, kernels.lanes) * pixels * (30 + 1.7 * tap * taps);
   return waste(g.out_channels, kernels.lanes) * pixels * tap * taps;
 }
 
-/// The way into vectors of channels and back takes about 10 cycles a vector.
-double transposition_cycles(const Conv2dGeometry& g, int64_t lanes) {
-  const double pixels = static_cast<double>(g.out_pixels()) + static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
-  return 10 * waste(g.out_channels, lanes) * pixels;
+/// The way into vectors of channels and back takes about 10 cycles a vector; of few lanes 6, and back 9.
+template <class T>
+double transposition_cycles(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
+  const bool few = has_few_registers(kernels);
+  const double in = static_cast<double>(g.h.in) * static_cast<double>(g.w.in),
+               out = static_cast<double>(g.out_pixels());
+  return waste(g.out_channels, kernels.lanes) * ((few ? 6 : 10) * in + (few ? 9 : 10) * out);
 }
 
 /// Padding or gaps so wide that copied rows would be many times the image.
@@ -264,7 +273,7 @@ bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input
   return rows_contiguous(input) && rows_contiguous(output) && pixels_contiguous(input) && pixels_contiguous(output) &&
          (g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded())) && !mostly_padding(g.h) &&
          !mostly_padding(g.w) &&
-         depthwise_channels_cycles(g, kernels) + transposition_cycles(g, kernels.lanes) <
+         depthwise_channels_cycles(g, kernels) + transposition_cycles(g, kernels) <
              0.9 * depthwise_plane_cycles(g, input, output, kernels) &&
          rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0;
 }
@@ -314,7 +323,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     const bool by_channels = depthwise_by_channels(g, input, output, kernels);
     double cycles =
         by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, input, output, kernels);
-    if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels.lanes);
+    if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels);
     if ((by_channels || !out_channels_last) &&
         cycles < direct_group_cycles(g, cost, kernels.lanes, out_channels_last)) {
       return make(Algorithm::depthwise, by_channels, "groups of few channels");
