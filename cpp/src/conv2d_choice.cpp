@@ -219,7 +219,7 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
     row = g.h.stride == 1 ? taps + channels + 3 : together ? 1.1 * taps + 2 * channels : 1.5 * taps + 4 * channels + 5;
   }
   if (has_few_registers(kernels) && shares_rows && rows >= 7 && g.group_channels() == 1) {
-    if (g.h.stride == 2) row = 1.9 * taps + 9;
+    row = g.h.stride == 1 ? 1.1 * taps + 4 : 1.9 * taps + 9;
     // Wide planes of tall kernels go in tiles of two vectors.
     if (g.h.stride == 1 && g.h.kernel >= 7 && g.w.out > 40) row *= 0.7;
   }
