@@ -237,7 +237,7 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
   ptrdiff_t x = 0;
   FetchAhead<T> next_rows(rows.first, S * R * in_row, stream);
   const auto load_columns = [&](auto inside) CONVPOOL_INLINED {
-    next_rows.template fetch<S * R>();
+    next_rows.template fetch<KH == 0 ? 1 : S * R>();
     const Columns<T, R> columns = reduce_columns<Op, KH, S, D, R, decltype(inside)::value != 0>(rows, in_row, x);
     x += L;
     return columns;
