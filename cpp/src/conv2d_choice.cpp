@@ -59,9 +59,8 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double tile_results = static_cast<double>(axes.h.results * axes.w.results);
   const double tile_waste = tile_results * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
   const TileShape tile = choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
-  const double products =
-      static_cast<double>(axes.parts() * axes.h.points_of_tiles(g.h.out) * axes.w.points_of_tiles(g.w.out)) /
-      static_cast<double>(g.out_pixels());
+  const double products = static_cast<double>(axes.parts()) * static_cast<double>(axes.h.points_of_tiles(g.h.out)) *
+                          static_cast<double>(axes.w.points_of_tiles(g.w.out)) / static_cast<double>(g.out_pixels());
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.elements() == 36;
   const double transform = (in_two_dimensions ? 300 : 60) / (tile_results * taps);
