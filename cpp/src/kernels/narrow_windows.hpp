@@ -3,6 +3,7 @@
 // Windows two columns apart or more over planes that are at most two vectors wide, without gaps: down the columns, and
 // then along them by shuffles whose indices the call makes once, so that stride, dilation and padding are all alike to
 // them. Where a vector holds a whole row of the input, two rows of results are taken at once and stored as a run.
+// Windows of 2x2 that lie inside take one such shuffle instead of one for each tap.
 
 #include "window_rows.hpp"
 
@@ -186,7 +187,7 @@ CONVPOOL_KERNEL void narrow_window_rows(const WindowRowsArguments<typename Op::E
 
 /// Windows of 2x2 that don't overlap and lie inside, with results without gaps: a row of results, or in Pairs two, come
 /// from two vectors, whose even and odd lanes are combined and then put in order by one shuffle. Without Pairs the
-/// second vector ends with the row's last window, so that no load needs a mask.
+/// second vector ends with the row's last window, so that no load needs a mask: such rows are at least a vector wide.
 template <class Op, bool Pairs>
 CONVPOOL_KERNEL void narrow_halving_rows(const WindowRowsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
@@ -262,8 +263,8 @@ constexpr bool is_halved(const WindowAxis& axis) {
 
 template <class Op, bool Pairs>
 WindowRowsKernel<typename Op::Element> narrow_window_rows_for(const WindowAxis& h, const WindowAxis& w) {
-  const bool second_vector_fits = Pairs || 2 * w.out >= lanes<typename Op::Element>;
-  if (is_halved(h) && is_halved(w) && second_vector_fits) return narrow_halving_rows<Op, Pairs>;
+  if (is_halved(h) && is_halved(w)) return narrow_halving_rows<Op, Pairs>;
+  if (is_window(h, 2, 2, 1) && is_window(w, 2, 2, 1)) return narrow_window_rows<Op, 2, 2, Pairs>;
   if (is_window(h, 3, 2, 1) && is_window(w, 3, 2, 1)) return narrow_window_rows<Op, 3, 2, Pairs>;
   return narrow_window_rows<Op, 0, 0, Pairs>;
 }
