@@ -106,8 +106,9 @@ class Winograd {
     const int64_t transformed = size_product(elements_, block_tiles_, channel_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
     const int64_t products = elements_ * block_tiles_ * columns;
-    // Rows that are gathered, and a spare one, end in a part of a vector.
-    const int64_t gathered = packs_parts_ ? (strip_pixels(strip_units_) + 2) * (lanes_ + 1) : 0;
+    // Rows that are gathered follow one another; behind the last of them and the spare one a vector may run on.
+    const int64_t row = strip_pixels(strip_units_);
+    const int64_t gathered = packs_parts_ ? round_up(lanes_ * row + lanes_ + row + lanes_, 16) : 0;
     const int64_t strip = std::max(size_product(strip_rows(), strip_pixels(strip_units_), lanes_) + gathered,
                                    axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
     const int64_t packed = packs_ ? round_up(shape_.vectors * elements_ * weight_pitch(channels_at_once_), 16) : 0;
@@ -162,7 +163,7 @@ class Winograd {
   };
 
   /// Tiles at even steps, those of their numbers in the block and those of their results.
-  struct Tiles {
+  struct EvenTiles {
     int64_t first, next, count;
     int64_t at, step;  ///< the first one's first result, counted from the run's origin; results to the next one's
     bool short_of_columns;
@@ -171,10 +172,10 @@ class Winograd {
   /// Neighbouring tiles of one row of tiles: full ones, then those that are short of columns.
   struct Run {
     int64_t n, row, units;
-    int64_t begin, end;    ///< the columns of results
-    int64_t origin;        ///< that of the first tile's first result, even if it does without
-    int64_t first, tiles;  ///< full ones
-    Tiles shorter;
+    int64_t begin, end;  ///< the columns of results
+    int64_t origin;      ///< that of the first tile's first result, even if it does without
+    int64_t first_full, full_tiles;
+    EvenTiles shorter;
     bool short_of_rows;
   };
 
@@ -183,7 +184,7 @@ class Winograd {
   void arrange_tiles(Task& t) const {
     int64_t counts[2][2]{};
     for_each_run(t, row_units_, [&](const Run& run) {
-      counts[run.short_of_rows][0] += run.tiles;
+      counts[run.short_of_rows][0] += run.full_tiles;
       counts[run.short_of_rows][1] += run.shorter.count;
     });
     t.first[0][1] = 0;
@@ -229,12 +230,13 @@ class Winograd {
       const int64_t full = std::min(run.units, full_units_ - unit);
       const int64_t tiles = std::min(run.units * w.tile_phases, tile_columns_ - unit * w.tile_phases);
       int64_t* const first = next[run.short_of_rows];
-      run.first = first[0];
-      run.tiles = std::min(full * w.tile_phases, tiles);
-      run.shorter = {first[1], 1, tiles - run.tiles, full > 0 ? full * w.unit_results() - w.tile_phases : 0, 1, true};
+      run.first_full = first[0];
+      run.full_tiles = std::min(full * w.tile_phases, tiles);
+      const int64_t shorter_at = full > 0 ? full * w.unit_results() - w.tile_phases : 0;
+      run.shorter = {first[1], 1, tiles - run.full_tiles, shorter_at, 1, true};
       run.origin = full > 0 ? run.begin : run.begin - w.tile_phases;
       f(run);
-      first[0] += run.tiles;
+      first[0] += run.full_tiles;
       first[1] += run.shorter.count;
       u += run.units;
     }
@@ -243,11 +245,12 @@ class Winograd {
   /// The short tiles of a run come first: what the way back puts where their first results would be, a full tile's last
   /// ones overwrite.
   template <class F>
-  void for_each_tiles(const Run& run, F&& f) const {
+  void for_each_even_tiles(const Run& run, F&& f) const {
     const int64_t phases = axes_.w.tile_phases;
     if (run.shorter.count > 0) f(run.shorter);
-    for (int64_t phase = 0; phase < std::min(phases, run.tiles); ++phase) {
-      f(Tiles{run.first + phase, phases, ceil_div(run.tiles - phase, phases), phase, axes_.w.unit_results(), false});
+    for (int64_t phase = 0; phase < std::min(phases, run.full_tiles); ++phase) {
+      f(EvenTiles{run.first_full + phase, phases, ceil_div(run.full_tiles - phase, phases), phase,
+                  axes_.w.unit_results(), false});
     }
   }
 
@@ -269,7 +272,7 @@ class Winograd {
         arguments.out_element = block_tiles_ * channel_pitch_;
         for (int64_t y = 0; y < h.parts; ++y) {
           for (int64_t x = 0; x < w.parts; ++x) {
-            for_each_tiles(run, [&](const Tiles& tiles) {
+            for_each_even_tiles(run, [&](const EvenTiles& tiles) {
               arguments.in = t.strip + (h.slot(y) * pixels + w.slot(x) * w.dilation + tiles.at * g_.w.stride) * lanes_;
               arguments.in_tile = tiles.step * g_.w.stride * lanes_;
               arguments.out = t.transformed + tiles.first * channel_pitch_ + (y * w.parts + x) * part_pitch_ + c;
@@ -304,7 +307,7 @@ class Winograd {
         arguments.in_row = pixels * lanes_;
         arguments.in_pixel = lanes_;
         arguments.out_element = block_tiles_ * channel_pitch_;
-        for_each_tiles(run, [&](const Tiles& tiles) {
+        for_each_even_tiles(run, [&](const EvenTiles& tiles) {
           arguments.in = t.strip + tiles.at * lanes_;
           arguments.in_tile = tiles.step * lanes_;
           arguments.out = t.transformed + tiles.first * channel_pitch_ + first;
@@ -491,7 +494,7 @@ class Winograd {
       arguments.low = epilogue_.low();
       arguments.high = epilogue_.high();
       bool finite = true;
-      for_each_tiles(run, [&](const Tiles& tiles) {
+      for_each_even_tiles(run, [&](const EvenTiles& tiles) {
         arguments.in = t.products + tiles.first * columns;
         arguments.in_tile = tiles.next * columns;
         arguments.out = t.strip + tiles.at * columns;
@@ -532,7 +535,7 @@ class Winograd {
     one.out_row = w.results * lanes_;
     one.out_pixel = lanes_;
     one.tiles = one.vectors = 1;
-    for_each_tiles(run, [&](const Tiles& tiles) {
+    for_each_even_tiles(run, [&](const EvenTiles& tiles) {
       for (int64_t i = 0; i < tiles.count; ++i) {
         const int64_t tile = tiles.first + i * tiles.next, ow = run.origin + tiles.at + i * tiles.step;
         for (int64_t first = 0; first < channels; first += lanes_) {
