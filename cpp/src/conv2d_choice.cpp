@@ -64,11 +64,11 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.elements() == 36;
   const double transform = (in_two_dimensions ? 300 : 60) / (tile_results * taps);
-  // Gathering the parts of few channels costs six times as much again.
+  // Gathering the parts of few channels costs four to six times as much again.
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
-  const double input =
-      transform * (packed_parts ? 7 : 1) * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+  const double gathering = !packed_parts ? 1 : has_few_registers(kernels) ? 7 : 5;
+  const double input = transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
                         static_cast<double>(cg) * waste(kg, lanes);
   double cost =
@@ -122,8 +122,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += (packed_where_used(g) ? 0.6 : 2.0) * static_cast<double>(lanes) / pixels;
   }
-  // A segment of a tile takes about 8 FMAs' time to begin, see direct_pixels.cpp; a panel is packed instead, once for
-  // all output channels.
+  // A segment of a tile takes about 8 FMAs' time to begin; a panel is packed instead, once for all output channels.
   const double steps = takes_rows_of_taps(g) ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
                                              : static_cast<double>(std::min(reduction_block, g.group_channels()));
   const double segments = one_row ? 0
@@ -131,8 +130,8 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
                               ? 1.5 / static_cast<double>(kg)
                               : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
   // Copied rows, used by every output channel and tap: about 4 operations a vector; taken apart by a stride 6, and by
-  // one above 2, element by element, 28.
-  const double operations = g.w.stride == 1 ? 4 : g.w.stride == 2 ? 6 : 28;
+  // one above 2, element by element, 28 (Zen 3).
+  const double operations = g.w.stride == 1 || !has_few_registers(kernels) ? 4 : g.w.stride == 2 ? 6 : 28;
   const double copied =
       one_row ? 0 : operations * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
