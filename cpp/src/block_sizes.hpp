@@ -16,7 +16,7 @@ struct BlockSizes {
   std::int64_t rows_together;
   /// Vectors of pixels that tiles of few rows read again and again.
   std::int64_t panel;
-  /// Such vectors packed side by side: what one tile after another reads for all output channels.
+  /// Such vectors, packed side by side or in place: what tiles along a row read for some output channels after others.
   std::int64_t packed_panel;
   /// A copied block of the input, beside the weights that pass it; twice that for sums that wait.
   std::int64_t copied_block;

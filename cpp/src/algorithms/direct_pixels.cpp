@@ -190,15 +190,15 @@ class PixelVectors : DirectTasks<T> {
           // several rows, it runs down them.
           beside = 1;
           const int64_t width = vectors * lanes_;
-          const bool takes_all = outputs.end - outputs.begin <= run_.kernels.tile_rows[vectors];
-          const int64_t most_beside = packs_panels_ || !takes_all ? most_beside_ : rows == 1 ? tiles.pieces : 1;
+          int64_t most_beside = most_beside_;
+          if (!packs_panels_ && takes_all(outputs, vectors)) most_beside = rows == 1 ? tiles.pieces : 1;
           for (; beside < most_beside && t + beside < tiles.pieces && ow + (beside + 1) * width <= ow_end; ++beside) {
             const Range others = taps_of(ow + beside * width, width);
             if (tiles.end(t + beside) - tiles.begin(t + beside) != vectors || others.begin != taps.begin ||
                 others.end != taps.end)
               break;
           }
-          run_tiles(segments, used, panel, from, target, n, group, outputs, oh, rows, ow, vectors, columns, beside,
+          run_tiles(segments, used, panel, from, target, n, group, outputs, {oh, rows, ow, vectors, columns, beside},
                     first, last);
         }
       }
@@ -369,9 +369,18 @@ class PixelVectors : DirectTasks<T> {
     int64_t step, row;
   };
 
+  /// Tiles of so many vectors and columns beside each other, in each of some rows.
+  struct RowTiles {
+    int64_t oh, rows, ow, vectors, columns, beside;
+  };
+
+  bool takes_all(const Range& outputs, int64_t vectors) const {
+    return outputs.end - outputs.begin <= run_.kernels.tile_rows[vectors];
+  }
+
   void run_tiles(const Segment* segments, int64_t used, const Panel& panel, const Columns& from, const Target& target,
-                 int64_t n, int64_t group, Range outputs, int64_t oh, int64_t rows, int64_t ow, int64_t vectors,
-                 int64_t columns, int64_t beside, bool first, bool last) const {
+                 int64_t n, int64_t group, Range outputs, const RowTiles& tiles, bool first, bool last) const {
+    const int64_t vectors = tiles.vectors, columns = tiles.columns, beside = tiles.beside;
     TileArguments<T> tile{};
     tile.segments = segments;
     tile.segment_count = used;
@@ -393,15 +402,15 @@ class PixelVectors : DirectTasks<T> {
       tile.a_step = 1;
       tile.b_step = vectors * lanes_;
     }
-    const bool takes_all = pieces.pieces == 1, along = beside > 1;
-    const int64_t rows_in_run = takes_all && !packs_panels_ && !along ? rows : 1;
+    const bool along = beside > 1, down = !along && takes_all(outputs, vectors);
+    const int64_t rows_in_run = down && !packs_panels_ ? tiles.rows : 1;
     tile.a_tile = tile.b_tile = 0;
     if (along) {
       tile.b_tile = packs_panels_ ? panel_elements_ : columns;
-    } else if (takes_all) {
+    } else if (down) {
       tile.b_tile = from.row;
     }
-    for (int64_t row = 0; row < rows; row += rows_in_run) {
+    for (int64_t row = 0; row < tiles.rows; row += rows_in_run) {
       tile.b = from.data + row * from.row;
       if (packs_panels_) {
         for (int64_t i = 0; i < beside; ++i) {
@@ -412,7 +421,7 @@ class PixelVectors : DirectTasks<T> {
       }
       for_each_equal_pieces(pieces, [&](int64_t begin, int64_t count, int64_t equal) {
         const int64_t at_once = along ? 1 : equal;
-        if (along || takes_all) {
+        if (along || down) {
           tile.tiles = along ? beside : rows_in_run;
           tile.c_tile = along ? columns : target.row;
         } else {
@@ -424,12 +433,13 @@ class PixelVectors : DirectTasks<T> {
           const int64_t k = group * g_.group_out_channels() + outputs.begin + begin;
           tile.a = run_.weights.data + k * g_.reduction();
           tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
-          tile.c = target.at(begin, oh + row, ow);
+          tile.c = target.at(begin, tiles.oh + row, tiles.ow);
           run_.kernels.tile[vectors][count](tile);
           if (!last || !epilogue_.remains()) continue;
           for (int64_t r = row; r < row + rows_in_run; ++r) {
-            epilogue_.finish_channels(target.at(begin, oh + r, ow), tile.c_row, count * at_once, columns * beside, n, k,
-                                      (oh + r) * g_.w.out + ow);
+            const int64_t oh = tiles.oh + r;
+            epilogue_.finish_channels(target.at(begin, oh, tiles.ow), tile.c_row, count * at_once, columns * beside, n,
+                                      k, oh * g_.w.out + tiles.ow);
           }
         }
       });

@@ -193,7 +193,8 @@ struct ReductionKernels {
   /// Null unless the window is one of those that have a kernel of their own.
   WindowRowsKernel<T> (*window_rows)(const WindowAxis& h, const WindowAxis& w);
   /// Faster than window_rows, for planes and results without gaps (in_row is w.in, out_row is w.out) and one divisor
-  /// for all of a plane's results. Null unless the window has such a kernel, and the rows are narrow.
+  /// for all of a plane's results. Null unless the window has such a kernel, and the rows are narrow where it wants
+  /// that.
   WindowRowsKernel<T> (*window_planes)(const WindowAxis& h, const WindowAxis& w);
   WindowPixelsKernel<T> (*window_pixels)(const WindowAxis& h, const WindowAxis& w);
   void (*reduce_run)(const ReduceRunArguments<T>&);

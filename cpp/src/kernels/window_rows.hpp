@@ -193,8 +193,8 @@ inline constexpr bool skips_checks = specialised<T> && !masks_are_cheap;
 
 /// The results of a row that go without checks: whole vectors of columns that lie inside, with one divisor. So does a
 /// row's last vector that reads and writes on into the rows behind it, if nothing of that is used, and all of it is
-/// written after it, by later groups of R rows and by the group's next row. Zen 3 takes 12 cycles for a part of a
-/// vector.
+/// written after it, by later groups of R rows, or put back, in the group's next row. Zen 3 takes 12 cycles for a part
+/// of a vector.
 template <class Op, int KW, int S, int D, int R, bool Centred>
 class UncheckedResults {
  public:
@@ -235,9 +235,11 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
   constexpr ptrdiff_t L = lanes<T>;
   const ptrdiff_t results = w.out, streamed = streamed_results(stream, out, R > 1 || groups > 1 ? out_row : 0, results);
   ptrdiff_t x = 0;
-  FetchAhead<T> next_rows(rows.first, S * R * in_row, stream);
+  // Rows that a group is the first to read, at least, where the height isn't known.
+  constexpr int new_rows = KH == 0 ? 1 : S * R;
+  FetchAhead<T> next_rows(rows.first, new_rows * in_row, stream);
   const auto load_columns = [&](auto inside) CONVPOOL_INLINED {
-    next_rows.template fetch<KH == 0 ? 1 : S * R>();
+    next_rows.template fetch<new_rows>();
     const Columns<T, R> columns = reduce_columns<Op, KH, S, D, R, decltype(inside)::value != 0>(rows, in_row, x);
     x += L;
     return columns;
@@ -305,7 +307,7 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
   [[maybe_unused]] const UncheckedResults<Op, KW, S, D, R, Centred> unchecked(w, divisor, out_row, stream);
   for (; groups > 0; --groups) {
     x = Centred ? 0 : -w.pad;
-    next_rows = FetchAhead<T>(rows.first, S * R * in_row, stream);
+    next_rows = FetchAhead<T>(rows.first, new_rows * in_row, stream);
     if constexpr (S == 1) next = load_columns(Constant<0>{});
     if constexpr (Centred) {
       unroll<R>([&](auto r) { odd.row[r] = Op::identity(); });
@@ -317,15 +319,17 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
       for (; o < unchecked.begin && o < results; o += L) step(Constant<0>{}, o);
       const ptrdiff_t end = unchecked.end(groups > 1 ? Behind{R * out_row, R * S * in_row} : behind);
       // The last of several vectors writes on over the next row's first one, which is done already.
-      const ptrdiff_t last = R > 1 && end > results && end > L ? end - L : -1;
-      Columns<T, R> first{};
+      const ptrdiff_t last_vector = R > 1 && end > results && end > L ? end - L : -1;
+      Columns<T, R> overwritten{};
       for (; o < end; o += L) {
-        if (R > 1 && o == last) [[unlikely]] {
-          unroll<R - 1>([&](auto r) { first.row[r] = load(out + (r + 1) * out_row); });
+        if (R > 1 && o == last_vector) [[unlikely]] {
+          unroll<R - 1>([&](auto r) { overwritten.row[r] = load(out + (r + 1) * out_row); });
         }
         step(Constant<1>{}, o);
       }
-      if (R > 1 && last >= 0) unroll<R - 1>([&](auto r) { store(out + (r + 1) * out_row, first.row[r]); });
+      if (R > 1 && last_vector >= 0) {
+        unroll<R - 1>([&](auto r) { store(out + (r + 1) * out_row, overwritten.row[r]); });
+      }
     }
     for (; o < results; o += L) step(Constant<0>{}, o);
     rows.first += R * S * in_row;
