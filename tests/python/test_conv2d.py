@@ -154,27 +154,34 @@ def test_sizes_around_the_vector_widths(algorithm: str, dtype: Any, layout: str)
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("out_channels", [5, 17, 33])
 @pytest.mark.parametrize(
     ("channels", "kernel", "stride"), [(1, 5, 1), (3, 3, 1), (3, 3, 2), (2, 4, 3), (9, 3, 1)]
 )
-def test_rows_of_many_tiles(channels: int, kernel: int, stride: int, out_channels: int, dtype: Any) -> None:
+def test_rows_of_many_tiles(
+    channels: int, kernel: int, stride: int, out_channels: int, dtype: Any, layout: str
+) -> None:
     """Tiles run along a row for a few output channels after the others, from panels and without."""
-    input = values((2, channels, 7, 230), dtype)
-    weight, bias = (
-        values((out_channels, channels, kernel, kernel), dtype, 1),
-        values((out_channels,), dtype, 2),
-    )
+    input = to_layout(values((2, channels, 7, 230), dtype), layout)
+    weight = values((out_channels, channels, kernel, kernel), dtype, 1)
+    bias = values((out_channels,), dtype, 2)
     for options in [
         {"padding": kernel // 2},
         {"padding": (1, 0), "activation": "silu"},
         {"padding_mode": "reflect", "padding": 1},
     ]:
-        options = {"stride": stride, **options}
+        options = {"stride": stride, "layout": layout, **options}
         for algorithm in ("auto", "direct"):
-            got = convpool.conv2d(input, weight, bias, algorithm=algorithm, **options)
+            got = convpool.conv2d(input, weight, bias, algorithm=algorithm, num_threads=1, **options)
             check_conv2d(got, input, weight, bias, algorithm=algorithm, **options)
+            again = convpool.conv2d(input, weight, bias, algorithm=algorithm, num_threads=3, **options)
+            assert_same_bits(got, again)
+            if "activation" not in options:
+                add = values(got.shape, dtype, 3)
+                added = convpool.conv2d(input, weight, bias, algorithm=algorithm, add=add, **options)
+                assert_same_bits(added, got + add)
 
 
 @pytest.mark.usefixtures("isa")
@@ -192,6 +199,22 @@ def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
                 got = run("winograd", input, weight, bias, **options)
                 if got is not None:
                     check_conv2d(got, input, weight, bias, algorithm="winograd", **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
+def test_winograd_of_short_tiles_begins_before_the_padding(padding_mode: str, layout: str) -> None:
+    for channels in (3, 20):
+        for kernel, dilation in [(3, 1), (3, 2), (5, 1)]:
+            padding = kernel // 2 * dilation
+            weight = values((7, channels, kernel, kernel), np.float32, 1)
+            for size in range(padding + 1, 12):
+                input = to_layout(values((1, channels, size, size + 1), np.float32), layout)
+                options = {"padding": padding, "dilation": dilation, "layout": layout}
+                options["padding_mode"] = padding_mode
+                got = convpool.conv2d(input, weight, algorithm="winograd", **options)
+                check_conv2d(got, input, weight, algorithm="winograd", **options)
 
 
 def test_winograd_says_what_it_cannot_do() -> None:

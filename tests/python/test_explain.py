@@ -89,3 +89,10 @@ def test_counts_beyond_64_bits_stand_in_full() -> None:
 def test_a_balance_too_large_for_a_float_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="flops_per_byte"):
         nn.Conv2d(1, 1, 3).explain((1, 1, 8, 8), flops_per_byte=10**400)
+
+
+def test_the_choice_for_images_of_any_size() -> None:
+    """Estimates of images that no memory holds don't overflow."""
+    layer = nn.Conv2d.from_weights(values((4, 4, 31, 31)), dilation=3)
+    chosen = {layer.explain((1, 4, size, size)).algorithm for size in (2**12, 2**20, 2**28)}
+    assert len(chosen) == 1
