@@ -7,6 +7,7 @@
 #include "conv2d_algorithm.hpp"
 #include "conv2d_weights.hpp"
 #include "epilogue.hpp"
+#include "lines_ahead.hpp"
 #include "tiling.hpp"
 
 namespace convpool {

@@ -300,7 +300,7 @@ class ChannelVectors : DirectTasks<T> {
       for (int64_t set = 0; set < sets.pieces; ++set) {
         const int64_t v = v_begin + sets.begin(set), next = v_begin + sets.end(set), width = next - v;
         const PackedTaps weights = packs_ ? pack(group, v, width, {c, c_end}, packed) : packed_ahead(group, v, c);
-        WeightsAhead ahead;
+        LinesAhead<T> ahead;
         if (large_) {
           const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
           const bool more = set + 1 < sets.pieces;
@@ -364,39 +364,20 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
-  /// They are fetched a few lines with each segment, so that what a tile reads doesn't queue behind them; not where few
-  /// tiles use a set, which then comes faster by itself.
-  struct WeightsAhead {
-    const T* data = nullptr;
-    int64_t vector = 0, vector_lines = 0, lines = 0, lines_per_segment = 0, fetched = 0;
-
-    void take(TileArguments<T>& tile) {
-      if (fetched >= lines) return;
-      constexpr int64_t line = 64 / int64_t{sizeof(T)};
-      const int64_t v = fetched / vector_lines;
-      tile.ahead = data + v * vector + fetched % vector_lines * line;
-      tile.ahead_lines = lines_per_segment;
-      fetched = std::min(fetched + lines_per_segment * tile.segment_count * tile.tiles, (v + 1) * vector_lines);
-    }
-  };
-
-  WeightsAhead weights_ahead(int64_t group, int64_t v, int64_t vectors, int64_t c, int64_t tiles) const {
+  /// Not where few tiles use a set, which then comes faster by itself.
+  LinesAhead<T> weights_ahead(int64_t group, int64_t v, int64_t vectors, int64_t c, int64_t tiles) const {
     constexpr int64_t most_lines_per_segment = 4;
-    WeightsAhead ahead;
     const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
-    if (channels <= 0) return ahead;
+    if (channels <= 0) return {};
     // As they lie they take as much, if the channels fill the vectors.
     const T* const weights = packs_ ? run_.weights.plain : weights_;
-    if (packs_ && (channels < g_.group_channels() || g_.group_out_channels() % lanes_ != 0)) return ahead;
-    ahead.data = weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
-    ahead.vector = g_.reduction() * lanes_;
-    ahead.vector_lines = ceil_div(channels * g_.taps() * lanes_ * int64_t{sizeof(T)}, 64);
-    ahead.lines = vectors * ahead.vector_lines;
+    if (packs_ && (channels < g_.group_channels() || g_.group_out_channels() % lanes_ != 0)) return {};
+    const int64_t count = channels * g_.taps() * lanes_;
     // Twice as fast as would do if every tile saw every tap.
-    const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block);
-    ahead.lines_per_segment = ceil_div(2 * ahead.lines, segments);
-    if (ahead.lines_per_segment > most_lines_per_segment) ahead.lines = 0;
-    return ahead;
+    const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block) / 2;
+    if (vectors * count * int64_t{sizeof(T)} > most_lines_per_segment * segments * kernels::cache_line) return {};
+    return {weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_, g_.reduction() * lanes_,
+            vectors, count, segments};
   }
 
   /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
@@ -546,7 +527,7 @@ class ChannelVectors : DirectTasks<T> {
 
   void run_tiles(const Segment* list, const InputWindow<T>& window, const PackedTaps& weights, int64_t n, int64_t group,
                  int64_t v, int64_t width, int64_t oh, const TileRun& where, bool first, bool last, T* sums,
-                 int64_t sums_row, WeightsAhead& ahead) const {
+                 int64_t sums_row, LinesAhead<T>& ahead) const {
     const int64_t packed = group * vectors_ + v;
     const int64_t k = group * g_.group_out_channels() + v * lanes_;
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);

@@ -53,9 +53,10 @@ struct TileArguments {
   /// C.
   T* fetched;
   ptrdiff_t fetched_row, fetched_rows, fetched_tile;
-  /// What is read soon: with each segment so many cache lines of it are fetched to the L2 cache, one after another.
+  /// What is read soon: with each segment the next `ahead_each` of `ahead_lines` cache lines are fetched to the L2
+  /// cache. They lie in rows of `ahead_row_lines`, with gaps between them; `ahead_left_in_row` are left of the first.
   const T* ahead;
-  ptrdiff_t ahead_lines;
+  ptrdiff_t ahead_lines, ahead_each, ahead_row_lines, ahead_left_in_row, ahead_gap;
 };
 
 /// What a tile reads of B, V vectors for each step, in the order of A:

@@ -28,6 +28,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   alignas(vector_alignment) T stage[masks_are_cheap ? 1 : R * V * L];
   const T *in_a = t.a, *in_b = t.b, *row_bias = t.row_bias, *ahead = t.ahead;
   T *out = t.c, *fetched = t.fetched;
+  ptrdiff_t ahead_lines = t.ahead_lines, left_in_row = t.ahead_left_in_row;
   for (ptrdiff_t tiles = t.tiles;;) {
     Vec<T> acc[R][V];
     if (t.accumulate) {
@@ -80,7 +81,14 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
       const char* a[G];
       unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in_a + s->a) + 3 * g * row; });
       const T* b = in_b + s->b;
-      for (ptrdiff_t i = 0; i < t.ahead_lines; ++i, ahead += line) __builtin_prefetch(ahead, 0, 2);
+      for (ptrdiff_t i = 0; i < t.ahead_each && ahead_lines > 0; ++i, --ahead_lines, ahead += line) {
+        if (left_in_row == 0) {
+          ahead += t.ahead_gap;
+          left_in_row = t.ahead_row_lines;
+        }
+        --left_in_row;
+        __builtin_prefetch(ahead, 0, 2);
+      }
       for (ptrdiff_t n = s->count; n > 0; --n) {
         Vec<T> bv[V];
         unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });

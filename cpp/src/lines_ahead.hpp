@@ -1,0 +1,55 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/kernel_table.hpp"
+#include "tiling.hpp"
+
+namespace convpool {
+
+/// Memory that is read soon: rows far apart, which nothing else foresees. The tiles that run meanwhile fetch it to the
+/// L2 cache, a few lines with each of their segments, so that what they read doesn't queue behind it.
+template <class T>
+class LinesAhead {
+ public:
+  LinesAhead() = default;
+
+  /// `rows` rows of `count` elements, `row` apart, while so many segments run. The line in which a row begins counts
+  /// with what lies before it.
+  LinesAhead(const T* first, std::int64_t row, std::int64_t rows, std::int64_t count, std::int64_t segments)
+      : row_lines_(ceil_div(count, line)),
+        gap_(row - row_lines_ * line),
+        left_in_row_(row_lines_),
+        left_(rows * row_lines_) {
+    data_ = first + count - 1 - (row_lines_ - 1) * line;
+    each_ = ceil_div(left_, std::max<std::int64_t>(1, segments));
+    if (each_ > most_for_a_segment) left_ = 0;
+  }
+
+  /// Has a tile fetch the next lines.
+  void take(kernels::TileArguments<T>& tile) {
+    tile.ahead_lines = 0;
+    if (left_ == 0) return;
+    const std::int64_t lines = std::min(left_, each_ * tile.segment_count * std::max<std::int64_t>(1, tile.tiles));
+    tile.ahead = data_;
+    tile.ahead_lines = lines;
+    tile.ahead_each = each_;
+    tile.ahead_row_lines = row_lines_;
+    tile.ahead_left_in_row = left_in_row_;
+    tile.ahead_gap = gap_;
+    left_ -= lines;
+    const std::int64_t passed = row_lines_ - left_in_row_ + lines;
+    data_ += lines * line + passed / row_lines_ * gap_;
+    left_in_row_ = row_lines_ - passed % row_lines_;
+  }
+
+ private:
+  static constexpr std::int64_t line = kernels::cache_line / std::int64_t{sizeof(T)};
+  static constexpr std::int64_t most_for_a_segment = 12;
+
+  const T* data_ = nullptr;
+  std::int64_t row_lines_ = 0, gap_ = 0, left_in_row_ = 0, left_ = 0, each_ = 0;
+};
+
+}  // namespace convpool
