@@ -143,8 +143,11 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (has_few_registers(kernels) && !one_row && image_bytes >= large) {
     cost.pixels_in_vectors += 3 / reduction;
   }
-  // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3).
-  if (has_few_registers(kernels) && one_row) cost.pixels_in_vectors += 0.03;
+  // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3);
+  // but what is fetched ahead costs the other orientation as much. No bits depend on which of them takes a 1x1.
+  if (has_few_registers(kernels) && one_row && !fetches_pixels_ahead<T>(g, pixel_tile.rows, packs_panels(g, kernels))) {
+    cost.pixels_in_vectors += 0.03;
+  }
   // Into rows of pixels, as layers of 1 to 3 output channels were measured; and back, at about 7 cycles a vector.
   if (in_channels_last)
     cost.pixels_in_vectors += 20.0 * static_cast<double>(g.h.stride) / static_cast<double>(kg * g.taps());

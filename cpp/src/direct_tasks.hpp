@@ -53,6 +53,16 @@ bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
          size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) <= block_sizes().copied_block;
 }
 
+/// Whether the pixels of the next tiles are fetched ahead, in place: nothing else foresees what lies in planes far
+/// apart. For 16 images 1x1 of 384 channels to 64 on 14x14 is 1.14 times as fast, of 64 to 20 on 56x56 1.6 times; it
+/// costs 5 % where the L2 cache had most of it, and in place, where no panels are packed, the last cache (Zen 3).
+template <class T>
+bool fetches_pixels_ahead(const Conv2dGeometry& g, int tile_rows, bool packs_panels) {
+  return g.taps() == 1 && g.group_out_channels() > tile_rows &&
+         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) >
+             (packs_panels ? 2 * block_sizes().large_weights : block_sizes().fetched_input);
+}
+
 /// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output
 /// channels.
 template <class T>

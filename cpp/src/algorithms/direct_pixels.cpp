@@ -71,11 +71,7 @@ class PixelVectors : DirectTasks<T> {
                                        : size_product(g_.group_channels(), g_.h.kernel, g_.w.stride, tile_bytes);
     // Measured with low tiles alone.
     if (has_few_registers(run.kernels)) most_beside_ = std::max<int64_t>(1, block_sizes().packed_panel / read);
-    // Nothing else foresees what lies in planes far apart: for 16 images 1x1 of 384 channels to 64 on 14x14 is 1.14
-    // times as fast, of 64 to 20 on 56x56 1.6 times; in place it costs 5 % where the last cache had it all (Zen 3).
-    const int64_t input_bytes = size_product(g_.batch, g_.channels, g_.h.in, g_.w.in, sizeof(T));
-    fetches_ahead_ = g_.taps() == 1 && g_.group_out_channels() > tile_.rows &&
-                     input_bytes > (packs_panels_ ? 2 * block_sizes().copied_block : block_sizes().fetched_input);
+    fetches_ahead_ = fetches_pixels_ahead<T>(g_, tile_.rows, packs_panels_);
     crowds_caches_ = !once && !packs_panels_ && crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
