@@ -164,10 +164,17 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
 
 /// What the direct algorithm takes for as many planes of results as a vector has lanes, with groups of few channels:
 /// its tiles are small then, and each row is listed and copied for few planes.
-double direct_group_cycles(const Conv2dGeometry& g, const Cost& cost, int64_t lanes, bool out_channels_last) {
+template <class T>
+double direct_group_cycles(const Conv2dGeometry& g, const Cost& cost, const kernels::Table<T>& kernels,
+                           bool out_channels_last) {
+  const int64_t lanes = kernels.lanes;
   const double taps = static_cast<double>(g.reduction()), pixels = static_cast<double>(g.out_pixels());
   if (out_channels_last) return pixels * (1.25 * cost.channels_in_vectors * taps + 16);
   const double groups = static_cast<double>(lanes) / static_cast<double>(g.group_out_channels());
+  // Groups of 2 to 8 channels, 3x3 and 5x5, planes 14 to 112 wide (Zen 3).
+  if (has_few_registers(kernels) && g.taps() > 1 && g.h.stride == 1 && g.w.stride == 1) {
+    return pixels * (1.05 * waste(g.w.out, lanes) * taps + 4) + static_cast<double>(g.h.out) * groups * 250;
+  }
   const double row = g.taps() == 1 && g.w.stride == 1 ? 0 : 200 + 400 * static_cast<double>(g.w.stride - 1);
   return pixels * (std::min(cost.channels_in_vectors, cost.pixels_in_vectors) * taps + 16) +
          static_cast<double>(g.h.out) * groups * row;
@@ -224,6 +231,10 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
     // Wide planes of tall kernels go in tiles of two vectors.
     if (g.h.stride == 1 && g.h.kernel >= 7 && g.w.out > 40) row *= 0.7;
   }
+  // One output at a time, which loads what it reads for itself (groups of 2 to 8 channels, 3x3 and 5x5).
+  if (has_few_registers(kernels) && shares_rows && rows >= 7 && g.h.stride == 1 && g.group_channels() > 1) {
+    row = taps + 10 * channels;
+  }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
   const int64_t computed = shares_rows && rows >= 7 ? round_up(rows, 7) : rows;
@@ -246,7 +257,11 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
   const bool in_turn = kernels.depthwise_channels->has_channels_in_turn && g.group_out_channels() == 1 &&
                        g.w.kernel > 2 && g.w.dilation == 1 && g.w.stride <= 2 &&
                        g.w.out >= kernels::depthwise_tile_pixels;
-  if (has_few_registers(kernels)) tap *= in_turn ? 0.7 * waste(g.w.out, kernels::depthwise_tile_pixels) : 1.45;
+  if (has_few_registers(kernels)) {
+    tap *= in_turn                              ? 0.7 * waste(g.w.out, kernels::depthwise_tile_pixels)
+           : rotates_groups(g) && shares_pixels ? 1.75
+                                                : 1.45;
+  }
   // Narrower rows are taken pixel by pixel.
   if (g.w.out < kernels::depthwise_tile_pixels)
     return waste(g.out_channels, kernels.lanes) * pixels * (30 + 1.7 * tap * taps);
@@ -325,8 +340,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     double cycles =
         by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, input, output, kernels);
     if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels);
-    if ((by_channels || !out_channels_last) &&
-        cycles < direct_group_cycles(g, cost, kernels.lanes, out_channels_last)) {
+    if ((by_channels || !out_channels_last) && cycles < direct_group_cycles(g, cost, kernels, out_channels_last)) {
       return make(Algorithm::depthwise, by_channels, "groups of few channels");
     }
   }
