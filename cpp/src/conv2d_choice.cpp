@@ -324,6 +324,26 @@ Conv2dChoice make_depthwise(const Conv2dGeometry& g, const TensorView<const T>& 
   return make(Algorithm::depthwise, depthwise_by_channels(g, input, output, kernels), reason);
 }
 
+/// Whether several outputs of a single channel are taken one by one: that copies no rows and packs nothing. Measured
+/// with 16 registers, 4 to 64 outputs, 28x28 to 224x224 (Zen 3): in NCHW 1.1 to 1.8 times as fast up to 5x5, with
+/// stride 2 up to 8 outputs, in NHWC 1.1 to 3.8 times up to 8 outputs, or so few results that the caches hold them.
+template <class T>
+bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool out_channels_last) {
+  const bool alike = g.h.stride == g.w.stride && g.h.stride <= 2 && g.h.dilation == 1 && g.w.dilation == 1;
+  const bool pads_zeros = g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded());
+  if (!has_few_registers(kernels) || g.channels != 1 || !alike || !pads_zeros) return false;
+  constexpr int64_t few_outputs = 8;
+  const auto [smallest, largest] = std::minmax(g.h.kernel, g.w.kernel);
+  if (smallest < 3) return false;
+  if (out_channels_last) {
+    return largest <= 7 && (g.out_channels <= few_outputs ||
+                            size_product(g.out_channels, g.out_pixels(), sizeof(T)) <= block_sizes().copied_block);
+  }
+  // Rows that share sets of the caches are copied, other kernels have no tiles of their own.
+  if (smallest != largest || size_product(g.w.in, sizeof(T)) % kernels::crowded_row_bytes == 0) return false;
+  return g.h.stride == 1 ? largest <= 5 : largest <= 3 && g.out_channels <= few_outputs;
+}
+
 template <class T>
 Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input,
                                   const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
@@ -333,6 +353,9 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   }
   if (g.group_channels() == 1 && (g.groups > 1 || g.out_channels < 4)) {
     return make_depthwise(g, input, output, kernels, "one input channel for each output channel");
+  }
+  if (outputs_one_by_one(g, kernels, out_channels_last)) {
+    return make_depthwise(g, input, output, kernels, "one input channel for all output channels");
   }
   const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
   if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
