@@ -68,7 +68,10 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
   const double gathering = !packed_parts ? 1 : has_few_registers(kernels) ? 7 : 5;
-  const double input = transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+  // Few outputs wait for the way in (3x3 of 16 and 64 channels to 1 to 6, Zen 3).
+  const double waiting = has_few_registers(kernels) && kg < lanes && axes.parts() == 1 ? 2 : 1;
+  const double input =
+      waiting * transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
                         static_cast<double>(cg) * waste(kg, lanes);
   double cost =
@@ -150,7 +153,8 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   }
   // Into rows of pixels, as layers of 1 to 3 output channels were measured; and back, at about 7 cycles a vector.
   if (in_channels_last)
-    cost.pixels_in_vectors += 20.0 * static_cast<double>(g.h.stride) / static_cast<double>(kg * g.taps());
+    cost.pixels_in_vectors += (has_few_registers(kernels) ? 10.0 : 20.0) * static_cast<double>(g.h.stride) /
+                              static_cast<double>(kg * g.taps());
   if (out_channels_last) {
     cost.pixels_in_vectors += pixels_serve_channels_last(g, lanes) ? 7.0 * waste(kg, lanes) / reduction : never;
   }
