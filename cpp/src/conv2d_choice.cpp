@@ -51,7 +51,8 @@ double used_taps(const Conv2dGeometry& g, const Axis& axis) {
 /// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, for as many products
 /// as there are tiles.
 template <class T>
-double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, WeightsAre weights) {
+double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last,
+                     WeightsAre weights) {
   const WinogradAxes axes(g);
   const int64_t lanes = kernels.lanes, kg = g.group_out_channels(), cg = g.group_channels();
   const int64_t tiles_in_plane = axes.h.tiles(g.h.out) * axes.w.tiles(g.w.out);
@@ -68,10 +69,13 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
   const double gathering = !packed_parts ? 1 : has_few_registers(kernels) ? 7 : 5;
-  // Few outputs wait for the way in (3x3 of 16 and 64 channels to 1 to 6, Zen 3).
-  const double waiting = has_few_registers(kernels) && kg < lanes && axes.parts() == 1 ? 2 : 1;
+  // Few outputs wait for the way in, and several parts for the transposition of planes (3x3 and 5x5 of 16 and 64
+  // channels to 1 to 6; not 7x7 of 128; Zen 3).
+  constexpr int64_t waiting_channels = 64;
+  const bool waits =
+      has_few_registers(kernels) && kg < lanes && (axes.parts() == 1 || (!in_channels_last && cg <= waiting_channels));
   const double input =
-      waiting * transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+      (waits ? 2 : 1) * transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
                         static_cast<double>(cg) * waste(kg, lanes);
   double cost =
@@ -162,7 +166,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 12 * piece / static_cast<double>(kg)) +
                  40 / reduction;
-  cost.winograd = winograd_cost(g, kernels, weights);
+  cost.winograd = winograd_cost(g, kernels, in_channels_last, weights);
   return cost;
 }
 
@@ -237,7 +241,7 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
   }
   // One output at a time, which loads what it reads for itself (groups of 2 to 8 channels, 3x3 and 5x5).
   if (has_few_registers(kernels) && shares_rows && rows >= 7 && g.h.stride == 1 && g.group_channels() > 1) {
-    row = taps + 10 * channels;
+    row = taps + channels * static_cast<double>(std::min<int64_t>(10, 10 * g.w.kernel / 3));
   }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
