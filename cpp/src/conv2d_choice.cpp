@@ -241,7 +241,7 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
   }
   // One output at a time, which loads what it reads for itself (groups of 2 to 8 channels, 3x3 and 5x5).
   if (has_few_registers(kernels) && shares_rows && rows >= 7 && g.h.stride == 1 && g.group_channels() > 1) {
-    row = taps + channels * static_cast<double>(std::min<int64_t>(10, 10 * g.w.kernel / 3));
+    row = taps + channels * 10 / 3 * static_cast<double>(std::min<int64_t>(3, g.w.kernel));
   }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
@@ -345,7 +345,7 @@ bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernel
   if (smallest < 3) return false;
   if (out_channels_last) {
     return largest <= 7 && (g.out_channels <= few_outputs ||
-                            size_product(g.out_channels, g.out_pixels(), sizeof(T)) <= block_sizes().copied_block);
+                            size_product(g.out_channels, g.h.out, g.w.out, sizeof(T)) <= block_sizes().copied_block);
   }
   // Rows that share sets of the caches are copied, other kernels have no tiles of their own.
   if (smallest != largest || size_product(g.w.in, sizeof(T)) % kernels::crowded_row_bytes == 0) return false;

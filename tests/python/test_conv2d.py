@@ -415,6 +415,53 @@ def test_an_image_gives_the_same_bits_in_any_batch(algorithm: str, groups: int) 
             assert_same_bits(together[i], run(algorithm, batch[i], weight, None, 1, 1, 1, groups))
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "out_channels"),
+    [((8, 384, 14, 14), 64), ((6, 300, 17, 13), 70), ((7, 64, 56, 56), 20), ((3, 700, 14, 15), 133)],
+)
+def test_pixels_that_are_fetched_ahead_give_the_same_bits(
+    shape: tuple[int, ...], out_channels: int, dtype: Any
+) -> None:
+    """A batch beyond the caches is fetched ahead, and may take the other orientation than an image alone."""
+    batch, weight = values(shape, dtype), values((out_channels, shape[1], 1, 1), dtype, 1)
+    bias, add = values((out_channels,), dtype, 2), values((shape[0], out_channels, *shape[2:]), dtype, 3)
+    layer = nn.Conv2d.from_weights(weight, bias, activation="relu")
+    together = layer(batch, num_threads=1)
+    check_conv2d(together[:1], batch[:1], weight, bias, activation="relu")
+    assert_same_bits(together, layer(batch, num_threads=3))
+    assert_same_bits(together, convpool.conv2d(batch, weight, bias, activation="relu"))
+    added = layer(batch, add=add)
+    for i in range(0, len(batch), 2):
+        assert_same_bits(together[i], layer(batch[i]))
+        assert_same_bits(added[i], layer(batch[i], add=add[i]))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("out_channels", [4, 7, 17])
+def test_outputs_of_a_single_channel(out_channels: int, dtype: Any, layout: str) -> None:
+    for seed, (size, kernel, options) in enumerate(
+        [
+            ((28, 28), (3, 3), {"padding": 1}),
+            ((13, 37), (5, 5), {"padding": 2, "activation": "silu"}),
+            ((30, 19), (3, 3), {"stride": 2, "padding": (1, 0)}),
+            ((21, 64), (5, 3), {"padding": ((2, 0), (1, 1))}),
+            ((17, 33), (7, 7), {"padding": "same"}),
+            ((9, 512), (3, 3), {"padding": 1, "padding_mode": "circular"}),
+        ]
+    ):
+        input = to_layout(values((3, 1, *size), dtype, seed), layout)
+        weight, bias = values((out_channels, 1, *kernel), dtype, 1), values((out_channels,), dtype, 2)
+        options = {"layout": layout, **options}
+        got = convpool.conv2d(input, weight, bias, num_threads=1, **options)
+        check_conv2d(got, input, weight, bias, **options)
+        assert_same_bits(got, convpool.conv2d(input, weight, bias, num_threads=3, **options))
+        assert_same_bits(got[1], convpool.conv2d(input[1], weight, bias, **options))
+
+
 def test_every_call_gives_the_same_bits() -> None:
     input, weight = values((2, 16, 30, 31)), values((24, 16, 3, 3), seed=1)
     first = convpool.conv2d(input, weight, padding=1)
@@ -542,7 +589,7 @@ def test_infinities_of_both_signs_make_nan() -> None:
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize(
-    ("columns", "outputs", "stride"), [(112, 1, 1), (107, 1, 1), (112, 2, 1), (112, 4, 2)]
+    ("columns", "outputs", "stride"), [(112, 1, 1), (107, 1, 1), (112, 2, 1), (112, 4, 2), (112, 1, 2)]
 )
 def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(
     layout: str, columns: int, outputs: int, stride: int
@@ -555,6 +602,18 @@ def test_depthwise_results_too_large_for_the_caches_have_the_same_bits(
     layer = nn.Conv2d.from_weights(weight, None, stride, 1, **options)
     together = layer(batch)
     assert together.nbytes > 12 << 20
+    for i in range(len(batch)):
+        assert_same_bits(together[i], layer(batch[i]))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_channels_last_depthwise_that_is_too_large_with_its_input_has_the_same_bits(stride: int) -> None:
+    batch, weight = to_layout(values((4, 64, 112, 107)), "NHWC"), values((64, 1, 3, 3), seed=1)
+    layer = nn.Conv2d.from_weights(weight, None, stride, 1, groups=64, layout="NHWC")
+    together = layer(batch)
+    assert together.nbytes + batch.nbytes > 12 << 20
+    check_conv2d(together[:1], batch[:1], weight, None, stride=stride, padding=1, groups=64, layout="NHWC")
     for i in range(len(batch)):
         assert_same_bits(together[i], layer(batch[i]))
 
