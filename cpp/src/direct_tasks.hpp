@@ -55,12 +55,13 @@ bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
 
 /// Whether the pixels of the next tiles are fetched ahead, in place: nothing else foresees what lies in planes far
 /// apart. For 16 images 1x1 of 384 channels to 64 on 14x14 is 1.14 times as fast, of 64 to 20 on 56x56 1.6 times; it
-/// costs 5 % where the L2 cache had most of it, and in place, where no panels are packed, the last cache (Zen 3).
+/// costs 5 % where the L2 cache had most of it, and in place, where no panels are packed, the last cache (Zen 3; taller
+/// tiles weren't measured).
 template <class T>
-bool fetches_pixels_ahead(const Conv2dGeometry& g, int tile_rows, bool packs_panels) {
-  return g.taps() == 1 && g.group_out_channels() > tile_rows &&
-         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) >
-             (packs_panels ? 2 * block_sizes().large_weights : block_sizes().fetched_input);
+bool fetches_pixels_ahead(const Conv2dGeometry& g, const kernels::Table<T>& kernels, int tile_rows) {
+  const std::int64_t least = packs_panels(g, kernels) ? 2 * block_sizes().large_weights : block_sizes().fetched_input;
+  return has_few_registers(kernels) && g.taps() == 1 && g.group_out_channels() > tile_rows &&
+         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) > least;
 }
 
 /// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output

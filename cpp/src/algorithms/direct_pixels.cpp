@@ -71,7 +71,7 @@ class PixelVectors : DirectTasks<T> {
                                        : size_product(g_.group_channels(), g_.h.kernel, g_.w.stride, tile_bytes);
     // Measured with low tiles alone.
     if (has_few_registers(run.kernels)) most_beside_ = std::max<int64_t>(1, block_sizes().packed_panel / read);
-    fetches_ahead_ = fetches_pixels_ahead<T>(g_, tile_.rows, packs_panels_);
+    fetches_ahead_ = fetches_pixels_ahead(g_, run.kernels, tile_.rows);
     crowds_caches_ = !once && !packs_panels_ && crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
