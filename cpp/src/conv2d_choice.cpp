@@ -151,7 +151,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
     cost.pixels_in_vectors += 3 / reduction;
   }
   // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3);
-  // but what is fetched ahead costs the other orientation as much. No bits depend on which of them takes a 1x1.
+  // but what is fetched ahead costs the other orientation as much. No bits depend on what takes a 1x1.
   if (has_few_registers(kernels) && one_row && !fetches_pixels_ahead(g, kernels, pixel_tile.rows)) {
     cost.pixels_in_vectors += 0.03;
   }

@@ -472,7 +472,7 @@ class PixelVectors : DirectTasks<T> {
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;
   bool packs_panels_ = false;
-  bool fetches_ahead_ = false;  ///< pixels of the next panel
+  bool fetches_ahead_ = false;  ///< pixels of the next tiles
   bool staged_ = false;         ///< results, since those of a row aren't neighbours
   bool crowds_caches_ = false;  ///< with what it reads in place
 };

@@ -11,8 +11,8 @@ namespace convpool::kernels {
 namespace {
 
 /// What `count` tiles beside each other, of R rows and one vector of columns of one output, work on. `row` and `column`
-/// are where the window of their first result starts in the input, which is `in`. As many rows from `next` on as R
-/// rows of results are apart are to be fetched, null for none. Of interleaved channels `weight` is that of `phase`.
+/// are where the window of their first result starts in the input, which is `in`. Rows from `next` on are to be
+/// fetched, see fetched_rows, null for none. Of interleaved channels `weight` is that of `phase`.
 template <class T>
 struct PlaneTiles {
   const T* in;
@@ -328,6 +328,13 @@ CONVPOOL_INLINE void plane_tile(const DepthwisePlaneArguments<T>& d, const Plane
   });
 }
 
+/// Rows of the input that are fetched for each row of results. With 32 registers, whose tiles are twice as tall, that
+/// is slower with stride 2 (Zen 4).
+template <int Stride>
+inline constexpr int fetched_rows = Stride == 0                                      ? 1
+                                    : Stride == 2 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 0
+                                                                                     : Stride;
+
 /// Inside: nothing that is read lies outside the plane. RowsInside matters to Square kernels alone: where it isn't,
 /// rows may lie outside nevertheless, of all tiles.
 template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square,
@@ -336,10 +343,10 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const Plan
   PlaneTiles<T> t = tiles;
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_rows);
   for (;;) {
-    if (t.next != nullptr) {
+    if (fetched_rows<Stride> > 0 && t.next != nullptr) {
       for (ptrdiff_t c = 0; c < d.channels_per_group; ++c) {
         const T* p = t.next + c * d.in_channel;
-        for (int r = 0; r < Stride * R; ++r, p += d.in_row) __builtin_prefetch(p);
+        for (int r = 0; r < fetched_rows<Stride> * R; ++r, p += d.in_row) __builtin_prefetch(p);
       }
       t.next += N * ColumnStride;
     }
@@ -416,8 +423,7 @@ constexpr PlaneTileHeight<T> plane_tile_height() {
 
 template <class T, int Chunk, int Stride, int ColumnStride, Weighted weighted>
 constexpr PlaneTileKind<T> make_plane_tile_kind() {
-  // With 32 registers, whose tiles are twice as tall, slower with stride 2 (Zen 4).
-  PlaneTileKind<T> kind{{}, weighted, Stride == 1 || (Stride == 2 && CONVPOOL_VECTOR_REGISTERS < 32)};
+  PlaneTileKind<T> kind{{}, weighted, Stride > 0 && fetched_rows<Stride> > 0};
   PlaneTileHeight<T>* height = kind.heights;
   if constexpr (Stride == 0) {
     *height++ = plane_tile_height<T, 4, 2, Chunk, Stride, ColumnStride, weighted>();
