@@ -32,6 +32,8 @@ struct BlockSizes {
   std::int64_t transposed_planes, transposed_pool_planes;
   /// Winograd's transformed tiles, and the strip of the input that neighbouring ones share.
   std::int64_t winograd_tiles, winograd_strip;
+  /// Transformed weights of which a core wants so much leave the last cache before they are wanted again.
+  std::int64_t large_winograd_weights;
   /// Rows that a sliding window keeps.
   std::int64_t sliding_rows;
   /// Batches of channels-last images from this size on are fetched ahead, as they may not be in the last cache.
@@ -59,6 +61,7 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.transposed_pool_planes = l2;
   b.winograd_tiles = l2 * 3 / 4;
   b.winograd_strip = l1 * 3 / 4;
+  b.large_winograd_weights = last / 2;
   b.sliding_rows = l2 * 7 / 16;
   b.fetched_input = last / 8;
   b.streamed_conv_result = last * 3 / 8;

@@ -50,7 +50,7 @@ void execute(const Conv2dChoice& choice, const Conv2dRun<T>& run) {
     case Algorithm::direct:
       return run_direct(run, choice.form);
     case Algorithm::winograd:
-      return run_winograd(run);
+      return run_winograd(run, choice.form);
     case Algorithm::depthwise:
       return run_depthwise(run, choice.form);
     case Algorithm::automatic:  // never chosen

@@ -18,9 +18,10 @@ enum class WeightForm {
   depthwise_channels,     ///< [K in vectors][C/group][tap][lane]; see pack_rotated
   depthwise_interleaved,  ///< [phase][tap or bias][lane]: see DepthwisePlaneArguments
   winograd,               ///< [group][K/group in vectors][element][part][C/group][lane]: see winograd_element_pitch
+  winograd_rows,          ///< the same, only the rows transformed: half as much
 };
 
-inline constexpr std::size_t weight_forms = static_cast<std::size_t>(WeightForm::winograd) + 1;
+inline constexpr std::size_t weight_forms = static_cast<std::size_t>(WeightForm::winograd_rows) + 1;
 
 /// Weights in one form. `bias` always has out_channels values, in channel_vectors form padded as the weights are; it is
 /// null only where `lies_as_given`, and stands among the weights in depthwise_interleaved form.
@@ -79,11 +80,13 @@ void run_direct_by_pixels(const Conv2dRun<T>& run);
 template <class T>
 void run_direct_by_sums(const Conv2dRun<T>& run);
 template <class T>
-void run_winograd(const Conv2dRun<T>& run);
+void run_winograd(const Conv2dRun<T>& run, WeightForm form);
 template <class T>
 void run_depthwise(const Conv2dRun<T>& run, WeightForm form);
 template <class T>
 void run_depthwise_interleaved(const Conv2dRun<T>& run);
+
+inline bool is_winograd(WeightForm form) { return form == WeightForm::winograd || form == WeightForm::winograd_rows; }
 
 /// Whether the direct algorithm runs along the taps of a row rather than along channels, which are too few to be worth
 /// a segment: with output channels in the vectors, planes are copied pixel by pixel for that.

@@ -24,7 +24,7 @@ constexpr int64_t most_depthwise_channels = 16;
 
 /// Costs are in vector FMAs for each one that the arithmetic needs; 1 is the peak.
 struct Cost {
-  double channels_in_vectors, pixels_in_vectors, patches, winograd;
+  double channels_in_vectors, pixels_in_vectors, patches, winograd, winograd_rows;
 };
 
 constexpr double never = 1e30;
@@ -46,14 +46,20 @@ double used_taps(const Conv2dGeometry& g, const Axis& axis) {
   return used / static_cast<double>(samples) / static_cast<double>(axis.out);
 }
 
+/// Whether Winograd's algorithm could take the rows alone as well.
+bool transforms_both_axes(const Conv2dGeometry& g) {
+  const WinogradAxes axes(g);
+  return axes.h.transformed() && axes.w.transformed();
+}
+
 /// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
 /// channels in two dimensions, 60 in one, each way; twice that for the way back where 16 registers don't hold the
-/// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, for as many products
-/// as there are tiles.
+/// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, with AVX-512 from
+/// memory at 10, for as many products as there are tiles.
 template <class T>
 double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last,
-                     WeightsAre weights) {
-  const WinogradAxes axes(g);
+                     WeightsAre weights, WeightForm form) {
+  const WinogradAxes axes(g, form);
   const int64_t lanes = kernels.lanes, kg = g.group_out_channels(), cg = g.group_channels();
   const int64_t tiles_in_plane = axes.h.tiles(g.h.out) * axes.w.tiles(g.w.out);
   const double tiles = static_cast<double>(g.batch * tiles_in_plane);
@@ -78,12 +84,16 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
       (waits ? 2 : 1) * transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
                         static_cast<double>(cg) * waste(kg, lanes);
+  const double packed = static_cast<double>(axes.elements() * axes.parts());
+  const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
+  // Not by the size of this machine's caches, which leaves no trace in the bits.
+  constexpr double last_cache = 32 << 20;
+  const bool from_memory = !has_few_registers(kernels) && bytes > last_cache;
+  const double vector = from_memory ? 10 : 5;
   double cost =
-      products / taps * waste(kg, lanes) * std::max(tile_cost(tile), 5 / tiles) + tile_waste * (input + output);
+      products / taps * waste(kg, lanes) * std::max(tile_cost(tile), vector / tiles) + tile_waste * (input + output);
   if (weights == WeightsAre::packed_each_call) {
     // Measured; what leaves the last cache costs about three times as much.
-    const double packed = static_cast<double>(axes.elements() * axes.parts());
-    const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
     const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
     cost +=
         (bytes < 16e6 || packed_where_used(g) ? 1.5 : 4.7) * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
@@ -166,7 +176,9 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 12 * piece / static_cast<double>(kg)) +
                  40 / reduction;
-  cost.winograd = winograd_cost(g, kernels, in_channels_last, weights);
+  cost.winograd = winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd);
+  cost.winograd_rows =
+      transforms_both_axes(g) ? winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd_rows) : never;
   return cost;
 }
 
@@ -193,8 +205,11 @@ Conv2dChoice make(Algorithm algorithm, bool channels_in_vectors, const char* rea
   if (channels_in_vectors) {
     form = algorithm == Algorithm::depthwise ? WeightForm::depthwise_channels : WeightForm::channel_vectors;
   }
-  if (algorithm == Algorithm::winograd) form = WeightForm::winograd;
   return {algorithm, form, channels_in_vectors, reason};
+}
+
+Conv2dChoice make_winograd(WeightForm form, const char* reason) noexcept {
+  return {Algorithm::winograd, form, false, reason};
 }
 
 /// Whether sums can run along the channels in vectors, to so few output channels that it pays: for channels-last pixels
@@ -352,6 +367,14 @@ bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernel
   return g.h.stride == 1 ? largest <= 5 : largest <= 3 && g.out_channels <= few_outputs;
 }
 
+/// Of Winograd's forms, where it takes the case whether or not another algorithm would take less.
+template <class T>
+WeightForm winograd_form(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
+                         const kernels::Table<T>& kernels) {
+  const Cost cost = estimate(g, kernels, channels_last(input), channels_last(output), WeightsAre::packed_once);
+  return cost.winograd_rows < cost.winograd ? WeightForm::winograd_rows : WeightForm::winograd;
+}
+
 template <class T>
 Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input,
                                   const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
@@ -377,8 +400,13 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   }
   double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
   if (!out_channels_last) best_other = std::min(best_other, cost.patches);
-  if (can_do(Algorithm::winograd, g) && cost.winograd < 0.95 * best_other) {
-    return make(Algorithm::winograd, false, "a kernel of several taps, with channels enough to pay for the transforms");
+  if (can_do(Algorithm::winograd, g) && std::min(cost.winograd, cost.winograd_rows) < 0.95 * best_other) {
+    if (cost.winograd_rows < cost.winograd) {
+      return make_winograd(WeightForm::winograd_rows,
+                           "a kernel of several taps, and results too few to pay for transforming both axes");
+    }
+    return make_winograd(WeightForm::winograd,
+                         "a kernel of several taps, with channels enough to pay for the transforms");
   }
   if (sums_along_channels(g, input, output, kernels.lanes)) return make_sums("few output channels of one tap");
   if (out_channels_last && cost.channels_in_vectors <= cost.pixels_in_vectors) {
@@ -445,6 +473,8 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, WeightsAre::packed_once);
       return make(algorithm, cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
+    case Algorithm::winograd:
+      return make_winograd(winograd_form(g, input, output, kernels), "asked for");
     default:
       return make(algorithm, out_channels_last, "asked for");
   }
@@ -472,7 +502,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
     if (can_do(Algorithm::depthwise, g)) {
       add(make_depthwise(g, input, output, kernels, reason));
     } else if (can_do(Algorithm::winograd, g)) {
-      add(make(Algorithm::winograd, false, reason));
+      add(make_winograd(winograd_form(g, input, output, kernels), reason));
     }
   }
   add(make(Algorithm::implicit_gemm, out_channels_last, reason));

@@ -29,8 +29,8 @@ void pack_interleaved(const Conv2dGeometry& g, std::int64_t lanes, const T* weig
 }
 
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
-  if (form != WeightForm::winograd) return g.reduction();
-  const WinogradAxes axes(g);
+  if (!is_winograd(form)) return g.reduction();
+  const WinogradAxes axes(g, form);
   return axes.elements() * winograd_element_pitch(axes, g.group_channels(), 1);
 }
 
@@ -183,8 +183,8 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels:
       if (used < lanes) std::fill_n(vector, lanes * g.reduction(), T(0));
       kernels.transpose(weight + k * g.reduction(), g.reduction(), used, g.reduction(), vector, lanes);
     }
-  } else if (form == WeightForm::winograd) {
-    const WinogradAxes axes(g);
+  } else if (is_winograd(form)) {
+    const WinogradAxes axes(g, form);
     const std::int64_t pitch = winograd_element_pitch(axes, g.group_channels(), lanes);
     const SlottedWorkspace<T> scratch(winograd_packing_scratch(g, axes, lanes), threads);
     parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int thread) {

@@ -16,15 +16,16 @@ class LinesAhead {
   LinesAhead() = default;
 
   /// `rows` rows of `count` elements, `row` apart, while so many segments run. The line in which a row begins counts
-  /// with what lies before it.
-  LinesAhead(const T* first, std::int64_t row, std::int64_t rows, std::int64_t count, std::int64_t segments)
+  /// with what lies before it. Nothing is fetched where that would be more than `most` lines with a segment.
+  LinesAhead(const T* first, std::int64_t row, std::int64_t rows, std::int64_t count, std::int64_t segments,
+             std::int64_t most = 12)
       : row_lines_(ceil_div(count, line)),
         gap_(row - row_lines_ * line),
         left_in_row_(row_lines_),
         left_(rows * row_lines_) {
     data_ = first + count - 1 - (row_lines_ - 1) * line;
     each_ = ceil_div(left_, std::max<std::int64_t>(1, segments));
-    if (each_ > most_for_a_segment) left_ = 0;
+    if (each_ > most) left_ = 0;
   }
 
   /// Has a tile fetch the next lines.
@@ -46,7 +47,6 @@ class LinesAhead {
 
  private:
   static constexpr std::int64_t line = kernels::cache_line / std::int64_t{sizeof(T)};
-  static constexpr std::int64_t most_for_a_segment = 12;
 
   const T* data_ = nullptr;
   std::int64_t row_lines_ = 0, gap_ = 0, left_in_row_ = 0, left_ = 0, each_ = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "conv2d_algorithm.hpp"
 #include "geometry.hpp"
 #include "tiling.hpp"
 
@@ -105,9 +106,10 @@ inline WinogradAxis winograd_axis(const Axis& axis) {
 struct WinogradAxes {
   WinogradAxis h, w;
 
-  explicit WinogradAxes(const Conv2dGeometry& g) : h(winograd_axis(g.h)), w(winograd_axis(g.w)) {
+  explicit WinogradAxes(const Conv2dGeometry& g, WeightForm form = WeightForm::winograd)
+      : h(winograd_axis(g.h)), w(winograd_axis(g.w)) {
     // F(5x5, 2x2) is off by up to 4.3 times as much as the direct sum.
-    if (h.taps == 2 && w.taps == 2) h = untransformed_axis(g.h);
+    if ((h.taps == 2 && w.taps == 2) || form == WeightForm::winograd_rows) h = untransformed_axis(g.h);
   }
 
   std::int64_t elements() const { return h.points * w.points; }

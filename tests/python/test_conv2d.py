@@ -217,6 +217,23 @@ def test_winograd_of_short_tiles_begins_before_the_padding(padding_mode: str, la
                 check_conv2d(got, input, weight, algorithm="winograd", **options)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("size", [(7, 7), (1, 3), (5, 9)])
+def test_winograd_of_few_results_and_many_weights(size: tuple[int, int], layout: str, isa: str) -> None:
+    """36 MB if transformed along both axes: with 32 registers, and of a single row, rows alone are."""
+    image = values((1, 512, *size), np.float32)
+    weight, bias = values((512, 512, 3, 3), np.float32, 1), values((512,), np.float32, 2)
+    options: dict[str, Any] = {"padding": 1, "layout": layout}
+    input = to_layout(image, layout)
+    layer = convpool.nn.Conv2d.from_weights(weight, bias, **options, algorithm="winograd")
+    rows = isa in ("avx512", "neon") or size[0] == 1
+    assert ("winograd tile: 1 x 4" in str(layer.explain(input.shape))) == rows
+    for got in (layer(input), convpool.conv2d(input, weight, bias, **options, algorithm="winograd")):
+        check_conv2d(got, input, weight, bias, algorithm="winograd", **options)
+        for threads in (2, 3):
+            assert_same_bits(layer(input, num_threads=threads), layer(input))
+
+
 def test_winograd_says_what_it_cannot_do() -> None:
     for kernel, options in [((1, 1), {}), ((3, 3), {"stride": 2, "dilation": 2}), ((3, 3), {"stride": 17})]:
         with pytest.raises(ValueError, match="it needs an axis whose stride or dilation is 1"):
@@ -712,7 +729,7 @@ def test_depthwise_of_rows_that_crowd_the_caches(multiplier: int, dtype: Any) ->
 def test_depthwise_of_pixels_that_crowd_the_caches(kernel: Any, options: dict[str, Any], dtype: Any) -> None:
     """Pixels a multiple of 2 KB apart are copied, some rows of a few channels at a time."""
     images = values((2, 23, 30, 2048 // np.dtype(dtype).itemsize), dtype)
-    for channels in [images.shape[-1], 37, 8]:
+    for channels in [images.shape[-1], 37, 16]:
         input, weight = images[..., :channels], values((channels, 1, *kernel), dtype, 1)
         case = {**options, "groups": channels, "layout": "NHWC", "algorithm": "depthwise"}
         got = convpool.conv2d(input, weight, num_threads=1, **case)
