@@ -107,8 +107,8 @@ class DirectTasks {
   }
 
   /// Pieces of the output channels, so that a few pixels still give every thread something to do.
-  std::int64_t channel_pieces(std::int64_t other_tasks, std::int64_t most) const {
-    return std::clamp<std::int64_t>(ceil_div(2 * run_.threads, other_tasks), 1, run_.threads == 1 ? 1 : most);
+  std::int64_t channel_pieces(std::int64_t other_tasks, std::int64_t most, std::int64_t for_each_thread = 2) const {
+    return std::clamp<std::int64_t>(ceil_div(for_each_thread * run_.threads, other_tasks), 1, run_.threads == 1 ? 1 : most);
   }
 
   /// Offset of tap row i for output row oh in the window; false where it shows only zeros.

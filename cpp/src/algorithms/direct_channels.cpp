@@ -116,7 +116,7 @@ class ChannelVectors : DirectTasks<T> {
     weights_ = run.weights.data;
     if (run.weights.packed_later) prepare_packing();
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * run_split_.pieces;
-    int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors));
+    int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors), in_place_ ? 2 : 1);
     if (keeps_partial_sums()) {
       // Sums that wait for the next channels are bounded too.
       const int64_t most = std::max<int64_t>(
