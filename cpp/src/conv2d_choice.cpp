@@ -86,12 +86,15 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
                         static_cast<double>(cg) * waste(kg, lanes);
   const double packed = static_cast<double>(axes.elements() * axes.parts());
   const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
-  // Not by the size of this machine's caches, which leaves no trace in the bits.
-  constexpr double last_cache = 32 << 20;
+  // Sizes that don't depend on this machine's caches, which leave no trace in the bits: most of a last cache of 32 MB,
+  // and an L2 cache of 1 MB, from which what was fetched for the next product is gone again.
+  constexpr double last_cache = 26 << 20, l2_cache = 1 << 20;
+  const double panel = static_cast<double>(axes.parts() * cg * tile.vectors * lanes) * sizeof(T);
   const bool from_memory = !has_few_registers(kernels) && bytes > last_cache;
-  const double vector = from_memory ? 10 : 5;
-  double cost =
-      products / taps * waste(kg, lanes) * std::max(tile_cost(tile), vector / tiles) + tile_waste * (input + output);
+  const bool waits_for_weights = !has_few_registers(kernels) && panel > l2_cache && bytes > last_cache / 2;
+  const double product =
+      waits_for_weights ? tile_cost(tile) + 14 / tiles : std::max(tile_cost(tile), (from_memory ? 10 : 5) / tiles);
+  double cost = products / taps * waste(kg, lanes) * product + tile_waste * (input + output);
   if (weights == WeightsAre::packed_each_call) {
     // Measured; what leaves the last cache costs about three times as much.
     const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
