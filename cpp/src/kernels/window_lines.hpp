@@ -330,7 +330,8 @@ WindowRowsKernel<typename Op::Element> choose_window_lines(const WindowAxis& h, 
   if (w.stride == 1 && (!is_floating<T> || w.kernel > 1 || w.out > most_joined)) return nullptr;
   // Two columns apart row by row, unless that leaves much of the vectors empty.
   const ptrdiff_t filled = (w.out + lanes<T> - 1) / lanes<T> * lanes<T>;
-  const bool in_rows = w.kernel == 3 || (w.kernel == 2 && (w.out > most_joined || 3 * w.out > 2 * filled));
+  const bool in_rows = w.kernel == 3 || (w.kernel == 5 && takes_five_columns<T>) ||
+                       (w.kernel == 2 && (w.out > most_joined || 3 * w.out > 2 * filled));
   if (w.stride == 2 && (!is_floating<T> || w.dilation > 1 || in_rows)) return nullptr;
   WindowRowsKernel<T> kernel = window_lines<Op, 0>;
   unroll<most_collected>([&](auto i) {

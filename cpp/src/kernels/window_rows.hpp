@@ -199,7 +199,7 @@ template <class Op, int KW, int S, int D, int R, bool Centred>
 class UncheckedResults {
  public:
   CONVPOOL_INLINE UncheckedResults(const WindowAxis& w, const RowDivisor<Op>& divisor, ptrdiff_t out_row, bool stream) {
-    constexpr ptrdiff_t ahead = !Centred && (S == 1 || KW == 3) ? S * L : 0;  // what a step loads for the next
+    constexpr ptrdiff_t ahead = !Centred && (S == 1 || KW >= 3) ? S * L : 0;  // what a step loads for the next
     const ptrdiff_t lead = Centred ? 0 : w.pad;                               // of the first load
     begin = (lead + S * L - 1) / (S * L) * L;
     if (Centred && divisor.usual_columns(0, 1) == 0) begin = L;
@@ -282,7 +282,7 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
         });
       });
     } else {
-      static_assert(S == 2 && D == 1 && (KW == 2 || KW == 3));
+      static_assert(S == 2 && D == 1 && KW >= 2 && (KW - 1) / 2 <= lanes<T>);
       if constexpr (Centred) {
         const Columns<T, R> last = odd;
         load_pair(inside);
@@ -295,10 +295,15 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
         unroll<R>([&](auto r) { result.row[r] = in_order<T>(Op::combine(even.row[r], odd.row[r]), All{}); });
       } else {
         unroll<R>([&](auto r) { result.row[r] = Op::combine(even.row[r], odd.row[r]); });
-        const Columns<T, R> last = even;
+        const Columns<T, R> last_even = even, last_odd = odd;
         load_pair(inside);
         unroll<R>([&](auto r) {
-          result.row[r] = Op::combine(result.row[r], shifted<T, 1>(last.row[r], even.row[r], All{}));
+          unroll<KW - 2>([&](auto j) {
+            constexpr int tap = decltype(j)::value + 2;
+            const Vec<T> taps = tap % 2 == 0 ? shifted<T, tap / 2>(last_even.row[r], even.row[r], All{})
+                                             : shifted<T, tap / 2>(last_odd.row[r], odd.row[r], All{});
+            result.row[r] = Op::combine(result.row[r], taps);
+          });
         });
       }
     }
@@ -311,7 +316,7 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
     if constexpr (S == 1) next = load_columns(Constant<0>{});
     if constexpr (Centred) {
       unroll<R>([&](auto r) { odd.row[r] = Op::identity(); });
-    } else if constexpr (S == 2 && KW == 3) {
+    } else if constexpr (S == 2 && KW >= 3) {
       load_pair(Constant<0>{});
     }
     ptrdiff_t o = 0;
@@ -435,6 +440,11 @@ WindowRowsKernel<typename Op::Element> window_rows_for(const WindowAxis& h) {
   return is_window(h, KW, S, D) ? window_rows<Op, known_height<Op>(KW), KW, S, D> : window_rows<Op, 0, KW, S, D>;
 }
 
+/// Whether windows of five columns, two apart, are taken row by row, and not line by line. Measured on Zen 5: 1.2
+/// to 2.2 times as fast with AVX-512; with AVX2 .6 to 2.5 times, with SSE2 .4 to 1.2.
+template <class T>
+inline constexpr bool takes_five_columns = is_floating<T> && masks_are_cheap;
+
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_joined_rows(const WindowAxis& h, const WindowAxis& w) {
   const bool halves = is_window(w, 2, 2, 1) && w.pad == 0 && w.in == 2 * w.out;
@@ -452,6 +462,9 @@ WindowRowsKernel<typename Op::Element> choose_window_rows(const WindowAxis& h, c
     if (is_window(w, 3, 2, 1) && is_window(h, 3, 2, 1) && w.pad == 1) return window_rows<Op, 3, 3, 2, 1, true>;
   }
   if (is_window(w, 3, 2, 1)) return window_rows_for<Op, 3, 2, 1>(h);
+  if constexpr (takes_five_columns<T>) {
+    if (is_window(w, 5, 2, 1)) return window_rows<Op, 0, 5, 2, 1>;
+  }
   if constexpr (lanes<T> >= 4) {
     if (is_window(w, 3, 1, 2)) return window_rows_for<Op, 3, 1, 2>(h);
     if (is_window(w, 5, 1, 1)) return window_rows_for<Op, 5, 1, 1>(h);
