@@ -106,9 +106,11 @@ class DirectTasks {
     return std::clamp<std::int64_t>(fitting, std::min(reduction_block, g_.group_channels()), g_.group_channels());
   }
 
-  /// Pieces of the output channels, so that a few pixels still give every thread something to do.
+  /// Pieces of the output channels, so that a few pixels still give every thread something to do: one where each piece
+  /// copies its input anew.
   std::int64_t channel_pieces(std::int64_t other_tasks, std::int64_t most, std::int64_t for_each_thread = 2) const {
-    return std::clamp<std::int64_t>(ceil_div(for_each_thread * run_.threads, other_tasks), 1, run_.threads == 1 ? 1 : most);
+    return std::clamp<std::int64_t>(ceil_div(for_each_thread * run_.threads, other_tasks), 1,
+                                    run_.threads == 1 ? 1 : most);
   }
 
   /// Offset of tap row i for output row oh in the window; false where it shows only zeros.
