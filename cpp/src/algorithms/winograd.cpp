@@ -478,7 +478,7 @@ class Winograd {
 
   void multiply_channels(const Task& t, int64_t v, Range channels, int64_t width, const T* weights,
                          int64_t pitch) const {
-    const int64_t columns = width * lanes_, count = channels.end - channels.begin;
+    const int64_t columns = width * lanes_;
     kernels::TileArguments<T> tile{};
     tile.segments = t.segments;
     tile.segment_count = list_segments(channels, t.segments);
