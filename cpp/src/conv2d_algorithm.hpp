@@ -18,7 +18,7 @@ enum class WeightForm {
   depthwise_channels,     ///< [K in vectors][C/group][tap][lane]; see pack_rotated
   depthwise_interleaved,  ///< [phase][tap or bias][lane]: see DepthwisePlaneArguments
   winograd,               ///< [group][K/group in vectors][element][part][C/group][lane]: see winograd_element_pitch
-  winograd_rows,          ///< the same, only the rows transformed: half as much
+  winograd_rows,          ///< the same, only the rows transformed: half as much of a 3x3
 };
 
 inline constexpr std::size_t weight_forms = static_cast<std::size_t>(WeightForm::winograd_rows) + 1;

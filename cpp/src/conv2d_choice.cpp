@@ -54,8 +54,8 @@ bool transforms_both_axes(const Conv2dGeometry& g) {
 
 /// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
 /// channels in two dimensions, 60 in one, each way; twice that for the way back where 16 registers don't hold the
-/// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, with AVX-512 from
-/// memory at 10, for as many products as there are tiles.
+/// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, with many registers
+/// from memory at 10, for as many products as there are tiles; 14 on top where a product's weights exceed the L2 cache.
 template <class T>
 double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last,
                      WeightsAre weights, WeightForm form) {
@@ -89,7 +89,7 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   // Sizes that don't depend on this machine's caches, which leave no trace in the bits: most of a last cache of 32 MB,
   // and an L2 cache of 1 MB, from which what was fetched for the next product is gone again.
   constexpr double last_cache = 26 << 20, l2_cache = 1 << 20;
-  const double panel = static_cast<double>(axes.parts() * cg * tile.vectors * lanes) * sizeof(T);
+  const double panel = static_cast<double>(axes.parts() * cg) * static_cast<double>(tile.vectors * lanes) * sizeof(T);
   const bool from_memory = !has_few_registers(kernels) && bytes > last_cache;
   const bool waits_for_weights = !has_few_registers(kernels) && panel > l2_cache && bytes > last_cache / 2;
   const double product =
@@ -370,14 +370,6 @@ bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernel
   return g.h.stride == 1 ? largest <= 5 : largest <= 3 && g.out_channels <= few_outputs;
 }
 
-/// Of Winograd's forms, where it takes the case whether or not another algorithm would take less.
-template <class T>
-WeightForm winograd_form(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
-                         const kernels::Table<T>& kernels) {
-  const Cost cost = estimate(g, kernels, channels_last(input), channels_last(output), WeightsAre::packed_once);
-  return cost.winograd_rows < cost.winograd ? WeightForm::winograd_rows : WeightForm::winograd;
-}
-
 template <class T>
 Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<const T>& input,
                                   const TensorView<T>& output, const kernels::Table<T>& kernels, WeightsAre weights) {
@@ -477,7 +469,8 @@ Conv2dChoice choose_conv2d(Algorithm algorithm, const Conv2dGeometry& g, const T
       return make(algorithm, cost.channels_in_vectors <= cost.pixels_in_vectors, "asked for");
     }
     case Algorithm::winograd:
-      return make_winograd(winograd_form(g, input, output, kernels), "asked for");
+      // Both axes, so that bits don't depend on the batch.
+      return make_winograd(WeightForm::winograd, "asked for");
     default:
       return make(algorithm, out_channels_last, "asked for");
   }
@@ -505,7 +498,7 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
     if (can_do(Algorithm::depthwise, g)) {
       add(make_depthwise(g, input, output, kernels, reason));
     } else if (can_do(Algorithm::winograd, g)) {
-      add(make_winograd(winograd_form(g, input, output, kernels), reason));
+      if (all.choices[0].algorithm != Algorithm::winograd) add(make_winograd(WeightForm::winograd, reason));
     }
   }
   add(make(Algorithm::implicit_gemm, out_channels_last, reason));

@@ -40,6 +40,7 @@ class LinesAhead {
     tile.ahead_left_in_row = left_in_row_;
     tile.ahead_gap = gap_;
     left_ -= lines;
+    if (left_ == 0) return;
     const std::int64_t passed = row_lines_ - left_in_row_ + lines;
     data_ += lines * line + passed / row_lines_ * gap_;
     left_in_row_ = row_lines_ - passed % row_lines_;

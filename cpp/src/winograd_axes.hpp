@@ -9,8 +9,8 @@
 
 namespace convpool {
 
-/// How Winograd's algorithm takes one axis of a convolution. It depends on the kernel, the stride and the dilation
-/// only, never on the image, so that transformed weights serve every input.
+/// How Winograd's algorithm takes one axis of a convolution. In one WeightForm it depends on the kernel, the stride and
+/// the dilation only, never on the image, so that transformed weights serve every input.
 ///
 /// A transformed axis works on windows of six points, whose products with `taps` transformed weights give 7 - taps
 /// results. A longer kernel is several pieces of so many taps, and a strided one is as many kernels as the stride has

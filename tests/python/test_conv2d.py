@@ -218,20 +218,34 @@ def test_winograd_of_short_tiles_begins_before_the_padding(padding_mode: str, la
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("size", [(7, 7), (1, 3), (5, 9)])
-def test_winograd_of_few_results_and_many_weights(size: tuple[int, int], layout: str, isa: str) -> None:
-    """36 MB if transformed along both axes: with 32 registers, and of a single row, rows alone are."""
-    image = values((1, 512, *size), np.float32)
+@pytest.mark.parametrize("size", [(7, 7), (5, 9)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_few_results_of_many_weights(batch: int, size: tuple[int, int], layout: str, isa: str) -> None:
+    """Along both axes 36 MB, fetched ahead; with 32 registers, and of one image, along the rows alone."""
+    input = to_layout(values((batch, 512, *size), np.float32), layout)
     weight, bias = values((512, 512, 3, 3), np.float32, 1), values((512,), np.float32, 2)
     options: dict[str, Any] = {"padding": 1, "layout": layout}
-    input = to_layout(image, layout)
-    layer = convpool.nn.Conv2d.from_weights(weight, bias, **options, algorithm="winograd")
-    rows = isa in ("avx512", "neon") or size[0] == 1
+    layer = convpool.nn.Conv2d.from_weights(weight, bias, **options)
+    rows = batch == 1 and isa in ("avx512", "neon")
     assert ("winograd tile: 1 x 4" in str(layer.explain(input.shape))) == rows
-    for got in (layer(input), convpool.conv2d(input, weight, bias, **options, algorithm="winograd")):
-        check_conv2d(got, input, weight, bias, algorithm="winograd", **options)
-        for threads in (2, 3):
-            assert_same_bits(layer(input, num_threads=threads), layer(input))
+    got = layer(input, num_threads=1)
+    check_conv2d(got, input, weight, bias, **options)
+    for threads in (2, 3):
+        assert_same_bits(layer(input, num_threads=threads), got)
+    named = convpool.conv2d(input, weight, bias, **options, algorithm="winograd", num_threads=1)
+    check_conv2d(named, input, weight, bias, algorithm="winograd", **options)
+    one = convpool.conv2d(input[:1], weight, bias, **options, algorithm="winograd")
+    assert_same_bits(named[:1], one)
+
+
+@pytest.mark.usefixtures("isa")
+def test_short_planes_of_channels_that_crowd_the_caches() -> None:
+    """Planes of 1x1 layers beyond the L2 cache are copied, pixels of 4 KB a vector apart."""
+    input, bias = values((3, 1024, 7, 7), np.float32), values((520,), np.float32, 2)
+    weight = values((520, 1024, 1, 1), np.float32, 1)
+    got = convpool.conv2d(input, weight, bias, num_threads=1)
+    check_conv2d(got, input, weight, bias)
+    assert_same_bits(convpool.conv2d(input, weight, bias, num_threads=2), got)
 
 
 def test_winograd_says_what_it_cannot_do() -> None:

@@ -1,4 +1,5 @@
-// Winograd's algorithm: along each axis six products for 7 - r results of r taps, instead of r products each.
+// Winograd's algorithm: along each axis, or along the rows alone (WeightForm::winograd_rows), six products for 7 - r
+// results of r taps, instead of r products each.
 //
 // Kernels longer than r are pieces, strided ones phases, and both are more channels of the same sum; dilated ones are a
 // convolution for each phase of the results (winograd_axes.hpp).
