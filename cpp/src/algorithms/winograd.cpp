@@ -99,9 +99,10 @@ class Winograd {
     }
     const int64_t weight_bytes =
         size_product(weight_pitch(g_.group_channels()), elements_, vectors_, g_.groups, sizeof(T));
-    fetches_ = !packs_ && !has_few_registers(run.kernels) && block_tiles_ > shape_.rows &&
-               weight_bytes / channel_split_.pieces > block_sizes().large_winograd_weights &&
-               size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T)) < block_sizes().large_weights;
+    fetches_ =
+        !packs_ && !has_few_registers(run.kernels) && block_tiles_ > shape_.rows &&
+        weight_bytes / channel_split_.pieces > block_sizes().large_winograd_weights &&
+        size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T)) < block_sizes().large_weights / 2;
   }
 
   void operator()() const {
