@@ -93,10 +93,6 @@ foreach(kind IN LISTS convpool_kinds)
     cpp/src/threads.cpp
     $<TARGET_OBJECTS:convpool_core>
     ${convpool_kernel_objects})
-  # The names of local functions, of which kernels have many, are a tenth of a wheel's library.
-  if(KIND STREQUAL "STATIC" AND convpool_for_wheel AND CMAKE_STRIP AND NOT APPLE)
-    add_custom_command(TARGET ${library} POST_BUILD COMMAND ${CMAKE_STRIP} --strip-unneeded $<TARGET_FILE:${library}> VERBATIM)
-  endif()
   add_library(convpool::${kind} ALIAS ${library})
   convpool_compile_as_part(${library})
   target_compile_definitions(${library} PRIVATE ${convpool_kernel_definitions})
@@ -106,6 +102,11 @@ foreach(kind IN LISTS convpool_kinds)
   endif()
   if(kind STREQUAL "static")
     target_compile_definitions(${library} PRIVATE CONVPOOL_HIDDEN)
+    # The names of local functions, of which kernels have many, are 4 % of a wheel's library.
+    if(convpool_for_wheel AND CMAKE_STRIP AND NOT APPLE)
+      add_custom_command(TARGET ${library} POST_BUILD
+                         COMMAND ${CMAKE_STRIP} --strip-unneeded $<TARGET_FILE:${library}> VERBATIM)
+    endif()
   else()
     # Before 1.0 a minor version may break.
     set_target_properties(${library} PROPERTIES VERSION ${PROJECT_VERSION}

@@ -86,8 +86,6 @@ void run_depthwise(const Conv2dRun<T>& run, WeightForm form);
 template <class T>
 void run_depthwise_interleaved(const Conv2dRun<T>& run);
 
-inline bool is_winograd(WeightForm form) { return form == WeightForm::winograd || form == WeightForm::winograd_rows; }
-
 /// Whether the direct algorithm runs along the taps of a row rather than along channels, which are too few to be worth
 /// a segment: with output channels in the vectors, planes are copied pixel by pixel for that.
 inline bool takes_rows_of_taps(const Conv2dGeometry& g) {

@@ -497,8 +497,9 @@ Conv2dCandidates conv2d_candidates(const Conv2dGeometry& g, const TensorView<con
     if (!out_channels_last || pixels_serve_channels_last(g, kernels.lanes)) add(make(Algorithm::direct, false, reason));
     if (can_do(Algorithm::depthwise, g)) {
       add(make_depthwise(g, input, output, kernels, reason));
-    } else if (can_do(Algorithm::winograd, g)) {
-      if (all.choices[0].algorithm != Algorithm::winograd) add(make_winograd(WeightForm::winograd, reason));
+    } else if (can_do(Algorithm::winograd, g) && all.choices[0].algorithm != Algorithm::winograd) {
+      // One of its forms alone: the table of what was measured doesn't tell them apart.
+      add(make_winograd(WeightForm::winograd, reason));
     }
   }
   add(make(Algorithm::implicit_gemm, out_channels_last, reason));

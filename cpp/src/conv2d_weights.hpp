@@ -41,6 +41,8 @@ inline bool rotates_groups(const Conv2dGeometry& g) {
 /// Whether a form is that of the caller's weights.
 inline bool lies_as_given(WeightForm form) { return form == WeightForm::plain || form == WeightForm::plain_sums; }
 
+inline bool is_winograd(WeightForm form) { return form == WeightForm::winograd || form == WeightForm::winograd_rows; }
+
 /// Elements that a form takes, with the bias behind the weights.
 template <class T>
 std::int64_t packed_elements(WeightForm form, const Conv2dGeometry& g, const kernels::Table<T>& kernels);

@@ -267,9 +267,8 @@ class ChannelVectors {
     d.bias = run_.weights.bias + v * lanes_;
     d.out_channels = out_channels;
     const auto kernel = run_.kernels.depthwise_channels->channels;
-    // Pixels 4 KB apart would all fall into the same sets of the L1 cache, which costs more than sharing them saves.
-    constexpr int64_t same_sets = 4096;
-    const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % same_sets == 0;
+    // They wait longer for each other than sharing them saves.
+    const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % kernels::crowded_pixel_bytes == 0;
     crowded ? run_rows(kernel, d) : run_rows_and_columns(kernel, d);
   }
 

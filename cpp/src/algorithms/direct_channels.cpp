@@ -459,10 +459,10 @@ class ChannelVectors : DirectTasks<T> {
     return window;
   }
 
-  /// From a copied pixel to the next: pixels of 2^n bytes would share few sets of the L1 cache.
+  /// From a copied pixel to the next.
   int64_t pixel_pitch(int64_t channels) const {
-    constexpr int64_t crowded_bytes = 4096;
-    return interleaves_ && size_product(channels, sizeof(T)) % crowded_bytes == 0 ? channels + lanes_ : channels;
+    const bool crowded = size_product(channels, sizeof(T)) % kernels::crowded_pixel_bytes == 0;
+    return interleaves_ && crowded ? channels + lanes_ : channels;
   }
 
   void copy_pixels(const T* row, int64_t channels, const CopiedColumns& columns, T* to) const {
