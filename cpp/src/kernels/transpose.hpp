@@ -117,18 +117,23 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
     if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
     if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
   }
-  // Down the rows first: neighbours in the target are written one after another.
+  // Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as
+  // far before the end as a full one, unless it has only a few elements.
+  constexpr ptrdiff_t few = L / 8;
   for (ptrdiff_t c = 0; c < columns; c += L) {
+    if (c + L > columns && columns > L && columns - c > few) c = columns - L;
     const ptrdiff_t width = columns - c < L ? columns - c : L;
     const T* source = from + c;
     T* target = to + c * to_row;
     ptrdiff_t left = row_count;
     if (width == L) {
-      for (; left >= L; left -= L, source += L * from_row, target += L) {
+      while (left >= L) {
         Vec<T> square[L];
         unroll<L>([&](auto i) { square[i] = load(source + i * from_row); });
         transpose_square<T>(square);
         unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
+        const ptrdiff_t step = left < 2 * L && left > L + few ? left - L : L;
+        left -= step, source += step * from_row, target += step;
       }
     }
     for (; left > 0; left -= L, source += L * from_row, target += L) {
