@@ -113,6 +113,21 @@ class DirectTasks {
                                     run_.threads == 1 ? 1 : most);
   }
 
+  /// Up to twice as many where a few tasks share out more evenly then: of 7 tasks, one of two threads waits for an
+  /// eighth of the time.
+  std::int64_t even_channel_pieces(std::int64_t other_tasks, std::int64_t most) const {
+    const std::int64_t least = channel_pieces(other_tasks, most);
+    const auto busy_share = [&](std::int64_t pieces) {
+      const std::int64_t tasks = size_product(other_tasks, pieces);
+      return static_cast<double>(tasks) / static_cast<double>(round_up(tasks, run_.threads));
+    };
+    std::int64_t best = least;
+    for (std::int64_t pieces = least + 1; pieces <= std::min(2 * least, most); ++pieces) {
+      if (busy_share(pieces) > 1.05 * busy_share(best)) best = pieces;
+    }
+    return best;
+  }
+
   /// Offset of tap row i for output row oh in the window; false where it shows only zeros.
   bool row_offset(const InputWindow<T>& window, bool in_place, std::int64_t oh, std::int64_t i,
                   std::int64_t& offset) const {

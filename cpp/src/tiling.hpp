@@ -73,23 +73,27 @@ inline double tile_cost(TileShape tile) {
   return std::max({1.0, loads, 8 / sums}) + 0.1 * loads;
 }
 
-/// The same for tiles of as even heights and widths as can be, and `per_load` for each load of one.
-inline double tiling_cost(const EvenSplit& rows, const EvenSplit& vectors, double per_load) {
+/// The same for tiles of as even heights and widths as can be, and `per_load` and `per_vector` for each load and each
+/// column vector of one.
+inline double tiling_cost(const EvenSplit& rows, const EvenSplit& vectors, double per_load, double per_vector) {
   double cost = 0;
   for_each_equal_pieces(rows, [&](std::int64_t, std::int64_t height, std::int64_t across) {
     for_each_equal_pieces(vectors, [&](std::int64_t, std::int64_t width, std::int64_t along) {
       const TileShape tile{static_cast<int>(height), static_cast<int>(width)};
       cost += static_cast<double>(across * along) *
-              (static_cast<double>(height * width) * tile_cost(tile) + per_load * static_cast<double>(height + width));
+              (static_cast<double>(height * width) * tile_cost(tile) + per_load * static_cast<double>(height + width) +
+               per_vector * static_cast<double>(width));
     });
   });
   return cost / static_cast<double>(rows.total) / static_cast<double>(vectors.total);
 }
 
 /// The cheapest tile for `rows` broadcast rows and `vectors` column vectors, as both split evenly; of vectors the
-/// widest takes a multiple of `step`, if there are so many.
+/// widest takes a multiple of `step`, if there are so many. `per_vector` is what each vector of a tile costs once, in
+/// vector FMAs for each step of the reduction.
 template <class T>
-TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::int64_t vectors, int step = 1) {
+TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::int64_t vectors, int step = 1,
+                      double per_vector = 0) {
   TileShape best{1, 1};
   double best_cost = 1e30;
   // Where the core's other thread is busy, low tiles wait for the instructions around their FMAs (6 x 2 vectors of AVX2
@@ -98,7 +102,7 @@ TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::
   if (step > kernels::max_tile_vectors || step > vectors) step = 1;
   for (int v = step; v <= kernels::max_tile_vectors && v <= vectors; v += step) {
     const EvenSplit split(rows, kernels.tile_rows[v]);
-    if (const double cost = tiling_cost(split, EvenSplit(vectors, v), per_load); cost < best_cost) {
+    if (const double cost = tiling_cost(split, EvenSplit(vectors, v), per_load, per_vector); cost < best_cost) {
       best_cost = cost;
       best = {static_cast<int>(split.largest()), v};
     }

@@ -3,6 +3,7 @@
 // their transposition.
 
 #include <algorithm>
+#include <limits>
 
 #include "block_sizes.hpp"
 #include "direct_tasks.hpp"
@@ -72,11 +73,11 @@ class ChannelVectors : DirectTasks<T> {
  public:
   ChannelVectors(const Conv2dRun<T>& run, const Conv2dGeometry& whole) : Base(run, whole) {
     vectors_ = ceil_div(g_.group_out_channels(), lanes_);
-    tile_ = choose_tile(run.kernels, g_.w.out, vectors_);
     input_channels_last_ = channels_last(input_);
     interleaves_ = interleaves(g_, input_, run.kernels);
     in_place_ = reads_in_place(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
+    tile_ = choose_tile(run.kernels, g_.w.out, vectors_, 1, plane_cost());
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     column_step_ = interleaves_ && g_.w.kernel == 1 ? g_.w.stride : 1;
     padded_width_ = (g_.w.out - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel();
@@ -101,22 +102,17 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t others = size_product(g_.batch, g_.groups, ceil_div(vectors_, tile_.vectors));
     if (others < run.threads) rows_ = std::min(rows_, ceil_div(g_.h.out, ceil_div(run.threads, others)));
     row_tasks_ = ceil_div(g_.h.out, rows_);
-    // A plane that reads as one row, or has only one: the row is shared out.
+    tile_split_ = EvenSplit(tiles_in_row_, tiles_in_row_);
     copied_width_ = padded_width_;
-    if (g_.h.out == 1 && (in_place_ || interleaves_)) {
-      const int64_t run_bytes = size_product(pixels_per_flush * g_.w.stride, g_.group_channels(), sizeof(T));
-      const int64_t least = large_ && in_place_ ? 4 : 1;
-      const int64_t fitting = std::max(least, 2 * block_sizes().copied_block / run_bytes);
-      const int64_t shared = ceil_div(g_.batch * g_.groups * runs_.size(), 4 * run.threads);
-      run_split_ = EvenSplit(runs_.size(), std::clamp<int64_t>(fitting, 1, std::max(least, shared)));
-      if (!in_place_) copy_pieces_of_the_row();
-    } else {
-      run_split_ = EvenSplit(runs_.size(), runs_.size());
-    }
+    // A plane that reads as one row, or has only one: the row is shared out.
+    const bool shares_row = g_.h.out == 1 && (in_place_ || interleaves_);
+    if (shares_row) tile_split_ = EvenSplit(tiles_in_row_, ceil_div(tiles_in_row_, pieces_of_the_row()));
+    if (shares_row && !in_place_) copy_pieces_of_the_row();
     weights_ = run.weights.data;
     if (run.weights.packed_later) prepare_packing();
-    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * run_split_.pieces;
-    int64_t pieces = this->channel_pieces(tasks, ceil_div(vectors_, tile_.vectors), in_place_ ? 2 : 1);
+    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * tile_split_.pieces;
+    const int64_t sets = ceil_div(vectors_, tile_.vectors);
+    int64_t pieces = in_place_ ? this->even_channel_pieces(tasks, sets) : this->channel_pieces(tasks, sets, 1);
     if (keeps_partial_sums()) {
       // Sums that wait for the next channels are bounded too.
       const int64_t most = std::max<int64_t>(
@@ -132,7 +128,7 @@ class ChannelVectors : DirectTasks<T> {
 
   void operator()() const {
     if (run_.blocking != nullptr) {
-      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * ceil_div(g_.w.out, run_split_.pieces),
+      *run_.blocking = {tile_.rows, tile_.vectors, rows_ * ceil_div(g_.w.out, tile_split_.pieces),
                         std::min(g_.group_out_channels(), channel_split_.largest() * lanes_),
                         size_product(copy_channels_, g_.taps())};
     }
@@ -145,7 +141,7 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t packed = packs_ ? size_product(tile_.vectors, copy_channels_, g_.taps(), lanes_) : 0;
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16) + packed, run_.threads);
     const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
-    parallel_for(g_.batch * g_.groups * row_tasks_ * run_split_.pieces * channel_split_.pieces, run_.threads,
+    parallel_for(g_.batch * g_.groups * row_tasks_ * tile_split_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    T* const sums = block + round_up(copy, 16);
@@ -158,8 +154,23 @@ class ChannelVectors : DirectTasks<T> {
   /// Neighbouring tiles of a row, of `count` outputs each, and the taps that they see, as an index to taps_.
   struct TileRun {
     int64_t ow, count, tiles, taps;
+    int64_t first;  ///< how many tiles of the row lie before it
     int64_t pixels() const { return count * tiles; }
+    /// Those of the tiles [begin, end) of the row.
+    TileRun within(Range piece) const {
+      const int64_t begin = std::max(first, piece.begin), end = std::min(first + tiles, piece.end);
+      return {ow + (begin - first) * count, count, end - begin, taps, begin};
+    }
   };
+
+  /// What a tile's part of the planes that a vector of output channels goes to costs beside its sums: their lines are
+  /// fetched for each tile. Measured with many registers: 1x1 of 256 to 1024 channels on 14x14 is 1.03 times as fast in
+  /// tiles of 14 pixels by 2 vectors as of 6 by 4.
+  double plane_cost() const {
+    constexpr double products_of_a_line = 8;
+    if (output_channels_last_ || has_few_registers(run_.kernels)) return 0;
+    return products_of_a_line * static_cast<double>(lanes_) / static_cast<double>(g_.reduction());
+  }
 
   /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
   /// wholly into the padding then.
@@ -184,7 +195,6 @@ class ChannelVectors : DirectTasks<T> {
       if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
       const EvenSplit tiles(cuts[i] - cuts[from], tallest);
       for (int64_t t = 0; t < tiles.pieces; ++t) add_tile(cuts[from] + tiles.begin(t), tiles.end(t) - tiles.begin(t));
-      tiles_in_row_ += tiles.pieces;
       from = i;
     }
   }
@@ -201,6 +211,7 @@ class ChannelVectors : DirectTasks<T> {
     }
     if (known == taps_.end()) taps_.push_back(taps);
     tile_.rows = std::max(tile_.rows, static_cast<int>(count));
+    const int64_t first = tiles_in_row_++;
     if (runs_.size() > 0) {
       TileRun& run = runs_[runs_.size() - 1];
       if (run.count == count && run.taps == index && run.pixels() + count <= pixels_per_flush) {
@@ -208,7 +219,7 @@ class ChannelVectors : DirectTasks<T> {
         return;
       }
     }
-    runs_.push_back({ow, count, 1, index});
+    runs_.push_back({ow, count, 1, index, first});
   }
 
   /// Rows that are cut where a tap leaves the image need no padding. So they go without a copy, a few channels of as
@@ -234,13 +245,53 @@ class ChannelVectors : DirectTasks<T> {
     }
   }
 
+  /// Pieces of a single row: as many as the cache wants, since each set of output channels goes through a piece. More
+  /// of them share the work out among threads where that reads less than sharing out output channels, of which each
+  /// piece reads all weights. 2048 to 512 channels on 7x7: 4 MB of weights, 0.4 MB of pixels.
+  int64_t pieces_of_the_row() const {
+    constexpr int64_t least_pixels_of_large_weights = 448;
+    const int64_t pixel_bytes = size_product(g_.w.stride, g_.group_channels(), sizeof(T));
+    const int64_t least_pixels = large_ && in_place_ ? least_pixels_of_large_weights : tile_.rows;
+    const int64_t fitting = std::max(least_pixels, 2 * block_sizes().copied_block / pixel_bytes);
+    const int64_t fewest = ceil_div(g_.w.out, fitting);
+    const int64_t wanted = ceil_div((in_place_ ? 2 : 1) * run_.threads, g_.batch * g_.groups);
+    if (run_.threads == 1 || wanted <= fewest) return fewest;
+    const int64_t sets = ceil_div(vectors_, tile_.vectors);
+    const double weights = static_cast<double>(g_.reduction()) * static_cast<double>(g_.group_out_channels());
+    // A copy takes twice as long as reading what was copied.
+    const double pixels =
+        static_cast<double>(g_.w.out) * static_cast<double>(g_.group_channels()) * (in_place_ ? 1 : 3);
+    int64_t best = fewest;
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t pieces = fewest; pieces <= std::min(wanted, tiles_in_row_); ++pieces) {
+      const int64_t shares = std::min(ceil_div(wanted, pieces), sets);
+      if (pieces * shares < wanted && pieces < tiles_in_row_) continue;
+      const double read = weights * static_cast<double>(pieces) + pixels * static_cast<double>(shares);
+      if (read < least) best = pieces, least = read;
+    }
+    return best;
+  }
+
+  /// The tiles of a row's piece, and the runs that hold them.
+  struct PieceOfRow {
+    Range tiles;
+    const TileRun *begin, *end;
+  };
+
+  PieceOfRow piece_of_row(int64_t piece) const {
+    const Range tiles{tile_split_.begin(piece), tile_split_.end(piece)};
+    const auto begin = std::partition_point(runs_.begin(), runs_.end(),
+                                            [&](const TileRun& run) { return run.first + run.tiles <= tiles.begin; });
+    const auto end =
+        std::partition_point(begin, runs_.end(), [&](const TileRun& run) { return run.first < tiles.end; });
+    return {tiles, begin, end};
+  }
+
   /// Of a single row each task copies what its own tiles read, all channels of it where that is not much.
   void copy_pieces_of_the_row() {
     copied_width_ = 0;
-    for (int64_t piece = 0; piece < run_split_.pieces; ++piece) {
-      copied_width_ =
-          std::max(copied_width_,
-                   columns_of(runs_.data() + run_split_.begin(piece), runs_.data() + run_split_.end(piece)).count);
+    for (int64_t piece = 0; piece < tile_split_.pieces; ++piece) {
+      copied_width_ = std::max(copied_width_, columns_of(piece_of_row(piece)).count);
     }
     const int64_t all = size_product(this->rows_read(1), copied_width_, g_.group_channels(), sizeof(T));
     copy_channels_ =
@@ -251,10 +302,10 @@ class ChannelVectors : DirectTasks<T> {
   struct CopiedColumns {
     int64_t first, count;  ///< of every column_step_-th one, from the first on
   };
-  CopiedColumns columns_of(const TileRun* begin, const TileRun* end) const {
-    const TileRun& last = end[-1];
-    return {g_.w.start(begin->ow),
-            (last.ow + last.pixels() - begin->ow - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel()};
+  CopiedColumns columns_of(const PieceOfRow& piece) const {
+    const TileRun first = piece.begin->within(piece.tiles), last = piece.end[-1].within(piece.tiles);
+    return {g_.w.start(first.ow),
+            (last.ow + last.pixels() - first.ow - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel()};
   }
 
   /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
@@ -275,7 +326,7 @@ class ChannelVectors : DirectTasks<T> {
   /// multiply, or all at once where several tasks want them.
   void prepare_packing() {
     const int64_t channel_bytes = size_product(tile_.vectors, g_.taps(), lanes_, sizeof(T));
-    packs_ = g_.batch * row_tasks_ * run_split_.pieces == 1 &&
+    packs_ = g_.batch * row_tasks_ * tile_split_.pieces == 1 &&
              size_product(channel_bytes, reduction_block) <= most_packed_bytes;
     if (packs_) {
       const int64_t fitting = block_sizes().packed_weights / channel_bytes;
@@ -293,9 +344,8 @@ class ChannelVectors : DirectTasks<T> {
   void run_task(int64_t task, T* block, T* partial, T* packed, Segment* segments) const {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
-    const TileRun* const runs_begin = runs_.data() + run_split_.begin(task % run_split_.pieces);
-    const TileRun* const runs_end = runs_.data() + run_split_.end(task % run_split_.pieces);
-    task /= run_split_.pieces;
+    const PieceOfRow row_piece = piece_of_row(task % tile_split_.pieces);
+    task /= tile_split_.pieces;
     const int64_t oh_begin = task % row_tasks_ * rows_;
     const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
     task /= row_tasks_;
@@ -305,7 +355,7 @@ class ChannelVectors : DirectTasks<T> {
       const int64_t c_end = std::min(g_.group_channels(), c + copy_channels_);
       const InputWindow<T> window =
           in_place_ ? whole_input(n, group)
-                    : copy_block(n, group, c, c_end, oh_begin, oh_end, columns_of(runs_begin, runs_end), block);
+                    : copy_block(n, group, c, c_end, oh_begin, oh_end, columns_of(row_piece), block);
       const Listing listing{window, c, c_end, segments};
       const bool last = c_end == g_.group_channels();
       Waiting waiting;
@@ -316,7 +366,7 @@ class ChannelVectors : DirectTasks<T> {
         const PackedTaps weights = packs_ ? pack(group, v, width, {c, c_end}, packed) : packed_ahead(group, v, c);
         LinesAhead<T> ahead;
         if (large_) {
-          const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, run_split_.pieces);
+          const int64_t tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, tile_split_.pieces);
           const bool more = set + 1 < sets.pieces;
           ahead = more ? weights_ahead(group, next, sets.end(set + 1) - sets.begin(set + 1), c, tiles)
                        : weights_ahead(group, v_begin, sets.largest(), c_end, tiles);
@@ -328,10 +378,11 @@ class ChannelVectors : DirectTasks<T> {
             list_rows(listing, listed_begin, listed_end);
           }
           const Segment* const lists = segments + (oh - listed_begin) * row_pitch_;
-          for (const TileRun* tiles = runs_begin; tiles != runs_end; ++tiles) {
-            const int64_t pixel = (oh - oh_begin) * g_.w.out + tiles->ow;
+          for (const TileRun* run = row_piece.begin; run != row_piece.end; ++run) {
+            const TileRun tiles = run->within(row_piece.tiles);
+            const int64_t pixel = (oh - oh_begin) * g_.w.out + tiles.ow;
             const bool transposes = last && !output_channels_last_;
-            if (transposes && waiting.pixels + tiles->pixels() > most_waiting()) {
+            if (transposes && waiting.pixels + tiles.pixels() > most_waiting()) {
               flush(waiting, n, group, v, width);
               waiting.pixels = 0;
             }
@@ -342,12 +393,12 @@ class ChannelVectors : DirectTasks<T> {
               waiting.sums_row = width * lanes_;
               waiting.sums = partial;
             }
-            run_tiles(lists + tiles->taps * list_pitch_, window, weights, n, group, v, width, oh, *tiles, c == 0, last,
+            run_tiles(lists + tiles.taps * list_pitch_, window, weights, n, group, v, width, oh, tiles, c == 0, last,
                       waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row, ahead);
             if (!transposes) continue;
-            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles->ow;
-            waiting.pixels += tiles->pixels();
-            const bool row_ends = tiles + 1 == runs_end;
+            if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles.ow;
+            waiting.pixels += tiles.pixels();
+            const bool row_ends = run + 1 == row_piece.end;
             if (waiting.pixels >= pixels_per_flush || (row_ends && (!output_rows_contiguous_ || oh + 1 == oh_end))) {
               flush(waiting, n, group, v, width);
               waiting.pixels = 0;
@@ -603,7 +654,7 @@ class ChannelVectors : DirectTasks<T> {
   ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;
   Workspace packed_;  ///< after the lists: taken last, given back first
-  EvenSplit run_split_{1, 1}, channel_split_{1, 1};
+  EvenSplit tile_split_{1, 1}, channel_split_{1, 1};
 };
 
 }  // namespace
