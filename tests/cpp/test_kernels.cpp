@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <set>
 #include <string>
@@ -62,6 +64,20 @@ void check_transpose(const kernels::Table<T>& table) {
         for (int r = 0; r < 41; ++r) {
           const T expected = c < columns && r < rows ? from[static_cast<std::size_t>(r * 50 + c)] : T(-7);
           wrong += to[static_cast<std::size_t>(c * 41 + r)] != expected;
+        }
+      }
+      CHECK(wrong == 0);
+
+      // Rows of whole cache lines, from the start of one and from another place.
+      alignas(kernels::cache_line) static T lines[45 * 48];
+      for (const int begin : {0, 5}) {
+        std::fill(std::begin(lines), std::end(lines), T(-7));
+        table.stream_transposed(from.data(), 50, rows, columns, lines + begin, 48);
+        table.finish_streaming();
+        for (int i = 0; i < 45 * 48; ++i) {
+          const int c = (i - begin) / 48, r = (i - begin) % 48;
+          const bool written = i >= begin && c < columns && r < rows;
+          wrong += lines[i] != (written ? from[static_cast<std::size_t>(r * 50 + c)] : T(-7));
         }
       }
       CHECK(wrong == 0);

@@ -20,6 +20,7 @@ constexpr Table<T> make_table(const DepthwisePlaneTable<T>& planes, const Depthw
   fill_tiles<T, 4>(table);
   table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
+  table.stream_transposed = sizeof(Vec<T>) < cache_line ? transpose<T> : stream_transposed<T>;
   table.pack_taps = pack_taps<T>;
   table.sum_channels = sum_channels<T>;
   table.apply_curve = apply_curve<T>;

@@ -252,6 +252,9 @@ struct Table {
   void (*finish_streaming)();
   /// to[c][r] = from[r][c].
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
+  /// The same, and whole cache lines of the target go past the caches where a vector fills one; see finish_streaming.
+  void (*stream_transposed)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to,
+                            ptrdiff_t to_row);
   /// A vector of output channels of weights that lie channel by channel, to tap by tap: to[(t * channels + c) * lanes +
   /// r] = from[r * from_row + c * taps + t] for r < rows <= lanes, zeros in the other lanes.
   void (*pack_taps)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t taps, T* to);

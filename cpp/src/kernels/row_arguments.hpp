@@ -28,6 +28,7 @@ struct PadArguments {
   ptrdiff_t out_row;
   ptrdiff_t rows, lead, columns, total;
   T fill;
+  bool stream = false;  ///< rows of whole vectors that are whole cache lines go past the caches; see finish_streaming
 };
 
 }  // namespace convpool::kernels

@@ -107,6 +107,13 @@ CONVPOOL_INLINE void copy_vectors(const PadArguments<T>& p, ptrdiff_t columns, p
   constexpr int L = lanes<T>;
   const T* in = p.in;
   T* out = p.out;
+  if (p.stream && reinterpret_cast<std::uintptr_t>(out) % cache_line == 0 &&
+      columns * ptrdiff_t{sizeof(T)} % cache_line == 0 && p.out_row * ptrdiff_t{sizeof(T)} % cache_line == 0) {
+    for (ptrdiff_t r = 0; r < p.rows; ++r, in += p.in_row, out += p.out_row) {
+      for (ptrdiff_t x = 0; x < columns; x += L) store_streaming(out + x, load(in + x));
+    }
+    return;
+  }
   for (ptrdiff_t r = 0; r < p.rows; ++r, in += p.in_row, out += p.out_row) {
     for (ptrdiff_t x = 0; x < columns; x += L) {
       if (sizeof(Vec<T>) == cache_line || x * ptrdiff_t{sizeof(T)} % cache_line == 0)

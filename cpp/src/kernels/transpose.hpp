@@ -107,18 +107,12 @@ CONVPOOL_KERNEL void transpose_part(const T* from, ptrdiff_t from_row, ptrdiff_t
   }
 }
 
-/// Not inlined: the registers it takes would push out its user's.
-template <class T>
-CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
-                               ptrdiff_t to_row) {
+/// Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as far
+/// before the end as a full one, unless it has only a few elements.
+template <class T, class Store>
+CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
+                                       ptrdiff_t to_row, Store&& store_square) {
   constexpr int L = lanes<T>;
-  if (to_row == row_count) {
-    if (row_count == 2) return interleave_rows<T, 2>(from, from_row, columns, to);
-    if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
-    if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
-  }
-  // Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as
-  // far before the end as a full one, unless it has only a few elements.
   constexpr ptrdiff_t few = L / 8;
   for (ptrdiff_t c = 0; c < columns; c += L) {
     if (c + L > columns && columns > L && columns - c > few) c = columns - L;
@@ -131,7 +125,7 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
         Vec<T> square[L];
         unroll<L>([&](auto i) { square[i] = load(source + i * from_row); });
         transpose_square<T>(square);
-        unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
+        store_square(target, square);
         const ptrdiff_t step = left < 2 * L && left > L + few ? left - L : L;
         left -= step, source += step * from_row, target += step;
       }
@@ -140,6 +134,37 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
       transpose_part(source, from_row, left < L ? left : L, width, target, to_row);
     }
   }
+}
+
+/// Not inlined: the registers it takes would push out its user's.
+template <class T>
+CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
+                               ptrdiff_t to_row) {
+  constexpr int L = lanes<T>;
+  if (to_row == row_count) {
+    if (row_count == 2) return interleave_rows<T, 2>(from, from_row, columns, to);
+    if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
+    if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
+  }
+  transpose_squares(from, from_row, row_count, columns, to, to_row,
+                    [&](T* target, const Vec<T>(&square)[L])
+                        CONVPOOL_INLINED { unroll<L>([&](auto i) { store(target + i * to_row, square[i]); }); });
+}
+
+/// See Table::stream_transposed.
+template <class T>
+CONVPOOL_KERNEL void stream_transposed(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
+                                       ptrdiff_t to_row) {
+  constexpr int L = lanes<T>;
+  if (sizeof(Vec<T>) < cache_line || to_row % L != 0) return transpose(from, from_row, row_count, columns, to, to_row);
+  transpose_squares(from, from_row, row_count, columns, to, to_row,
+                    [&](T* target, const Vec<T>(&square)[L]) CONVPOOL_INLINED {
+                      if (reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
+                        unroll<L>([&](auto i) { store_streaming(target + i * to_row, square[i]); });
+                      } else {
+                        unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
+                      }
+                    });
 }
 
 /// See Table::pack_taps.
