@@ -52,10 +52,11 @@ bool transforms_both_axes(const Conv2dGeometry& g) {
   return axes.h.transformed() && axes.w.transformed();
 }
 
-/// Products, with the waste of the last tiles, and the transforms: about 300 operations for a tile and vector of
-/// channels in two dimensions, 60 in one, each way; twice that for the way back where 16 registers don't hold the
-/// points of a row and a column. Weights come from beyond the L2 cache at about 5 cycles a vector, with many registers
-/// from memory at 10, for as many products as there are tiles; 14 on top where a product's weights exceed the L2 cache.
+/// Products, with the waste of the last tiles, and the transforms: operations for a tile and vector of channels in two
+/// dimensions and in one, each way. With few registers they were fitted on Zen 3, with many on Zen 5, in which vectors
+/// of 16 channels wait for the caches as much as for arithmetic (1400 layers of 4 to 256 channels, 7x7 to 224x224).
+/// Weights come from beyond the L2 cache at about 5 cycles a vector, with many registers from memory at 10, for as many
+/// products as there are tiles; 14 on top where a product's weights exceed the L2 cache.
 template <class T>
 double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last,
                      WeightsAre weights, WeightForm form) {
@@ -70,31 +71,37 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
                           static_cast<double>(axes.w.points_of_tiles(g.w.out)) / static_cast<double>(g.out_pixels());
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.elements() == 36;
-  const double transform = (in_two_dimensions ? 300 : 60) / (tile_results * taps);
-  // Gathering the parts of few channels costs four to six times as much again.
+  const bool few = has_few_registers(kernels);
+  const double way_in = (in_two_dimensions ? few ? 300 : 700 : few ? 60 : 105) / (tile_results * taps);
+  const double way_back = (in_two_dimensions ? few ? 600 : 480 : few ? 60 : 75) / (tile_results * taps);
+  // Gathering the parts of few channels costs as much again, or several times that.
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
-  const double gathering = !packed_parts ? 1 : has_few_registers(kernels) ? 7 : 5;
+  const double gathering = !packed_parts ? 1 : few ? 7 : 1.8;
   // Few outputs wait for the way in, and several parts for the transposition of planes (3x3 and 5x5 of 16 and 64
   // channels to 1 to 6; not 7x7 of 128; Zen 3).
   constexpr int64_t waiting_channels = 64;
-  const bool waits =
-      has_few_registers(kernels) && kg < lanes && (axes.parts() == 1 || (!in_channels_last && cg <= waiting_channels));
+  const bool waits = few && kg < lanes && (axes.parts() == 1 || (!in_channels_last && cg <= waiting_channels));
   const double input =
-      (waits ? 2 : 1) * transform * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
-  const double output = (in_two_dimensions && has_few_registers(kernels) ? 2 : 1) * transform /
-                        static_cast<double>(cg) * waste(kg, lanes);
+      (waits ? 2 : 1) * way_in * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
+  const double output = way_back / static_cast<double>(cg) * waste(kg, lanes);
+  // Each gathered row takes about 90 cycles to begin, which short ones show.
+  const double gathered_rows = packed_parts && !few ? static_cast<double>(axes.h.tiles(g.h.out) * axes.h.points) *
+                                                          static_cast<double>(axes.parts() * cg)
+                                                    : 0;
+  const double rows = 180 * static_cast<double>(lanes) * gathered_rows /
+                      (static_cast<double>(g.out_pixels()) * static_cast<double>(kg * cg) * taps);
   const double packed = static_cast<double>(axes.elements() * axes.parts());
   const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
   // Sizes that don't depend on this machine's caches, which leave no trace in the bits: most of a last cache of 32 MB,
   // and an L2 cache of 1 MB, from which what was fetched for the next product is gone again.
   constexpr double last_cache = 26 << 20, l2_cache = 1 << 20;
   const double panel = static_cast<double>(axes.parts() * cg) * static_cast<double>(tile.vectors * lanes) * sizeof(T);
-  const bool from_memory = !has_few_registers(kernels) && bytes > last_cache;
-  const bool waits_for_weights = !has_few_registers(kernels) && panel > l2_cache && bytes > last_cache / 2;
+  const bool from_memory = !few && bytes > last_cache;
+  const bool waits_for_weights = !few && panel > l2_cache && bytes > last_cache / 2;
   const double product =
       waits_for_weights ? tile_cost(tile) + 14 / tiles : std::max(tile_cost(tile), (from_memory ? 10 : 5) / tiles);
-  double cost = products / taps * waste(kg, lanes) * product + tile_waste * (input + output);
+  double cost = products / taps * waste(kg, lanes) * product + tile_waste * (input + output) + rows;
   if (weights == WeightsAre::packed_each_call) {
     // Measured; what leaves the last cache costs about three times as much.
     const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
@@ -395,7 +402,10 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   }
   double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
   if (!out_channels_last) best_other = std::min(best_other, cost.patches);
-  if (can_do(Algorithm::winograd, g) && std::min(cost.winograd, cost.winograd_rows) < 0.95 * best_other) {
+  // Of a few results even direct sums take longer than they should, but Winograd's more so (5x5 with stride 2 on 7x7).
+  constexpr int64_t few_results = 32;
+  const double margin = g.batch * g.out_pixels() < few_results ? 0.8 : has_few_registers(kernels) ? 0.95 : 1;
+  if (can_do(Algorithm::winograd, g) && std::min(cost.winograd, cost.winograd_rows) < margin * best_other) {
     if (cost.winograd_rows < cost.winograd) {
       return make_winograd(WeightForm::winograd_rows,
                            "a kernel of several taps, and results too few to pay for transforming both axes");

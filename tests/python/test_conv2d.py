@@ -662,13 +662,15 @@ def test_streamed_results_whose_planes_start_anywhere() -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("width", [64, 52, 63])
-def test_streamed_results_of_winograd(layout: Any, width: int) -> None:
-    """Rows of whole cache lines, of half ones and of any length; outputs that fill vectors and that don't."""
+@pytest.mark.parametrize("width", [64, 16, 52, 63])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_streamed_results_of_winograd(layout: Any, width: int, kernel: int) -> None:
+    """Rows of whole cache lines, of half ones and of any length; tiles of four and three results; outputs that fill
+    vectors and that don't."""
     for outputs in (64, 36):
         batch = to_layout(values((1 + (14 << 20) // (64 * width * outputs * 4), 3, 64, width)), layout)
-        weight = values((outputs, 3, 3, 3), seed=1)
-        layer = nn.Conv2d.from_weights(weight, None, padding=1, layout=layout, algorithm="winograd")
+        weight = values((outputs, 3, kernel, kernel), seed=1)
+        layer = nn.Conv2d.from_weights(weight, None, padding=kernel // 2, layout=layout, algorithm="winograd")
         together = layer(batch)
         assert together.nbytes > 12 << 20
         for i in (0, 7, len(batch) - 1):

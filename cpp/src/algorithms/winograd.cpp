@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
@@ -35,7 +36,7 @@ using std::int64_t;
 constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
 /// Fewer than the least where even they would take more.
 constexpr int64_t most_transformed_bytes = 8 << 20;
-/// Neighbouring tiles share a stage of results: whole cache lines of a plane's row.
+/// Neighbouring tiles share a stage of results.
 constexpr int64_t stage_pixels = 64;
 /// Weights of many megabytes come from memory while the products before them run: a few lines with each few steps.
 /// Measured with AVX-512 (Zen 5): 512 channels on 14x14 1.2 times as fast, 16 images of 7x7, too; weights that the last
@@ -93,7 +94,10 @@ class Winograd {
     const int64_t row_bytes = strip_rows() * lanes_ * int64_t{sizeof(T)};
     const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
     strip_units_ = std::clamp<int64_t>((block_sizes().winograd_strip / row_bytes - one) / next + 1, 1, row_units_);
-    stage_units_ = std::clamp<int64_t>(stage_pixels / w.unit_results(), 1, row_units_);
+    // What is streamed begins and ends with cache lines of a plane's row.
+    const int64_t line = kernels::cache_line / int64_t{sizeof(T)};
+    const int64_t together = streams_ ? line / std::gcd(line, w.unit_results()) : 1;
+    stage_units_ = std::min(row_units_, std::max(together, stage_pixels / w.unit_results() / together * together));
     weights_ = run.weights.data;
     if (run.weights.packed_later && !packs_) {
       packed_ = pack_for_call(form, g_, run.kernels, run.weights.plain, run.threads);
@@ -184,7 +188,8 @@ class Winograd {
     bool short_of_columns;
   };
 
-  /// Neighbouring tiles of one row of tiles: full ones, then those that are short of columns.
+  /// Neighbouring tiles of one row of tiles; where results are streamed, a multiple of the most ends them. Full ones,
+  /// then those that are short of columns.
   struct Run {
     int64_t n, row, units;
     int64_t begin, end;  ///< the columns of results
@@ -256,7 +261,7 @@ class Winograd {
       const int64_t unit = u % row_units_;
       run.row = u / row_units_ % tile_rows_;
       run.n = u / row_units_ / tile_rows_;
-      run.units = std::min({t.end - u, row_units_ - unit, most_units});
+      run.units = std::min({t.end - u, row_units_ - unit, most_units - (streams_ ? unit % most_units : 0)});
       run.begin = unit * w.unit_results();
       run.end = std::min(run.begin + run.units * w.unit_results(), g_.w.out);
       run.short_of_rows = run.row >= full_rows_;

@@ -108,7 +108,8 @@ CONVPOOL_KERNEL void transpose_part(const T* from, ptrdiff_t from_row, ptrdiff_t
 }
 
 /// Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as far
-/// before the end as a full one, unless it has only a few elements.
+/// before the end as a full one, unless it has only a few elements. store_square(target, square, alone): whether no
+/// other writes a part of its rows.
 template <class T, class Store>
 CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                        ptrdiff_t to_row, Store&& store_square) {
@@ -125,8 +126,8 @@ CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdif
         Vec<T> square[L];
         unroll<L>([&](auto i) { square[i] = load(source + i * from_row); });
         transpose_square<T>(square);
-        store_square(target, square);
         const ptrdiff_t step = left < 2 * L && left > L + few ? left - L : L;
+        store_square(target, square, step == L);
         left -= step, source += step * from_row, target += step;
       }
     }
@@ -147,7 +148,7 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
     if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
   }
   transpose_squares(from, from_row, row_count, columns, to, to_row,
-                    [&](T* target, const Vec<T>(&square)[L])
+                    [&](T* target, const Vec<T>(&square)[L], bool)
                         CONVPOOL_INLINED { unroll<L>([&](auto i) { store(target + i * to_row, square[i]); }); });
 }
 
@@ -158,8 +159,8 @@ CONVPOOL_KERNEL void stream_transposed(const T* from, ptrdiff_t from_row, ptrdif
   constexpr int L = lanes<T>;
   if (sizeof(Vec<T>) < cache_line || to_row % L != 0) return transpose(from, from_row, row_count, columns, to, to_row);
   transpose_squares(from, from_row, row_count, columns, to, to_row,
-                    [&](T* target, const Vec<T>(&square)[L]) CONVPOOL_INLINED {
-                      if (reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
+                    [&](T* target, const Vec<T>(&square)[L], bool alone) CONVPOOL_INLINED {
+                      if (alone && reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
                         unroll<L>([&](auto i) { store_streaming(target + i * to_row, square[i]); });
                       } else {
                         unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
