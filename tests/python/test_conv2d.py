@@ -665,8 +665,8 @@ def test_streamed_results_whose_planes_start_anywhere() -> None:
 @pytest.mark.parametrize("width", [64, 16, 52, 63])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_streamed_results_of_winograd(layout: Any, width: int, kernel: int) -> None:
-    """Rows of whole cache lines, of half ones and of any length; tiles of four and three results; outputs that fill
-    vectors and that don't."""
+    """Rows of whole cache lines, of half ones and of any length; tiles of four and of three results; outputs
+    that fill vectors and that don't."""
     for outputs in (64, 36):
         batch = to_layout(values((1 + (14 << 20) // (64 * width * outputs * 4), 3, 64, width)), layout)
         weight = values((outputs, 3, kernel, kernel), seed=1)
