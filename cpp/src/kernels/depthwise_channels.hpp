@@ -310,12 +310,13 @@ void channels_row(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row) {
   constexpr int widest = depthwise_tile_pixels;
   for (ptrdiff_t x = 0; x < d.columns;) {
     const ptrdiff_t left = d.columns - x;
-    if (d.columns >= widest && left > 2) {
+    if (d.columns >= widest && left > 1) {
       const ptrdiff_t at = left < widest ? d.columns - widest : x;
       channels_pixels<T, R, widest, Chunk, ColumnStride, Permuted>(d, row, at);
       x = at + widest;
     } else {
-      // A single pixel shares nothing: one tile serves every chunk and stride.
+      // A single pixel shares nothing: one tile serves every chunk and stride. Two of them already take longer than
+      // those that overlap what is done.
       for (int r = 0; r < R; ++r) channels_pixels<T, 1, 1, 1, 0, Permuted>(d, row + r, x);
       ++x;
     }
