@@ -143,6 +143,7 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
                                ptrdiff_t to_row) {
   constexpr int L = lanes<T>;
   if (to_row == row_count) {
+    if (row_count == 1) return copy_run(from, columns, to);
     if (row_count == 2) return interleave_rows<T, 2>(from, from_row, columns, to);
     if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
     if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
