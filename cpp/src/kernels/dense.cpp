@@ -20,7 +20,11 @@ constexpr Table<T> make_table(const DepthwisePlaneTable<T>& planes, const Depthw
   fill_tiles<T, 4>(table);
   table.finish_streaming = finish_streaming;
   table.transpose = transpose<T>;
-  table.stream_transposed = sizeof(Vec<T>) < cache_line ? transpose<T> : stream_transposed<T>;
+  if constexpr (sizeof(Vec<T>) == cache_line) {
+    table.stream_transposed = stream_transposed<T>;
+  } else {
+    table.stream_transposed = transpose<T>;
+  }
   table.pack_taps = pack_taps<T>;
   table.sum_channels = sum_channels<T>;
   table.apply_curve = apply_curve<T>;

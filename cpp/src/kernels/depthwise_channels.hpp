@@ -136,17 +136,22 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
   });
 }
 
-/// Whether kernels of so many columns have tiles that go through the channels by themselves: in chunks of 3 and 4
-/// columns, or at once where they are 3, 5 or 7.
+/// Rows of results of a tile that goes through the channels by itself.
+inline constexpr int rows_in_turn = CONVPOOL_VECTOR_REGISTERS < 32 ? 1 : 2;
+
+/// Whether kernels of so many columns have such tiles: in chunks of 3 and 4 columns, or at once where they are 3, 5
+/// or 7. Two rows of results leave registers for the latter alone, and with a stride only 3 columns gain (5x5 .9
+/// to 1.2).
 template <class T>
-constexpr bool takes_channels_in_turn(ptrdiff_t columns) {
-  return specialised<T> && CONVPOOL_VECTOR_REGISTERS < 32 && columns >= 3;
+constexpr bool takes_channels_in_turn(ptrdiff_t columns, int stride = 1) {
+  if (rows_in_turn == 1) return specialised<T> && columns >= 3;
+  return specialised<T> && (columns == 3 || (stride == 1 && (columns == 5 || columns == 7)));
 }
 
-/// Tiles of one row and P pixels for `count` whole vectors of channels one after another: tap rows [row_begin, row_end)
-/// lie inside the image, and unless Edges all tap columns. Columns: those of the kernel, 0 for any. A call for each
-/// tile took nearly as many instructions as it has multiply-adds, 3x3 on AVX2.
-template <class T, int P, int Columns, int ColumnStride, bool Edges>
+/// Tiles of R rows and P pixels for `count` whole vectors of channels one after another: of the rows that a tile reads,
+/// [row_begin, row_end) lie inside the image, and unless Edges all tap columns. Columns: those of the kernel, 0 for
+/// any. A call for each tile took nearly as many instructions as it has multiply-adds, 3x3 on AVX2.
+template <class T, int R, int P, int Columns, int ColumnStride, bool Edges>
 CONVPOOL_KERNEL Written channels_in_turn(const DepthwiseChannelsArguments<T>& d, const ChannelsTile<T>& tile,
                                          ptrdiff_t row_begin, ptrdiff_t row_end, ptrdiff_t count, bool streams) {
   constexpr int L = lanes<T>;
@@ -159,63 +164,89 @@ CONVPOOL_KERNEL Written channels_in_turn(const DepthwiseChannelsArguments<T>& d,
   [[maybe_unused]] const unsigned all_live = live_from(0, Columns > 0 ? pixels_read(Columns) : 0);
   const bool clamps = bounded(d.low, d.high);
   const ptrdiff_t in_row = d.row_dilation * d.in_row, in_pixel = d.in_pixel;
+  const ptrdiff_t kernel_rows = d.kernel_rows, row_stride = d.row_stride;
   const T* in = tile.in + (tile.row + row_begin * d.row_dilation) * d.in_row + tile.column * in_pixel;
   const T *weight = tile.weight, *bias = tile.bias;
   T* out = tile.out;
   Written written = tile.written;
   for (; count > 0; --count) {
     if (d.fetches_next && reinterpret_cast<std::uintptr_t>(in) % cache_line < sizeof(Vec<T>)) {
-      const T* row = in + (d.kernel_rows - row_begin * d.row_dilation) * d.in_row;
-      for (ptrdiff_t y = 0; y < d.row_stride; ++y, row += d.in_row) {
+      const T* row = in + (kernel_rows + (R - 1) * row_stride - row_begin * d.row_dilation) * d.in_row;
+      for (ptrdiff_t y = 0; y < R * row_stride; ++y, row += d.in_row) {
         unroll_steps<P * ColumnStride>(row, in_pixel,
                                        [](auto, const T* p) CONVPOOL_INLINE_LAMBDA { __builtin_prefetch(p); });
       }
     }
-    Vec<T> acc[P];
+    Vec<T> acc[R][P];
     const Vec<T> start = load(bias);
-    unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[p] = start; });
-    const auto run = [&](auto chunk, const T* pixel, const T* weights, unsigned live) CONVPOOL_INLINE_LAMBDA {
-      Vec<T> w[chunk];
-      unroll<chunk>([&](auto j) CONVPOOL_INLINE_LAMBDA { w[j] = pinned(load(weights + j * L)); });
+    unroll<R>([&](auto r)
+                  CONVPOOL_INLINE_LAMBDA { unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = start; }); });
+    // A row that the tile reads, for the results [First, First + Count).
+    const auto run = [&](auto chunk, auto first_row, auto row_count, const T* pixel, const T* weights,
+                         unsigned live) CONVPOOL_INLINE_LAMBDA {
+      constexpr int First = first_row, Count = row_count;
+      Vec<T> w[Count][chunk];
+      unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+        const T* const of_row = weights - r * row_stride * columns * L;
+        unroll<chunk>([&](auto j) CONVPOOL_INLINE_LAMBDA { w[r][j] = pinned(load(of_row + j * L)); });
+      });
       unroll_steps<pixels_read(chunk)>(pixel, in_pixel, [&](auto at, const T* from) CONVPOOL_INLINE_LAMBDA {
         if (Edges && !(live & (1u << at))) return;
         const Vec<T> x = pinned(load(from));
         unroll<chunk>([&](auto j) CONVPOOL_INLINE_LAMBDA {
           constexpr int distance = at - j, p = distance / ColumnStride;
-          if constexpr (distance >= 0 && distance % ColumnStride == 0 && p < P) acc[p] += w[j] * x;
+          if constexpr (distance >= 0 && distance % ColumnStride == 0 && p < P) {
+            unroll<Count>([&](auto r) CONVPOOL_INLINE_LAMBDA { acc[First + r][p] += w[r][j] * x; });
+          }
         });
       });
     };
-    const T *row = in, *weights = weight + row_begin * columns * L;
-    for (ptrdiff_t y = row_begin; y < row_end; ++y, row += in_row) {
-      if constexpr (Columns > 0) {
-        run(Constant<Columns>{}, row, weights, all_live);
-        weights += Columns * L;
-      } else {
-        const T* pixel = row;
-        const auto run_columns = [&](auto chunk, ptrdiff_t begin, ptrdiff_t end) CONVPOOL_INLINE_LAMBDA {
-          for (ptrdiff_t j = begin; j < end; j += chunk, pixel += chunk * in_pixel, weights += chunk * L) {
-            const unsigned live = live_from(j, pixels_read(chunk));
-            if (!Edges || live != 0) run(chunk, pixel, weights, live);
-          }
-        };
-        run_columns(Constant<4>{}, 0, whole);
-        run_columns(Constant<3>{}, whole, columns);
+    const auto run_rows = [&](ptrdiff_t begin, ptrdiff_t end, auto first_row, auto row_count) CONVPOOL_INLINE_LAMBDA {
+      begin = begin > row_begin ? begin : row_begin;
+      end = end < row_end ? end : row_end;
+      const T *row = in + (begin - row_begin) * in_row,
+              *weights = weight + (begin - first_row * row_stride) * columns * L;
+      for (ptrdiff_t y = begin; y < end; ++y, row += in_row) {
+        if constexpr (Columns > 0) {
+          run(Constant<Columns>{}, first_row, row_count, row, weights, all_live);
+          weights += Columns * L;
+        } else {
+          const T* pixel = row;
+          const auto run_columns = [&](auto chunk, ptrdiff_t from, ptrdiff_t until) CONVPOOL_INLINE_LAMBDA {
+            for (ptrdiff_t j = from; j < until; j += chunk, pixel += chunk * in_pixel, weights += chunk * L) {
+              const unsigned live = live_from(j, pixels_read(chunk));
+              if (!Edges || live != 0) run(chunk, first_row, row_count, pixel, weights, live);
+            }
+          };
+          run_columns(Constant<4>{}, 0, whole);
+          run_columns(Constant<3>{}, whole, columns);
+        }
       }
-    }
-    if (clamps) {
-      unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[p] = clamp_to(acc[p], d.low, d.high); });
+    };
+    if constexpr (R == 1) {
+      run_rows(0, kernel_rows, Constant<0>{}, Constant<1>{});
+    } else {
+      static_assert(R == 2);
+      run_rows(0, row_stride, Constant<0>{}, Constant<1>{});
+      run_rows(row_stride, kernel_rows, Constant<0>{}, Constant<2>{});
+      run_rows(kernel_rows, kernel_rows + row_stride, Constant<1>{}, Constant<1>{});
     }
     if (streams) written = streamed(out, written, count > 1);
-    if (written != Written::alone) {
-      unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA {
-        store_lines<T>(out + p * d.out_pixel, acc[p], written, tile.waiting + p * L);
-      });
-    } else {
-      unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { store(out + p * d.out_pixel, acc[p]); });
-    }
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
+      if (clamps) {
+        unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = clamp_to(acc[r][p], d.low, d.high); });
+      }
+      T* const to = out + r * d.out_row;
+      if (written != Written::alone) {
+        unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA {
+          store_lines<T>(to + p * d.out_pixel, acc[r][p], written, tile.waiting + (r * P + p) * L);
+        });
+      } else {
+        unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { store(to + p * d.out_pixel, acc[r][p]); });
+      }
+    });
     in += d.in_vector;
-    weight += d.kernel_rows * columns * L;
+    weight += kernel_rows * columns * L;
     bias += L;
     out += L;
   }
@@ -251,31 +282,31 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
   const bool columns_inside =
       tile.column >= 0 &&
       tile.column + (P - 1) * d.column_stride + (d.kernel_columns - 1) * d.column_dilation < d.in_columns;
-  if constexpr (R == 1 && P > 1 && ColumnStride > 0 && !Permuted && takes_channels_in_turn<T>(3)) {
+  if constexpr (R == rows_in_turn && P > 1 && ColumnStride > 0 && !Permuted && takes_channels_in_turn<T>(3)) {
     const ptrdiff_t left = tile.in_left < tile.out_left ? tile.in_left : tile.out_left, count = left / L;
-    if (count > 0 && d.permutation == nullptr && takes_channels_in_turn<T>(d.kernel_columns)) {
+    if (count > 0 && d.permutation == nullptr && takes_channels_in_turn<T>(d.kernel_columns, ColumnStride)) {
       const ptrdiff_t gap = d.row_dilation, above = tile.row < 0 ? (-tile.row + gap - 1) / gap : 0;
       const ptrdiff_t room = tile.row < d.in_rows ? (d.in_rows - tile.row - 1) / gap + 1 : 0;
-      const ptrdiff_t row_end = room < d.kernel_rows ? room : d.kernel_rows,
-                      row_begin = above < row_end ? above : row_end;
+      const ptrdiff_t read = d.kernel_rows + (R - 1) * d.row_stride;
+      const ptrdiff_t row_end = room < read ? room : read, row_begin = above < row_end ? above : row_end;
       const auto run = [&](auto columns) {
         tile.written =
             columns_inside
-                ? channels_in_turn<T, P, columns, ColumnStride, false>(d, tile, row_begin, row_end, count, streams)
-                : channels_in_turn<T, P, columns, ColumnStride, true>(d, tile, row_begin, row_end, count, streams);
+                ? channels_in_turn<T, R, P, columns, ColumnStride, false>(d, tile, row_begin, row_end, count, streams)
+                : channels_in_turn<T, R, P, columns, ColumnStride, true>(d, tile, row_begin, row_end, count, streams);
       };
       switch (d.kernel_columns) {
         case 3:
           run(Constant<3>{});
           break;
         case 5:
-          run(Constant<5>{});
+          if constexpr (takes_channels_in_turn<T>(5, ColumnStride)) run(Constant<5>{});
           break;
         case 7:
-          run(Constant<7>{});
+          if constexpr (takes_channels_in_turn<T>(7, ColumnStride)) run(Constant<7>{});
           break;
         default:
-          run(Constant<0>{});
+          if constexpr (rows_in_turn == 1) run(Constant<0>{});
       }
       tile.in += count * d.in_vector;
       tile.in_left -= count * d.in_vector;

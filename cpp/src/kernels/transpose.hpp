@@ -158,7 +158,7 @@ template <class T>
 CONVPOOL_KERNEL void stream_transposed(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                        ptrdiff_t to_row) {
   constexpr int L = lanes<T>;
-  if (sizeof(Vec<T>) < cache_line || to_row % L != 0) return transpose(from, from_row, row_count, columns, to, to_row);
+  if (to_row % L != 0) return transpose(from, from_row, row_count, columns, to, to_row);
   transpose_squares(from, from_row, row_count, columns, to, to_row,
                     [&](T* target, const Vec<T>(&square)[L], bool alone) CONVPOOL_INLINED {
                       if (alone && reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
