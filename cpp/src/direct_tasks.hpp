@@ -113,8 +113,8 @@ class DirectTasks {
                                     run_.threads == 1 ? 1 : most);
   }
 
-  /// Up to twice as many where a few tasks share out more evenly then: of 7 tasks, one of two threads waits for an
-  /// eighth of the time.
+  /// Up to twice as many where a few tasks share out more evenly then: of 7 tasks, one of two threads waits for a
+  /// quarter of the time.
   std::int64_t even_channel_pieces(std::int64_t other_tasks, std::int64_t most) const {
     const std::int64_t least = channel_pieces(other_tasks, most);
     const auto busy_share = [&](std::int64_t pieces) {

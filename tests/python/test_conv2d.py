@@ -663,7 +663,7 @@ def test_streamed_results_whose_planes_start_anywhere() -> None:
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("width", [64, 16, 52, 63])
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("kernel", [3, 7])
 def test_streamed_results_of_winograd(layout: Any, width: int, kernel: int) -> None:
     """Rows of whole cache lines, of half ones and of any length; tiles of four and of three results; outputs
     that fill vectors and that don't."""

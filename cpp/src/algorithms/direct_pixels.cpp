@@ -241,7 +241,7 @@ class PixelVectors : DirectTasks<T> {
       // Zen 5, AVX-512, 1x1 on planes of 4 KB to 256 KB: 1.0 to 1.3 times as fast from a copy, for few outputs .7.
       constexpr int64_t outputs = 144, outputs_of_large_images = 64, large_image = 8 << 20;
       const int64_t image = size_product(g_.group_channels(), plane, sizeof(T));
-      return plane % page == 0 && channels_in_place_ > 2 * ways &&
+      return plane != 0 && plane % page == 0 && channels_in_place_ > 2 * ways &&
              g_.group_out_channels() >= (image < large_image ? outputs : outputs_of_large_images);
     }
     return channels_in_place_ > ways * (page / std::gcd(plane % page, page)) ||

@@ -54,7 +54,10 @@ class Winograd {
       : run_(run), g_(run.geometry), axes_(run.geometry, form), epilogue_(run), lanes_(run.kernels.lanes) {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     elements_ = axes_.elements();
-    streams_ = writes_lines() && epilogue_.streams(run, g_.out_pixels());
+    // Scratch follows how runs are cut, which neither an array to add nor the place of the result may change.
+    cuts_at_lines_ = epilogue_.streams_unless_added_to(run, g_.out_pixels()) && rows_are_lines();
+    const bool in_lines = reinterpret_cast<std::uintptr_t>(run.output.data) % kernels::cache_line == 0;
+    streams_ = epilogue_.streams(run, g_.out_pixels()) && (run.output.stride(1) == 1 || (cuts_at_lines_ && in_lines));
     tile_rows_ = h.tiles(g_.h.out);
     tile_columns_ = w.tiles(g_.w.out);
     row_units_ = ceil_div(tile_columns_, w.tile_phases);
@@ -96,7 +99,8 @@ class Winograd {
     strip_units_ = std::clamp<int64_t>((block_sizes().winograd_strip / row_bytes - one) / next + 1, 1, row_units_);
     // What is streamed begins and ends with cache lines of a plane's row.
     const int64_t line = kernels::cache_line / int64_t{sizeof(T)};
-    const int64_t together = streams_ ? line / std::gcd(line, w.unit_results()) : 1;
+    int64_t together = cuts_at_lines_ ? line / std::gcd(line, w.unit_results()) : 1;
+    if (together * w.unit_results() > 2 * stage_pixels) together = 1;
     stage_units_ = std::min(row_units_, std::max(together, stage_pixels / w.unit_results() / together * together));
     weights_ = run.weights.data;
     if (run.weights.packed_later && !packs_) {
@@ -188,8 +192,8 @@ class Winograd {
     bool short_of_columns;
   };
 
-  /// Neighbouring tiles of one row of tiles; where results are streamed, a multiple of the most ends them. Full ones,
-  /// then those that are short of columns.
+  /// Neighbouring tiles of one row of tiles; where rows are whole cache lines to be streamed, a multiple of the most
+  /// ends them. Full ones, then those that are short of columns.
   struct Run {
     int64_t n, row, units;
     int64_t begin, end;  ///< the columns of results
@@ -225,14 +229,12 @@ class Winograd {
     return {columns ? t.first[0][0] : 0, rows ? t.first[1][0] : columns ? t.first[1][1] : t.tiles};
   }
 
-  /// Whether results are written line by line: all channels of a pixel, or rows of planes that are whole lines, else
-  /// what is streamed leaves in parts (16 images of 64 channels on 56x56 .86).
-  bool writes_lines() const {
-    const TensorView<T>& out = run_.output;
-    if (out.stride(1) == 1) return true;
+  /// Whether rows of the result's planes are whole cache lines: else what is streamed leaves in parts (16 images of 64
+  /// channels on 56x56 .86).
+  bool rows_are_lines() const {
     constexpr int64_t line = kernels::cache_line / int64_t{sizeof(T)};
-    return lanes_ == line && out.stride(3) == 1 && out.stride(2) % line == 0 && out.stride(1) % line == 0 &&
-           reinterpret_cast<std::uintptr_t>(out.data) % kernels::cache_line == 0;
+    const TensorView<T>& out = run_.output;
+    return lanes_ == line && out.stride(3) == 1 && out.stride(2) % line == 0 && out.stride(1) % line == 0;
   }
 
   /// From one element of the tiles to the next, which has so many values: an odd number of cache lines. Where it was
@@ -261,7 +263,7 @@ class Winograd {
       const int64_t unit = u % row_units_;
       run.row = u / row_units_ % tile_rows_;
       run.n = u / row_units_ / tile_rows_;
-      run.units = std::min({t.end - u, row_units_ - unit, most_units - (streams_ ? unit % most_units : 0)});
+      run.units = std::min({t.end - u, row_units_ - unit, most_units - (cuts_at_lines_ ? unit % most_units : 0)});
       run.begin = unit * w.unit_results();
       run.end = std::min(run.begin + run.units * w.unit_results(), g_.w.out);
       run.short_of_rows = run.row >= full_rows_;
@@ -588,7 +590,10 @@ class Winograd {
           }
         }
       }
-      if (!finite) redo(t, run, arguments, first_channel, channels);
+      if (!finite) {
+        if (streams_) run_.kernels.finish_streaming();
+        redo(t, run, arguments, first_channel, channels);
+      }
     });
   }
 
@@ -669,7 +674,9 @@ class Winograd {
   int64_t lanes_, elements_ = 0, tile_columns_ = 0, tile_rows_ = 0, row_units_ = 0, vectors_ = 0;
   /// Results of the longest tile in a last row and column of tiles that are short, and what comes before these.
   int64_t short_rows_ = 0, short_columns_ = 0, full_rows_ = 0, full_units_ = 0;
-  bool packs_parts_ = false, streams_ = false;
+  bool packs_parts_ = false;
+  bool streams_ = false;        ///< results past the caches
+  bool cuts_at_lines_ = false;  ///< runs of tiles, where they begin with cache lines of a plane's row
   int64_t part_pitch_ = 0, channel_pitch_ = 0, transformed_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1,
           stage_units_ = 1;
   TileShape shape_{};

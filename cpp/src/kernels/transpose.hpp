@@ -108,8 +108,8 @@ CONVPOOL_KERNEL void transpose_part(const T* from, ptrdiff_t from_row, ptrdiff_t
 }
 
 /// Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as far
-/// before the end as a full one, unless it has only a few elements. store_square(target, square, alone): whether no
-/// other writes a part of its rows.
+/// before the end as a full one, unless it has only a few elements. store_square(target, square, alone): whether
+/// the next one down the rows doesn't overlap it.
 template <class T, class Store>
 CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                        ptrdiff_t to_row, Store&& store_square) {
