@@ -31,8 +31,7 @@ macro(convpool_add_kernels prefix)
   if(convpool_chosen_isas STREQUAL "baseline")
     set(convpool_chosen_isas ${convpool_baseline})
   endif()
-  # Kernels don't throw, and nothing unwinds through them: the tables for that would be 1 % of a wheel.
-  set(convpool_kernel_options -O3 -fno-exceptions -fno-asynchronous-unwind-tables)
+  set(convpool_kernel_options -O3)
   if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
     # Instrumented inline, and at -O3, the kernels take many minutes to compile.
     set(convpool_kernel_options -O2 -fno-sanitize=undefined)

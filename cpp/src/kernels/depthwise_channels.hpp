@@ -139,13 +139,11 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
 /// Rows of results of a tile that goes through the channels by itself.
 inline constexpr int rows_in_turn = CONVPOOL_VECTOR_REGISTERS < 32 ? 1 : 2;
 
-/// Whether kernels of so many columns have such tiles: in chunks of 3 and 4 columns, or at once where they are 3, 5
-/// or 7. Two rows of results leave registers for the latter alone, and with a stride only 3 columns gain (5x5 .9
-/// to 1.2).
+/// Whether kernels of so many columns have such tiles: in chunks of 3 and 4 columns, or at once where they are 3, 5 or
+/// 7; of two rows, 3 alone (5x5 and 7x7 would gain a tenth to a fifth, and take 5 KB of the wheel each).
 template <class T>
-constexpr bool takes_channels_in_turn(ptrdiff_t columns, int stride = 1) {
-  if (rows_in_turn == 1) return specialised<T> && columns >= 3;
-  return specialised<T> && (columns == 3 || (stride == 1 && (columns == 5 || columns == 7)));
+constexpr bool takes_channels_in_turn(ptrdiff_t columns) {
+  return specialised<T> && (rows_in_turn == 1 ? columns >= 3 : columns == 3);
 }
 
 /// Tiles of R rows and P pixels for `count` whole vectors of channels one after another: of the rows that a tile reads,
@@ -284,7 +282,7 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
       tile.column + (P - 1) * d.column_stride + (d.kernel_columns - 1) * d.column_dilation < d.in_columns;
   if constexpr (R == rows_in_turn && P > 1 && ColumnStride > 0 && !Permuted && takes_channels_in_turn<T>(3)) {
     const ptrdiff_t left = tile.in_left < tile.out_left ? tile.in_left : tile.out_left, count = left / L;
-    if (count > 0 && d.permutation == nullptr && takes_channels_in_turn<T>(d.kernel_columns, ColumnStride)) {
+    if (count > 0 && d.permutation == nullptr && takes_channels_in_turn<T>(d.kernel_columns)) {
       const ptrdiff_t gap = d.row_dilation, above = tile.row < 0 ? (-tile.row + gap - 1) / gap : 0;
       const ptrdiff_t room = tile.row < d.in_rows ? (d.in_rows - tile.row - 1) / gap + 1 : 0;
       const ptrdiff_t read = d.kernel_rows + (R - 1) * d.row_stride;
@@ -300,10 +298,10 @@ void channels_pixels(const DepthwiseChannelsArguments<T>& d, ptrdiff_t row, ptrd
           run(Constant<3>{});
           break;
         case 5:
-          if constexpr (takes_channels_in_turn<T>(5, ColumnStride)) run(Constant<5>{});
+          if constexpr (takes_channels_in_turn<T>(5)) run(Constant<5>{});
           break;
         case 7:
-          if constexpr (takes_channels_in_turn<T>(7, ColumnStride)) run(Constant<7>{});
+          if constexpr (takes_channels_in_turn<T>(7)) run(Constant<7>{});
           break;
         default:
           if constexpr (rows_in_turn == 1) run(Constant<0>{});
