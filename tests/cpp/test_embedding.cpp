@@ -378,10 +378,12 @@ TEST_CASE("workspace_size tells enough for large results that are added to, and 
   struct Layer {
     Shape input, weight;
     std::array<std::int64_t, 2> stride, padding, dilation;
+    Algorithm algorithm;
   };
-  const Layer layers[] = {{{1, 16, 1000, 144}, {24, 16, 3, 3}, {1, 1}, {1, 1}, {1, 1}},
-                          {{1, 16, 512, 512}, {16, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1}},
-                          {{1, 70, 2, 600}, {16, 70, 3, 3}, {1, 2}, {60, 32}, {60, 4}}};
+  const Layer layers[] = {{{1, 16, 1000, 144}, {24, 16, 3, 3}, {1, 1}, {1, 1}, {1, 1}, Algorithm::direct},
+                          {{1, 16, 512, 512}, {16, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1}, Algorithm::depthwise},
+                          {{1, 70, 2, 600}, {16, 70, 3, 3}, {1, 2}, {60, 32}, {60, 4}, Algorithm::direct},
+                          {{6, 16, 134, 134}, {64, 16, 7, 7}, {1, 1}, {0, 0}, {1, 1}, Algorithm::winograd}};
   const std::string usual = isa();
   for (const std::string& name : available_isas()) {
     set_isa(name);
@@ -391,7 +393,7 @@ TEST_CASE("workspace_size tells enough for large results that are added to, and 
       params.padding = Padding::symmetric(layer.padding[0], layer.padding[1]);
       params.dilation = layer.dilation;
       params.groups = layer.input[1] / layer.weight[1];
-      params.algorithm = params.groups > 1 ? Algorithm::depthwise : Algorithm::direct;
+      params.algorithm = layer.algorithm;
       const Shape shape = conv2d_output_shape(layer.input, layer.weight, params);
       const Array<float> input(layer.input, false, true), weight(layer.weight, false, true), added(shape, false, true);
       const Array<float> output(shape, false, false);

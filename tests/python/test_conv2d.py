@@ -663,16 +663,26 @@ def test_streamed_results_whose_planes_start_anywhere() -> None:
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("width", [64, 16, 52, 63])
-@pytest.mark.parametrize("kernel", [3, 7])
-def test_streamed_results_of_winograd(layout: Any, width: int, kernel: int) -> None:
-    """Rows of whole cache lines, of half ones and of any length; tiles of four and of three results; outputs
-    that fill vectors and that don't."""
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "dtype"),
+    [(3, 1, np.float32), (7, 1, np.float32), (3, 3, np.float32), (3, 1, np.float64)],
+)
+def test_streamed_results_of_winograd(
+    layout: Any, width: int, kernel: int, dilation: int, dtype: Any
+) -> None:
+    """Rows of whole cache lines, of half ones and of any length; tiles of four and of three results, and
+    such that interleave; outputs that fill vectors and that don't; a tile that is done again."""
+    size = 25 << 20  # is streamed whatever the last cache has
     for outputs in (64, 36):
-        batch = to_layout(values((1 + (14 << 20) // (64 * width * outputs * 4), 3, 64, width)), layout)
-        weight = values((outputs, 3, kernel, kernel), seed=1)
-        layer = nn.Conv2d.from_weights(weight, None, padding=kernel // 2, layout=layout, algorithm="winograd")
+        images = values((1 + size // (64 * width * outputs * np.dtype(dtype).itemsize), 3, 64, width), dtype)
+        images[7, 1, 30, 5] = np.nan
+        batch, weight = to_layout(images, layout), values((outputs, 3, kernel, kernel), dtype, 1)
+        padding = kernel // 2 * dilation
+        layer = nn.Conv2d.from_weights(
+            weight, None, padding=padding, dilation=dilation, layout=layout, algorithm="winograd"
+        )
         together = layer(batch)
-        assert together.nbytes > 12 << 20
+        assert together.nbytes > size
         for i in (0, 7, len(batch) - 1):
             assert_same_bits(together[i], layer(batch[i]))
 
