@@ -15,10 +15,10 @@ void run_on_threads(int threads, ThreadBody body, void* context) noexcept;
 /// Whether the call that runs is only measured, see MeasuringScope: tasks are left out.
 bool tasks_are_left_out() noexcept;
 
-/// body(task, thread) for each task in [0, tasks): `thread` in [0, threads) tells its slot. Of many tasks each thread
-/// begins with some of its own, neighbours and the same ones in each such call, so that it finds in its caches what it
-/// left there; then it takes what the others haven't begun. A few, often of different sizes, go to whichever thread is
-/// free. Which thread takes which task must not show in the result.
+/// body(task, thread) for each task in [0, tasks): `thread` in [0, threads) tells its slot. Of many tasks each thread,
+/// or each few of more than 16, begins with some of its own, neighbours and the same ones in each such call, so that it
+/// finds in its caches what it left there; then it takes what the others haven't begun. A few, often of different
+/// sizes, go to whichever thread is free. Which thread takes which task must not show in the result.
 template <class Body>
 void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
   if (tasks_are_left_out()) return;

@@ -60,6 +60,14 @@ int vectors_of_a_line(const kernels::Table<T>& kernels) {
   return std::max(1, kernels::cache_line / (kernels.lanes * int{sizeof(T)}));
 }
 
+/// At least so many elements, in an odd number of cache lines: rows so far apart that are worked on together don't
+/// share the sets of the L1 cache, as rows of 2^n bytes do.
+template <class T>
+std::int64_t odd_lines(std::int64_t elements) {
+  constexpr std::int64_t line = kernels::cache_line / std::int64_t{sizeof(T)};
+  return (ceil_div(elements, line) | 1) * line;
+}
+
 /// The shape of a register tile.
 struct TileShape {
   int rows, vectors;

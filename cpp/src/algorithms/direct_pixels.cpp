@@ -238,7 +238,8 @@ class PixelVectors : DirectTasks<T> {
     constexpr int64_t small_tile = 12, many_channels = 128;
     const int64_t page = page_bytes / int64_t{sizeof(T)}, plane = input_.stride(1);
     if (tile_.rows * tile_.vectors > small_tile) {
-      // Zen 5, AVX-512, 1x1 on planes of 4 KB to 256 KB: 1.0 to 1.3 times as fast from a copy, for few outputs .7.
+      // 1x1 on planes of 4 KB to 256 KB: 1.0 to 1.3 times as fast from a copy, for few outputs .7 (Zen 5, AVX-512; no
+      // larger kernel was measured).
       constexpr int64_t outputs = 144, outputs_of_large_images = 64, large_image = 8 << 20;
       const int64_t image = size_product(g_.group_channels(), plane, sizeof(T));
       return plane != 0 && plane % page == 0 && channels_in_place_ > 2 * ways &&

@@ -75,9 +75,7 @@ class SlidingPool {
     const int64_t reach = std::min(g_.w.effective_kernel() / g_.w.stride, unaffordable);
     columns_ = EvenSplit(g_.w.out, transposed_ ? g_.w.out : std::max<int64_t>({fitting, 2 * reach, 64}));
     const int64_t most = columns_.largest(), lanes = run.kernels.lanes;
-    // An odd number of cache lines: rows that are read together don't compete for the same places in the cache.
-    constexpr int64_t cache_line = 64 / int64_t{sizeof(T)};
-    row_pitch_ = (round_up(size_product(most, inner_), cache_line) / cache_line | 1) * cache_line;
+    row_pitch_ = odd_lines<T>(size_product(most, inner_));
     line_pitch_ = round_up(size_product(g_.w.covered_span(most), inner_), 2 * lanes) + 2 * lanes;
     phase_pitch_ = round_up(ceil_div(line_pitch_, g_.w.stride), lanes) + lanes;
     if (slides_) line_pitch_ += (kernels::max_slide_levels + 1) * lanes;

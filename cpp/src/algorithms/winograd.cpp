@@ -88,7 +88,9 @@ class Winograd {
       blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
     }
     block_tiles_ = blocks_.largest() * w.tile_phases;
-    transformed_pitch_ = apart_in_sets(size_product(block_tiles_, channel_pitch_));
+    // Elements 2^n bytes apart crowded the L1 cache: 32x32, 64x64, 128x128 and 224x224 pixels took up to 1.7 times as
+    // long.
+    transformed_pitch_ = odd_lines<T>(size_product(block_tiles_, channel_pitch_));
     // With few tiles the threads share out the output channels, and with them the weights, which are read once then.
     steps_ = EvenSplit(vectors_, shape_.vectors);
     const int64_t tasks = g_.groups * blocks_.pieces;
@@ -127,7 +129,7 @@ class Winograd {
     }
     const int64_t transformed = size_product(elements_, transformed_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
-    const int64_t products = elements_ * apart_in_sets(block_tiles_ * columns);
+    const int64_t products = elements_ * odd_lines<T>(block_tiles_ * columns);
     // Rows that are gathered follow one another; behind the last of them and the spare one a vector may run on.
     const int64_t row = strip_pixels(strip_units_);
     const int64_t gathered = packs_parts_ ? round_up(lanes_ * row + lanes_ + row + lanes_, 16) : 0;
@@ -235,14 +237,6 @@ class Winograd {
     constexpr int64_t line = kernels::cache_line / int64_t{sizeof(T)};
     const TensorView<T>& out = run_.output;
     return lanes_ == line && out.stride(3) == 1 && out.stride(2) % line == 0 && out.stride(1) % line == 0;
-  }
-
-  /// From one element of the tiles to the next, which has so many values: an odd number of cache lines. Where it was
-  /// 2^n bytes, the elements of a tile shared a set of the L1 cache, and layers on 32x32, 64x64, 128x128 and 224x224
-  /// pixels took up to 1.7 times as long.
-  static int64_t apart_in_sets(int64_t values) {
-    constexpr int64_t line = kernels::cache_line / int64_t{sizeof(T)};
-    return (ceil_div(values, line) | 1) * line;
   }
 
   int64_t strip_rows() const { return packs_parts_ ? axes_.h.points : axes_.h.slots(); }
@@ -521,10 +515,11 @@ class Winograd {
     tile.accumulate = channels.begin > 0;
     tile.low = -std::numeric_limits<T>::infinity();
     tile.high = std::numeric_limits<T>::infinity();
+    const int64_t product_pitch = odd_lines<T>(t.tiles * columns);
     for (int64_t e = 0; e < elements_; ++e) {
       tile.b = weights + e * pitch;
       const Range with = tiles_with(t, e);
-      T* const products = t.products + e * apart_in_sets(t.tiles * columns);
+      T* const products = t.products + e * product_pitch;
       if (!tile.accumulate) {
         std::fill_n(products, with.begin * columns, T(0));
         std::fill_n(products + with.end * columns, (t.tiles - with.end) * columns, T(0));
@@ -555,7 +550,7 @@ class Winograd {
       const int64_t ow = run.begin, pixels = run.end - run.begin;
       const int64_t stage_row = run.units * w.unit_results() * columns;
       kernels::WinogradOutputArguments<T> arguments{};
-      arguments.in_element = apart_in_sets(t.tiles * columns);
+      arguments.in_element = odd_lines<T>(t.tiles * columns);
       arguments.bias = run_.weights.bias + (t.group * vectors_ + v) * lanes_;
       arguments.out_row = stage_row;
       arguments.out_pixel = w.tile_phases * columns;
@@ -645,7 +640,7 @@ class Winograd {
   bool tile_is_finite(const Task& t, int64_t tile, int64_t channel, int64_t channels) const {
     const int64_t columns = round_up(channels, lanes_);
     T zero = 0;
-    const int64_t element = apart_in_sets(t.tiles * columns);
+    const int64_t element = odd_lines<T>(t.tiles * columns);
     for (int64_t e = 0; e < elements_; ++e) {
       zero += t.products[e * element + tile * columns + channel] * T(128) * T(0);
     }

@@ -235,8 +235,8 @@ struct DepthwisePlaneTable {
 template <class T>
 struct DepthwiseChannelTable {
   void (*channels)(const DepthwiseChannelsArguments<T>&);
-  /// Whether a tile goes through the channels itself, see channels_in_turn(): of 3 columns and more, with strides up to
-  /// 2 and no column dilation, where each output has one channel.
+  /// Whether tiles go through the channels by themselves, see channels_in_turn(): of 3 columns, with 16 registers of
+  /// more too, with strides up to 2 and no column dilation, where each output has one channel.
   bool has_channels_in_turn;
 };
 
