@@ -239,7 +239,13 @@ Conv2dChoice make_sums(const char* reason) noexcept {
 
 // Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
 // vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels; with few
-// registers on Zen 3: one channel to one, kernels 3 to 9, planes 7 to 224 wide.
+// registers on Zen 3: one channel to one, kernels 3 to 9, planes 7 to 224 wide. With many and one channel to one on Zen
+// 5, where an FMA takes half a cycle: kernels 3 to 7 at strides 1 and 2, planes 7 to 112 wide.
+
+template <class T>
+bool has_times_of_zen_5(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
+  return !has_few_registers(kernels) && g.group_channels() == 1 && g.group_out_channels() == 1;
+}
 
 template <class T>
 double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
@@ -248,7 +254,8 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
   const double taps = static_cast<double>(g.reduction()), channels = static_cast<double>(g.group_channels());
   if (kernel_for_dense_planes(g, input, output, kernels) != nullptr) {
     const double vectors = static_cast<double>(ceil_div(g.out_pixels(), lanes));
-    return static_cast<double>(lanes) * (20 + vectors * (1.1 * taps + 3));
+    return static_cast<double>(lanes) *
+           (20 + vectors * (has_times_of_zen_5(g, kernels) ? 0.5 * taps + 4 : 1.1 * taps + 3));
   }
   const int64_t phases =
       std::clamp<int64_t>(g.h.dilation / std::gcd(g.h.stride, g.h.dilation), 1, std::max<int64_t>(1, g.h.out));
@@ -269,6 +276,9 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
     row = taps + channels * 10 / 3 * static_cast<double>(std::min<int64_t>(3, g.w.kernel));
   }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
+  if (has_times_of_zen_5(g, kernels) && shares_rows && rows >= 7) {
+    row = g.h.stride == 1 ? (g.h.kernel <= 2 ? 1.3 : 0.5) * taps + 6 : (g.h.kernel <= 2 ? 3 : 1) * taps + 10;
+  }
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
   const int64_t computed = shares_rows && rows >= 7 ? round_up(rows, 7) : rows;
   return row * static_cast<double>(lanes) * static_cast<double>(computed * phases) *
@@ -287,13 +297,15 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
     tap = g.w.kernel == 1 ? 7 : shares_pixels ? 1.45 : 4.5;
   }
   // Where there are 16 registers pixels serve one row of results at a time. Measured with AVX2: 3x3 to 13x13.
-  const bool in_turn = kernels.depthwise_channels->has_channels_in_turn && g.group_out_channels() == 1 &&
-                       g.w.kernel > 2 && g.w.dilation == 1 && g.w.stride <= 2 &&
-                       g.w.out >= kernels::depthwise_tile_pixels;
+  const bool shares_in_tiles = g.group_out_channels() == 1 && g.w.kernel > 2 && g.w.dilation == 1 && g.w.stride <= 2 &&
+                               g.w.out >= kernels::depthwise_tile_pixels;
+  const bool in_turn = shares_in_tiles && kernels.depthwise_channels->has_channels_in_turn;
   if (has_few_registers(kernels)) {
     tap *= in_turn                              ? 0.7 * waste(g.w.out, kernels::depthwise_tile_pixels)
            : rotates_groups(g) && shares_pixels ? 1.75
                                                 : 1.45;
+  } else if (shares_in_tiles && has_times_of_zen_5(g, kernels)) {
+    tap = 0.5;
   }
   // Narrower rows are taken pixel by pixel.
   if (g.w.out < kernels::depthwise_tile_pixels)
@@ -301,13 +313,14 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
   return waste(g.out_channels, kernels.lanes) * pixels * tap * taps;
 }
 
-/// The way into vectors of channels and back takes about 10 cycles a vector; of few lanes 6, and back 9.
+/// The way into vectors of channels and back takes about 10 cycles a vector, on Zen 5 6.5; of few lanes 6, and back 9.
 template <class T>
 double transposition_cycles(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   const bool few = has_few_registers(kernels);
   const double in = static_cast<double>(g.h.in) * static_cast<double>(g.w.in),
                out = static_cast<double>(g.out_pixels());
-  return waste(g.out_channels, kernels.lanes) * ((few ? 6 : 10) * in + (few ? 9 : 10) * out);
+  const double many = has_times_of_zen_5(g, kernels) ? 6.5 : 10;
+  return waste(g.out_channels, kernels.lanes) * ((few ? 6 : many) * in + (few ? 9 : many) * out);
 }
 
 /// Padding or gaps so wide that copied rows would be many times the image.

@@ -94,11 +94,11 @@ py::tuple layout_shape(const Shape4& s, Layout layout, bool batched) {
   return shape;
 }
 
-py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched,
-                       const std::optional<py::array>& out) {
+py::array result_array(const py::array& input, const py::dtype& dtype, const Shape4& logical, Layout layout,
+                       bool batched, const std::optional<py::array>& out) {
   const Shape4 order = layout == Layout::nchw ? logical : Shape4{logical[0], logical[2], logical[3], logical[1]};
   const auto first = order.begin() + (batched ? 0 : 1);
-  if (!out) return new_array(dtype, {first, order.end()});
+  if (!out) return new_array(dtype, {first, order.end()}, input.data());
   if (!std::equal(first, order.end(), out->shape(), out->shape() + out->ndim())) {
     throw std::invalid_argument("out has shape " + py::str(out->attr("shape")).cast<std::string>() +
                                 ", but the result has " +

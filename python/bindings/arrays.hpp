@@ -70,8 +70,8 @@ TensorView<T> mutable_view(py::array& array, Layout layout) {
 
 /// `out` if there is one, else a new C-contiguous array; big ones come from a bounded cache of memory, see
 /// result_memory.hpp.
-py::array result_array(const py::dtype& dtype, const Shape4& logical, Layout layout, bool batched,
-                       const std::optional<py::array>& out);
+py::array result_array(const py::array& input, const py::dtype& dtype, const Shape4& logical, Layout layout,
+                       bool batched, const std::optional<py::array>& out);
 
 /// Whether a result can be written there, at a glance: an ndarray of that dtype, writeable, aligned, and apart from the
 /// inputs. Where this says no, a closer look may still say yes.

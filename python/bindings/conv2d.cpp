@@ -66,7 +66,7 @@ py::array run_conv2d(const py::array& input, const py::array& weight, const std:
     const Shape4 shape = conv2d_output_shape(in.shape, w.shape, params);
     std::optional<TensorView<const T>> added;
     if (add) added = add_view<T>(*add, shape, layout, input.ndim() == 4);
-    py::array result = result_array(input.dtype(), shape, layout, input.ndim() == 4, out);
+    py::array result = result_array(input, input.dtype(), shape, layout, input.ndim() == 4, out);
     const TensorView<T> to = mutable_view<T>(result, layout);
     ExecutionContext context;
     context.num_threads = num_threads;
@@ -147,7 +147,7 @@ class Plan {
       const Shape4 shape = plan.output_shape(in.shape);
       std::optional<TensorView<const T>> added;
       if (add) added = add_view<T>(*add, shape, layout_, input.ndim() == 4);
-      py::array result = result_array(dtype_, shape, layout_, input.ndim() == 4, out);
+      py::array result = result_array(input, dtype_, shape, layout_, input.ndim() == 4, out);
       const TensorView<T> to = mutable_view<T>(result, layout_);
       ExecutionContext context;
       context.num_threads = num_threads;

@@ -23,12 +23,12 @@ py::object run_max_pool2d(const py::array& input, const Pool2dParams& params, bo
     const TensorView<const T> in = const_view<T>(input, layout);
     const Shape4 shape = pool2d_output_shape(in.shape, params);
     const bool batched = input.ndim() == 4;
-    py::array result = result_array(input.dtype(), shape, layout, batched, out);
+    py::array result = result_array(input, input.dtype(), shape, layout, batched, out);
     const TensorView<T> to = mutable_view<T>(result, layout);
     py::array indices;
     TensorView<std::int64_t> positions;
     if (return_indices) {
-      indices = result_array(py::dtype::of<std::int64_t>(), shape, layout, batched, std::nullopt);
+      indices = result_array(input, py::dtype::of<std::int64_t>(), shape, layout, batched, std::nullopt);
       positions = mutable_view<std::int64_t>(indices, layout);
     }
     {
@@ -46,7 +46,7 @@ py::array run_avg_pool2d(const py::array& input, const AvgPool2dParams& params, 
   return with_element_type(input, [&]<class T>(T) {
     const TensorView<const T> in = const_view<T>(input, layout);
     py::array result =
-        result_array(input.dtype(), pool2d_output_shape(in.shape, params), layout, input.ndim() == 4, out);
+        result_array(input, input.dtype(), pool2d_output_shape(in.shape, params), layout, input.ndim() == 4, out);
     const TensorView<T> to = mutable_view<T>(result, layout);
     {
       py::gil_scoped_release release;

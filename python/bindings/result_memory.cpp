@@ -1,6 +1,7 @@
 #include "result_memory.hpp"
 
 #include <array>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -19,7 +20,7 @@ namespace py = pybind11;
 
 constexpr std::size_t smallest_cached = std::size_t{64} << 10;
 constexpr std::size_t most_cached = std::size_t{128} << 20;
-constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t huge_page = std::size_t{2} << 20, page = 4096, line = 64;
 
 struct Block {
   void* data = nullptr;
@@ -31,7 +32,7 @@ std::array<Block, 8> cached;
 std::size_t cached_bytes = 0;
 
 void* allocate(std::size_t bytes) {
-  const std::size_t alignment = bytes >= 2 * huge_page ? huge_page : 64;
+  const std::size_t alignment = bytes >= 2 * huge_page ? huge_page : line;
   void* data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   if (data == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
@@ -75,19 +76,21 @@ void give_back(Block block) noexcept {
 
 }  // namespace
 
-py::array new_array(const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
+py::array new_array(const py::dtype& dtype, const std::vector<py::ssize_t>& shape, const void* read) {
   std::size_t bytes = static_cast<std::size_t>(dtype.itemsize());
   for (const py::ssize_t size : shape) {
     if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(size), &bytes)) throw std::bad_alloc();
   }
   if (bytes < smallest_cached) return py::array(dtype, shape);
-  auto* owned = new Block(take(bytes));
+  auto* owned = new Block(take(bytes + page));
   py::capsule owner(owned, [](void* pointer) {
     auto* block = static_cast<Block*>(pointer);
     give_back(*block);
     delete block;
   });
-  return py::array(dtype, shape, owned->data, owner);
+  const auto distance = reinterpret_cast<std::uintptr_t>(read) - reinterpret_cast<std::uintptr_t>(owned->data);
+  const std::size_t begin = (distance + page / 2) % page / line * line;
+  return py::array(dtype, shape, static_cast<char*>(owned->data) + begin, owner);
 }
 
 }  // namespace convpool::bindings

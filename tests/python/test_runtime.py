@@ -286,6 +286,22 @@ def test_what_memory_can_not_hold_is_an_error_and_the_next_call_works() -> None:
         assert convpool.conv2d(x, weight).tolist() == [[[[9, 9], [9, 9]]]]
 
 
+@pytest.mark.parametrize("size", [130, 700, 1100])
+def test_results_lie_half_a_page_from_their_input(size: int) -> None:
+    """From 64 KB on, of memory that is new or used again, and whole cache lines of it."""
+    memory = values((size * size + 1024,), np.float32)
+    kept = []
+    for shift in (0, 1, 300, 1023):
+        image = memory[shift : shift + size * size].reshape(1, 1, size, size)
+        pooled, indices = convpool.max_pool2d(image, 1, return_indices=True)
+        for result in (pooled, indices, convpool.conv2d(image, np.ones((1, 1, 1, 1), np.float32))):
+            assert result.ctypes.data % 64 == 0
+            assert 0 <= (image.ctypes.data + 2048 - result.ctypes.data) % 4096 < 64
+            kept.append(result)
+        if shift == 300:
+            kept.clear()
+
+
 def test_arguments_cost_microseconds() -> None:
     """A bound that only a slow path of its own would miss: the call on one pixel is all overhead."""
     import timeit

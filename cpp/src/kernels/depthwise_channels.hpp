@@ -139,11 +139,11 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
 /// Rows of results of a tile that goes through the channels by itself.
 inline constexpr int rows_in_turn = CONVPOOL_VECTOR_REGISTERS < 32 ? 1 : 2;
 
-/// Whether kernels of so many columns have such tiles: in chunks of 3 and 4 columns, or at once where they are 3, 5 or
-/// 7; of two rows, 3 alone (5x5 and 7x7 would gain a tenth to a fifth, and take 5 KB of the wheel each).
+/// Whether kernels of so many columns have such tiles: those of 3, 5 or 7, whose columns are taken at once, and with
+/// tiles of one row those that chunks of 3 and 4 columns make up.
 template <class T>
 constexpr bool takes_channels_in_turn(ptrdiff_t columns) {
-  return specialised<T> && (rows_in_turn == 1 ? columns >= 3 : columns == 3);
+  return specialised<T> && (columns == 3 || columns == 5 || columns == 7 || (rows_in_turn == 1 && columns >= 3));
 }
 
 /// Tiles of R rows and P pixels for `count` whole vectors of channels one after another: of the rows that a tile reads,

@@ -54,6 +54,15 @@ class ColumnShifts<T, K, true> {
   Vec<Index> lane_[K];
 };
 
+/// Weights that stay in registers beside the sums of three vectors; the others are broadcast from memory for each
+/// product, and loads, of which most cross a line, were what bounded the kernel (Zen 5, AVX-512, planes of 14x14 to
+/// 112x112: 5x5 1.25 times as fast as with none of them, 7x7 1.15 times; two more or less make no difference).
+template <int K>
+inline constexpr int kept_weights = CONVPOOL_VECTOR_REGISTERS < 32 ? 0
+                                    : K == 3                       ? 9
+                                    : K == 5                       ? 16
+                                                                   : 12;
+
 /// As depthwise_plane, for K x K taps; neighbours, unless Dilated.
 template <class T, int K, bool Dilated>
 CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
@@ -83,14 +92,12 @@ CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
   for (ptrdiff_t k = 0; k < d.groups * d.outputs_per_group; ++k) {
     const T* const top = d.in + k / d.outputs_per_group * d.in_group + r.first;
     const T* const weights = d.weight + k * K * K;
-    constexpr bool keeps_weights = K * K <= 9 && CONVPOOL_VECTOR_REGISTERS >= 32;
-    Vec<T> kept[keeps_weights ? K * K : 1];
-    if constexpr (keeps_weights) {
-      unroll<K * K>([&](auto t) { kept[t] = pinned(broadcast(weights[t])); });
-    }
+    constexpr int keeps = kept_weights<K>;
+    Vec<T> kept[keeps > 0 ? keeps : 1];
+    unroll<keeps>([&](auto t) { kept[t] = pinned(broadcast(weights[t])); });
     const auto weight = [&](auto i, auto j) CONVPOOL_INLINED {
       constexpr int tap = i * K + j;
-      if constexpr (keeps_weights) {
+      if constexpr (tap < keeps) {
         return kept[tap];
       } else {
         return weights[tap];

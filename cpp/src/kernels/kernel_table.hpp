@@ -235,8 +235,8 @@ struct DepthwisePlaneTable {
 template <class T>
 struct DepthwiseChannelTable {
   void (*channels)(const DepthwiseChannelsArguments<T>&);
-  /// Whether tiles go through the channels by themselves, see channels_in_turn(): of 3 columns, with 16 registers of
-  /// more too, with strides up to 2 and no column dilation, where each output has one channel.
+  /// Whether tiles go through the channels by themselves, see channels_in_turn(): of 3, 5 and 7 columns, with 16
+  /// registers of any number from 3 on, with strides up to 2 and no column dilation, where each output has one channel.
   bool has_channels_in_turn;
 };
 

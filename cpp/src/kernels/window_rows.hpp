@@ -428,10 +428,12 @@ constexpr bool is_window(const WindowAxis& axis, ptrdiff_t kernel, ptrdiff_t str
   return axis.kernel == kernel && axis.stride == stride && axis.dilation == dilation;
 }
 
-/// A height that is known takes several rows of results at once. Integers do without: their code would be half of all.
+/// A height that is known takes several rows of results at once. Integers do without, and vectors of two elements:
+/// their code would be more than half of all.
 template <class Op>
 constexpr int known_height(int height) {
-  return is_floating<typename Op::Element> ? height : 0;
+  using T = typename Op::Element;
+  return is_floating<T> && lanes<T> >= 4 ? height : 0;
 }
 
 /// The kernel for windows of KW columns, S and D apart, and for those as high as wide the one that knows it.
