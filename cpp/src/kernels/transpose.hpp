@@ -137,6 +137,28 @@ CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdif
   }
 }
 
+/// Targets so far apart share one set of the L1 cache.
+inline constexpr ptrdiff_t crowded_target_bytes = 4096;
+
+/// For such targets: runs of them, which are in several sets, are written one after another from a stage. Measured with
+/// AVX-512 (Zen 5): 3x3 of 16 to 64 channels on 32x32 and 64x64 1.18 times as fast.
+template <class T>
+CONVPOOL_KERNEL void transpose_in_runs(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
+                                       ptrdiff_t to_row) {
+  constexpr ptrdiff_t L = lanes<T>, run = 512 / sizeof(T), pitch = run + cache_line / sizeof(T);
+  alignas(vector_alignment) T stage[L * pitch];
+  for (ptrdiff_t r = 0; r < row_count; r += run) {
+    const ptrdiff_t count = row_count - r < run ? row_count - r : run;
+    for (ptrdiff_t c = 0; c < columns; c += L) {
+      if (c + L > columns) c = columns - L;
+      transpose_squares(from + r * from_row + c, from_row, count, L, stage, pitch,
+                        [&](T* target, const Vec<T>(&square)[L], bool)
+                            CONVPOOL_INLINED { unroll<L>([&](auto i) { store(target + i * pitch, square[i]); }); });
+      for (ptrdiff_t i = 0; i < L; ++i) copy_run(stage + i * pitch, count, to + (c + i) * to_row + r);
+    }
+  }
+}
+
 /// Not inlined: the registers it takes would push out its user's.
 template <class T>
 CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
@@ -147,6 +169,11 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
     if (row_count == 2) return interleave_rows<T, 2>(from, from_row, columns, to);
     if (row_count == 3) return interleave_rows<T, 3>(from, from_row, columns, to);
     if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
+  }
+  if constexpr (specialised<T>) {
+    if (to_row * ptrdiff_t{sizeof(T)} % crowded_target_bytes == 0 && row_count >= 2 * L && columns >= L) {
+      return transpose_in_runs(from, from_row, row_count, columns, to, to_row);
+    }
   }
   transpose_squares(from, from_row, row_count, columns, to, to_row,
                     [&](T* target, const Vec<T>(&square)[L], bool)
