@@ -1,9 +1,9 @@
 #pragma once
 
-// Windows two columns apart or more over planes that are at most two vectors wide, without gaps: down the columns, and
-// then along them by shuffles whose indices the call makes once, so that stride, dilation and padding are all alike to
-// them. Where a vector holds a whole row of the input, two rows of results are taken at once and stored as a run.
-// Windows of 2x2 that lie inside take one such shuffle instead of one for each tap.
+// Windows over planes that are at most two vectors wide, without gaps: down the columns, and then along them by
+// shuffles whose indices the call makes once, so that stride, dilation and padding are all alike to them. Where a
+// vector holds a whole row of the input, two rows of results are taken at once and stored as a run. Windows of 2x2 that
+// lie inside take one such shuffle instead of one for each tap.
 
 #include "window_rows.hpp"
 
@@ -273,8 +273,12 @@ template <class Op>
 WindowRowsKernel<typename Op::Element> choose_narrow_windows(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
   if constexpr (shuffles_by_index<T>) {
-    if (is_tall(h) || w.stride < 2 || w.kernel > widest_narrow) return nullptr;
+    if (is_tall(h) || w.kernel > widest_narrow) return nullptr;
+    // Windows of 7 and more a column apart that leave planes as wide slide in less time: 7x7 on 13x13 .82 of it.
+    if (w.stride == 1 && w.kernel >= 7 && w.out >= w.in) return nullptr;
     if (rows_come_in_pairs<T>(w)) return narrow_window_rows_for<Op, true>(h, w);
+    // Wider rows a column apart are better taken vector by vector, where that has a kernel for them.
+    if (w.stride == 1 && 3 * w.in > 2 * lanes<T> && choose_window_rows<Op>(h, w) != nullptr) return nullptr;
     // Joined lines are better where vectors of results would be half empty.
     const bool half_empty = w.stride > 2 && w.dilation == 1 && 2 * w.out <= lanes<T>;
     if (w.in < 2 * lanes<T> && w.out <= lanes<T> && !half_empty) return narrow_window_rows_for<Op, false>(h, w);
