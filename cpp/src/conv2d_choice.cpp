@@ -166,7 +166,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   // a transposition, whose runs are longer (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
   // on where rows are taken apart by a stride besides. Of one image, so that its bits don't depend on the batch.
   const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
-  const int64_t large = block_sizes().streamed_conv_result / (g.w.stride > 1 ? 3 : 1);
+  const int64_t large = (12 << 20) / (g.w.stride > 1 ? 3 : 1);
   if (has_few_registers(kernels) && !one_row && image_bytes >= large) {
     cost.pixels_in_vectors += 3 / reduction;
   }
@@ -237,15 +237,16 @@ Conv2dChoice make_sums(const char* reason) noexcept {
   return {Algorithm::direct, WeightForm::plain_sums, true, reason};
 }
 
-// Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
-// vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels; with few
-// registers on Zen 3: one channel to one, kernels 3 to 9, planes 7 to 224 wide. With many and one channel to one on Zen
-// 5, where an FMA takes half a cycle: kernels 3 to 7 at strides 1 and 2, planes 7 to 112 wide.
-
+/// Whether the figures below are those of Zen 5, on which an FMA takes half a cycle: of one channel to one, with
+/// kernels 1 to 13 at strides 1 and 2 on planes 7 to 112 wide.
 template <class T>
-bool has_times_of_zen_5(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
+bool measured_on_zen_5(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   return !has_few_registers(kernels) && g.group_channels() == 1 && g.group_out_channels() == 1;
 }
+
+// Cycles of the depthwise algorithm for as many planes of results as a vector has lanes. Measured on Zen 4, where a
+// vector FMA takes one: kernels 1 to 11 at strides 1 to 3 on planes 4 to 56 wide, groups of 1 to 16 channels; with few
+// registers on Zen 3: one channel to one, kernels 3 to 9, planes 7 to 224 wide.
 
 template <class T>
 double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
@@ -255,7 +256,7 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
   if (kernel_for_dense_planes(g, input, output, kernels) != nullptr) {
     const double vectors = static_cast<double>(ceil_div(g.out_pixels(), lanes));
     return static_cast<double>(lanes) *
-           (20 + vectors * (has_times_of_zen_5(g, kernels) ? 0.5 * taps + 4 : 1.1 * taps + 3));
+           (20 + vectors * (measured_on_zen_5(g, kernels) ? 0.5 * taps + 4 : 1.1 * taps + 3));
   }
   const int64_t phases =
       std::clamp<int64_t>(g.h.dilation / std::gcd(g.h.stride, g.h.dilation), 1, std::max<int64_t>(1, g.h.out));
@@ -276,7 +277,7 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
     row = taps + channels * 10 / 3 * static_cast<double>(std::min<int64_t>(3, g.w.kernel));
   }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
-  if (has_times_of_zen_5(g, kernels) && shares_rows && rows >= 7) {
+  if (measured_on_zen_5(g, kernels) && shares_rows && rows >= 7) {
     row = g.h.stride == 1 ? (g.h.kernel <= 2 ? 1.3 : 0.5) * taps + 6 : (g.h.kernel <= 2 ? 3 : 1) * taps + 10;
   }
   if (g.w.stride > 2) row = 4 * taps + 150 * channels;  // taken apart first
@@ -304,7 +305,7 @@ double depthwise_channels_cycles(const Conv2dGeometry& g, const kernels::Table<T
     tap *= in_turn                              ? 0.7 * waste(g.w.out, kernels::depthwise_tile_pixels)
            : rotates_groups(g) && shares_pixels ? 1.75
                                                 : 1.45;
-  } else if (shares_in_tiles && has_times_of_zen_5(g, kernels)) {
+  } else if (shares_in_tiles && measured_on_zen_5(g, kernels)) {
     tap = 0.5;
   }
   // Narrower rows are taken pixel by pixel.
@@ -319,7 +320,7 @@ double transposition_cycles(const Conv2dGeometry& g, const kernels::Table<T>& ke
   const bool few = has_few_registers(kernels);
   const double in = static_cast<double>(g.h.in) * static_cast<double>(g.w.in),
                out = static_cast<double>(g.out_pixels());
-  const double many = has_times_of_zen_5(g, kernels) ? 6.5 : 10;
+  const double many = measured_on_zen_5(g, kernels) ? 6.5 : 10;
   return waste(g.out_channels, kernels.lanes) * ((few ? 6 : many) * in + (few ? 9 : many) * out);
 }
 
@@ -327,6 +328,9 @@ double transposition_cycles(const Conv2dGeometry& g, const kernels::Table<T>& ke
 bool mostly_padding(const Axis& axis) {
   return (axis.pad_begin + axis.pad_end - 64) / 4 > axis.in || axis.stride - 64 > axis.in;
 }
+
+/// Of the fewest rows that can be taken together: most of an L2 cache of 512 KB.
+constexpr int64_t most_transposed_bytes = 384 << 10;
 
 /// Small planes are transposed, a vector of channels at a time, where they fill vectors of pixels badly.
 template <class T>
@@ -337,7 +341,8 @@ bool transposes_planes(const Conv2dGeometry& g, const TensorView<const T>& input
          !mostly_padding(g.w) &&
          depthwise_channels_cycles(g, kernels) + transposition_cycles(g, kernels) <
              0.9 * depthwise_plane_cycles(g, input, output, kernels) &&
-         rows_of_transposed_piece(g, kernels.lanes, kernels.lanes, sizeof(T)) > 0;
+         transposed_bytes(g, least_transposed_results(g), kernels.lanes, kernels.lanes, sizeof(T)) <=
+             most_transposed_bytes;
 }
 
 /// Channels in the vectors want channels-last arrays or small planes, vectors that hold whole groups, and those at
@@ -378,12 +383,12 @@ bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernel
   const bool alike = g.h.stride == g.w.stride && g.h.stride <= 2 && g.h.dilation == 1 && g.w.dilation == 1;
   const bool pads_zeros = g.padding_mode == PaddingMode::zeros || (!g.h.padded() && !g.w.padded());
   if (!has_few_registers(kernels) || g.channels != 1 || !alike || !pads_zeros) return false;
-  constexpr int64_t few_outputs = 8;
+  constexpr int64_t few_outputs = 8, most_cached_bytes = 128 << 10;
   const auto [smallest, largest] = std::minmax(g.h.kernel, g.w.kernel);
   if (smallest < 3) return false;
   if (out_channels_last) {
     return largest <= 7 && (g.out_channels <= few_outputs ||
-                            size_product(g.out_channels, g.h.out, g.w.out, sizeof(T)) <= block_sizes().copied_block);
+                            size_product(g.out_channels, g.h.out, g.w.out, sizeof(T)) <= most_cached_bytes);
   }
   // Rows that share sets of the caches are copied, other kernels have no tiles of their own.
   if (smallest != largest || size_product(g.w.in, sizeof(T)) % kernels::crowded_row_bytes == 0) return false;

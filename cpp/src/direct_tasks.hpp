@@ -48,9 +48,9 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
 template <class T>
 bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   // From which on it pays: of a 1x1, and of more taps, whose segments are short.
-  constexpr std::int64_t outputs_of_one_tap = 64, outputs = 24;
+  constexpr std::int64_t outputs_of_one_tap = 64, outputs = 24, most_bytes = 128 << 10;
   return has_few_registers(kernels) && g.group_out_channels() >= (g.taps() == 1 ? outputs_of_one_tap : outputs) &&
-         size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) <= block_sizes().copied_block;
+         size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) <= most_bytes;
 }
 
 /// Whether the pixels of the next tiles are fetched ahead, in place: nothing else foresees what lies in planes far

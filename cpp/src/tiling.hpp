@@ -75,7 +75,8 @@ struct TileShape {
 
 /// Cycles for each vector FMA, relative to the peak of two a cycle: a tile loads rows + vectors for rows * vectors
 /// FMAs, two loads a cycle, and needs 8 independent sums (4 cycles of latency, two a cycle). The vectors' loads count
-/// twice: weights come from further away (8x8 with stride 8 on 56x56, 64 channels: 4 x 4 tiles 148 us, 7 x 2 109).
+/// twice: they are lines, often from the L2 cache (8x8 with stride 8 on 56x56, 64 channels: 4 x 4 tiles 148 us, 7 x 2
+/// 109).
 inline double tile_cost(TileShape tile) {
   const double sums = static_cast<double>(tile.rows) * tile.vectors;
   const double loads = (tile.rows + tile.vectors) / sums;

@@ -31,7 +31,9 @@ std::mutex mutex;
 std::array<Block, 8> cached;
 std::size_t cached_bytes = 0;
 
+/// So many bytes, which may begin anywhere in the first page.
 void* allocate(std::size_t bytes) {
+  bytes += page;
   const std::size_t alignment = bytes >= 2 * huge_page ? huge_page : line;
   void* data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   if (data == nullptr) throw std::bad_alloc();
@@ -82,7 +84,7 @@ py::array new_array(const py::dtype& dtype, const std::vector<py::ssize_t>& shap
     if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(size), &bytes)) throw std::bad_alloc();
   }
   if (bytes < smallest_cached) return py::array(dtype, shape);
-  auto* owned = new Block(take(bytes + page));
+  auto* owned = new Block(take(bytes));
   py::capsule owner(owned, [](void* pointer) {
     auto* block = static_cast<Block*>(pointer);
     give_back(*block);

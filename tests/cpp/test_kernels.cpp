@@ -94,6 +94,28 @@ void check_transpose(const kernels::Table<T>& table) {
   }
 }
 
+/// To targets that share one set of the L1 cache, in runs: lengths around a run's and a vector's.
+template <class T>
+void check_transpose_to_crowded_targets(const kernels::Table<T>& table) {
+  constexpr int run = 512 / sizeof(T), target = 4096 / sizeof(T), most = 3 * run;
+  const std::vector<T> from = random_values<T>(most * 50);
+  std::vector<T> to(static_cast<std::size_t>(50 * target), T(-7));
+  for (const int rows : {1, 31, 32, 33, run - 1, run, run + 1, run + 16, run + 19, 2 * run, 2 * run + 7, most}) {
+    for (const int columns : {1, 7, 8, 9, 15, 16, 17, 18, 19, 31, 32, 33, 50}) {
+      std::fill(to.begin(), to.end(), T(-7));
+      table.transpose(from.data(), 50, rows, columns, to.data(), target);
+      int wrong = 0;
+      for (int c = 0; c < 50; ++c) {
+        for (int r = 0; r < target; ++r) {
+          const T expected = c < columns && r < rows ? from[static_cast<std::size_t>(r * 50 + c)] : T(-7);
+          wrong += to[static_cast<std::size_t>(c * target + r)] != expected;
+        }
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
 /// Three tiles in a call, moving along A, or along B with the same A, each as a call of its own would leave it.
 template <class T>
 void check_runs_of_tiles(const kernels::Table<T>& table) {
@@ -215,6 +237,8 @@ TEST_CASE("transposition and register tiles of every ISA and shape") {
     set_isa(name);
     check_transpose(active_kernels().f32);
     check_transpose(active_kernels().f64);
+    check_transpose_to_crowded_targets(active_kernels().f32);
+    check_transpose_to_crowded_targets(active_kernels().f64);
     check_every_tile(active_kernels().f32);
     check_every_tile(active_kernels().f64);
     check_runs_of_tiles(active_kernels().f32);

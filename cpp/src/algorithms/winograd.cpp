@@ -36,8 +36,8 @@ using std::int64_t;
 constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
 /// Fewer than the least where even they would take more.
 constexpr int64_t most_transformed_bytes = 8 << 20;
-/// Where weights don't stay in the last cache.
-constexpr int64_t most_transformed_bytes_of_large = 16 << 20;
+/// As many tiles as fit into so much, for weights that don't stay in the last cache.
+constexpr int64_t most_bytes_for_large_weights = 16 << 20;
 /// Neighbouring tiles share a stage of results.
 constexpr int64_t stage_pixels = 64;
 /// Weights of many megabytes come from memory while the products before them run: a few lines with each few steps.
@@ -80,14 +80,13 @@ class Winograd {
     const int64_t fewest_tasks = g_.groups * ceil_div(tiles, std::max(least, most_tiles));
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles),
                          std::max<int64_t>(1, vectors_ * std::min<int64_t>(fewest_tasks, run.threads) / run.threads));
-    const int64_t weight_bytes =
-        size_product(weight_pitch(g_.group_channels()), elements_, vectors_, g_.groups, sizeof(T));
+    const int64_t group_weights = size_product(weight_pitch(g_.group_channels()), elements_, vectors_, sizeof(T));
     // What is read from memory for each block wants many tiles: 512 channels, 16 images of 7x7 and 14x14 5225 / 4720
     // and 20930 / 19340 us, 4 images of 1024 channels 21060 / 17510 (Zen 5).
-    const bool large = weight_bytes > block_sizes().large_winograd_weights;
-    const int64_t most =
-        large ? std::clamp<int64_t>(most_transformed_bytes_of_large / tile_bytes, least, most_tiles) : least;
-    const int64_t block = std::clamp<int64_t>(block_sizes().winograd_tiles / tile_bytes, most, most_tiles);
+    const bool large = group_weights > block_sizes().large_winograd_weights;
+    const int64_t fewest =
+        large ? std::clamp<int64_t>(most_bytes_for_large_weights / tile_bytes, 1, most_tiles) : least;
+    const int64_t block = std::clamp<int64_t>(block_sizes().winograd_tiles / tile_bytes, fewest, most_tiles);
     const int64_t shared = std::min(block, std::max(ceil_div(tiles, run.threads), least));
     blocks_ = EvenSplit(units, std::max<int64_t>(1, shared / w.tile_phases));
     channels_at_once_ = g_.group_channels();
@@ -120,7 +119,7 @@ class Winograd {
     }
     fetches_ =
         !packs_ && !has_few_registers(run.kernels) && block_tiles_ > shape_.rows &&
-        weight_bytes / channel_split_.pieces > block_sizes().large_winograd_weights &&
+        size_product(group_weights, g_.groups) / channel_split_.pieces > block_sizes().large_winograd_weights &&
         size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T)) < block_sizes().large_weights / 2;
   }
 
