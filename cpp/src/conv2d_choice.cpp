@@ -13,6 +13,7 @@
 #include "tiling.hpp"
 #include "transposed_planes.hpp"
 #include "winograd_axes.hpp"
+#include "workspace.hpp"
 
 namespace convpool {
 namespace {
@@ -103,10 +104,16 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
       waits_for_weights ? tile_cost(tile) + 14 / tiles : std::max(tile_cost(tile), (from_memory ? 10 : 5) / tiles);
   double cost = products / taps * waste(kg, lanes) * product + tile_waste * (input + output) + rows;
   if (weights == WeightsAre::packed_each_call) {
-    // Measured; what leaves the last cache costs about three times as much.
+    // Measured, in four FMAs for each vector; what leaves the last cache costs about three times as much, rows alone
+    // four times (64 to 384 channels on 7x7), and memory that isn't kept comes in fresh pages (2048 to 256 channels
+    // dilated by 12 on 33x33, 75 MB: 32 of 55 ms).
     const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
-    cost +=
-        (bytes < 16e6 || packed_where_used(g) ? 1.5 : 4.7) * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
+    const bool where_used =
+        packed_where_used(g) &&
+        (axes.parts() == 1 || static_cast<double>(axes.elements()) * panel <= most_packed_part_bytes);
+    const double small = form == WeightForm::winograd_rows ? 6 : 1.5;
+    const double vector = bytes < 16e6 || where_used ? small : bytes <= most_kept_scratch ? std::max(small, 4.7) : 66;
+    cost += vector * packed / (4 * taps) * static_cast<double>(lanes) / pixels;
   }
   return cost;
 }

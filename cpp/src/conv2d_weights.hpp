@@ -73,6 +73,9 @@ inline bool packed_where_used(const Conv2dGeometry& g) {
   return g.batch * g.out_pixels() <= most_pixels;
 }
 
+/// Winograd's weights that are transformed right before they are used, where a sum runs through several parts first.
+inline constexpr std::int64_t most_packed_part_bytes = 1 << 20;
+
 /// One vector of a group's output channels in channel_vectors form, the part of some input channels (from a multiple of
 /// reduction_block on): to[reduction index - that of the first][lane].
 template <class T>

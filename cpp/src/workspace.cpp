@@ -11,7 +11,6 @@ namespace convpool {
 namespace {
 
 constexpr std::size_t alignment = workspace_alignment;
-constexpr std::size_t largest_kept = std::size_t{64} << 20;
 
 struct Block {
   void* data = nullptr;
@@ -51,7 +50,7 @@ Block take_from_library(std::size_t bytes) {
 }
 
 void give_to_library(Block released) noexcept {
-  if (released.bytes <= largest_kept) {
+  if (released.bytes <= most_kept_scratch) {
     Cache& c = cache();
     if (std::unique_lock lock(c.mutex, std::try_to_lock); lock.owns_lock()) {
       Block* smallest = &c.blocks[0];

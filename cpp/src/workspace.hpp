@@ -11,6 +11,8 @@ namespace convpool {
 class CallScope;
 
 inline constexpr std::size_t workspace_alignment = 64;
+/// Larger scratch is given back to the system after each call.
+inline constexpr std::size_t most_kept_scratch = std::size_t{64} << 20;
 
 /// Memory of the embedding program, or of operator new where it has no allocator; throws std::bad_alloc.
 void* allocate_from(const Allocator& allocator, std::size_t bytes);

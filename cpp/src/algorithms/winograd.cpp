@@ -44,9 +44,8 @@ constexpr int64_t stage_pixels = 64;
 /// Measured with AVX-512 (Zen 5): 512 channels on 14x14 1.2 times as fast, 16 images of 7x7, too; weights that the last
 /// cache holds are better left to the prefetchers (256 channels .92), and so are those of a single tile's rows (.9).
 constexpr int64_t fetching_steps = 16, most_fetched_lines = 64;
-/// Weights that are transformed right before they are used.
-constexpr int64_t most_packed_bytes = 1 << 20;
-/// All of them, where writing them to memory costs more than larger blocks of tiles.
+/// Weights that are transformed right before they are used: all of them, where writing them to memory costs more than
+/// larger blocks of tiles.
 constexpr int64_t large_packed_bytes = 8 << 20;
 
 template <class T>
@@ -177,7 +176,7 @@ class Winograd {
     const int64_t channel_bytes = size_product(shape_.vectors, elements_, axes_.parts(), lanes_, sizeof(T));
     const bool large = size_product(channel_bytes / shape_.vectors, vectors_, g_.group_channels()) > large_packed_bytes;
     if (blocks_.pieces > 1 && (!large || tiles > most_tiles)) return;
-    if (axes_.parts() > 1 && size_product(channel_bytes, g_.group_channels()) > most_packed_bytes) return;
+    if (axes_.parts() > 1 && size_product(channel_bytes, g_.group_channels()) > most_packed_part_bytes) return;
     packs_ = true;
     blocks_ = EvenSplit(blocks_.total, blocks_.total);
     if (axes_.parts() > 1) return;
