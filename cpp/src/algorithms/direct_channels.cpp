@@ -561,9 +561,11 @@ class ChannelVectors : DirectTasks<T> {
     edge(end, count);
   }
 
-  /// Pixels that aren't neighbours, a few channels at a time: as many lines as they read stay in the L1 cache.
+  /// Pixels that aren't neighbours, a few channels at a time: as many lines as they read stay in the L1 cache, and
+  /// fewer where planes a multiple of 4 KB apart share a set of it.
   void interleave_apart(const T* from, int64_t pixel, int64_t channels, int64_t count, T* to, int64_t pitch) const {
-    constexpr int64_t together = 16;
+    constexpr int64_t set_bytes = 4096;
+    const int64_t together = input_.stride(1) % (set_bytes / int64_t{sizeof(T)}) == 0 ? 4 : 16;
     for (int64_t c = 0; c < channels; c += together) {
       const int64_t c_end = std::min(channels, c + together);
       for (int64_t x = 0; x < count; ++x) {
