@@ -75,12 +75,12 @@ struct TileShape {
 
 /// Cycles for each vector FMA, relative to the peak of two a cycle: a tile loads rows + vectors for rows * vectors
 /// FMAs, two loads a cycle, and needs 8 independent sums (4 cycles of latency, two a cycle). The vectors' loads count
-/// twice: they are lines, often from the L2 cache (8x8 with stride 8 on 56x56, 64 channels: 4 x 4 tiles 148 us, 7 x 2
-/// 109).
+/// nearly twice: they are lines, often from the L2 cache (8x8 with stride 8 on 56x56, 64 channels: 4 x 4 tiles 148 us,
+/// 7 x 2 109).
 inline double tile_cost(TileShape tile) {
   const double sums = static_cast<double>(tile.rows) * tile.vectors;
   const double loads = (tile.rows + tile.vectors) / sums;
-  return std::max({1.0, loads, 8 / sums}) + 0.1 * (loads + tile.vectors / sums);
+  return std::max({1.0, loads, 8 / sums}) + 0.1 * loads + 0.08 * tile.vectors / sums;
 }
 
 /// The same for tiles of as even heights and widths as can be, and `per_load` and `per_vector` for each load and each
@@ -98,6 +98,13 @@ inline double tiling_cost(const EvenSplit& rows, const EvenSplit& vectors, doubl
   return cost / static_cast<double>(rows.total) / static_cast<double>(vectors.total);
 }
 
+/// What each load of a tile costs besides, for tiling_cost(). Where the core's other thread is busy, low tiles wait for
+/// the instructions around their FMAs (6 x 2 vectors of AVX2 up to 1.15 times as long as 4 x 3, Zen 3).
+template <class T>
+double cost_of_load(const kernels::Table<T>& kernels) {
+  return has_few_registers(kernels) ? 0.4 : 0;
+}
+
 /// The cheapest tile for `rows` broadcast rows and `vectors` column vectors, as both split evenly; of vectors the
 /// widest takes a multiple of `step`, if there are so many. `per_vector` is what each vector of a tile costs once, in
 /// vector FMAs for each step of the reduction.
@@ -106,13 +113,11 @@ TileShape choose_tile(const kernels::Table<T>& kernels, std::int64_t rows, std::
                       double per_vector = 0) {
   TileShape best{1, 1};
   double best_cost = 1e30;
-  // Where the core's other thread is busy, low tiles wait for the instructions around their FMAs (6 x 2 vectors of AVX2
-  // up to 1.15 times as long as 4 x 3, Zen 3).
-  const double per_load = has_few_registers(kernels) ? 0.4 : 0;
   if (step > kernels::max_tile_vectors || step > vectors) step = 1;
   for (int v = step; v <= kernels::max_tile_vectors && v <= vectors; v += step) {
     const EvenSplit split(rows, kernels.tile_rows[v]);
-    if (const double cost = tiling_cost(split, EvenSplit(vectors, v), per_load, per_vector); cost < best_cost) {
+    if (const double cost = tiling_cost(split, EvenSplit(vectors, v), cost_of_load(kernels), per_vector);
+        cost < best_cost) {
       best_cost = cost;
       best = {static_cast<int>(split.largest()), v};
     }

@@ -40,7 +40,7 @@ def test_a_single_column_with_gaps(algorithm: str) -> None:
 FEW = np.arange(16, dtype=f32).reshape(1, 1, 4, 4)
 EXTREMES: dict[str, Any] = {
     "max, dilation 2^62": lambda: convpool.max_pool2d(
-        FEW, (1, 2), stride=1, padding=(0, 2**61), dilation=(1, 2**62)
+        np.zeros((1, 1, 4, 64), f32), (1, 2), stride=1, padding=(0, 2**61), dilation=(1, 2**62)
     ),
     "avg, kernel 2^62": lambda: convpool.avg_pool2d(FEW, (1, 2**62), stride=1, padding=(0, 2**61)),
     "avg, kernel 2^61 high": lambda: convpool.avg_pool2d(FEW, (2**61, 1), stride=1, padding=(2**60, 0)),

@@ -77,7 +77,8 @@ class ChannelVectors : DirectTasks<T> {
     interleaves_ = interleaves(g_, input_, run.kernels);
     in_place_ = reads_in_place(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
-    tile_ = choose_tile(run.kernels, g_.w.out, vectors_, 1, plane_cost());
+    list_cuts();
+    tile_ = cuts_.size() > 2 ? choose_tile_of_pieces() : choose_tile(run.kernels, g_.w.out, vectors_, 1, plane_cost());
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     column_step_ = interleaves_ && g_.w.kernel == 1 ? g_.w.stride : 1;
     padded_width_ = (g_.w.out - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel();
@@ -172,31 +173,64 @@ class ChannelVectors : DirectTasks<T> {
     return products_of_a_line * static_cast<double>(lanes_) / static_cast<double>(g_.reduction());
   }
 
-  /// A row is cut where a tap leaves the image, if the pieces are worth a tile: with wide dilations most taps fall
-  /// wholly into the padding then.
-  void cut_tiles() {
-    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
-    runs_ = ScratchList<TileRun>(2 * ceil_div(g_.w.out, least));
-    taps_ = ScratchList<Range>(2 * ceil_div(g_.w.out, least));
-    ScratchList<int64_t> cuts(size_product(2, g_.w.kernel) + 2);
-    cuts.push_back(0);
-    cuts.push_back(g_.w.out);
+  /// Where a tap leaves the image: a row is cut there, if the pieces are worth a tile. With wide dilations most taps
+  /// fall wholly into the padding then.
+  void list_cuts() {
+    cuts_ = ScratchList<int64_t>(size_product(2, g_.w.kernel) + 2);
+    cuts_.push_back(0);
+    cuts_.push_back(g_.w.out);
     if (g_.padding_mode == PaddingMode::zeros) {
       for (int64_t j = 0; j < g_.w.kernel; ++j) {
         const Range inside = g_.w.outputs_inside(j);
         for (const int64_t cut : {inside.begin, inside.end}) {
-          if (cut > 0 && cut < g_.w.out) cuts.push_back(cut);
+          if (cut > 0 && cut < g_.w.out) cuts_.push_back(cut);
         }
       }
     }
-    std::sort(cuts.begin(), cuts.end());
-    for (int64_t i = 1, from = 0; i < cuts.size(); ++i) {
-      const bool last = i + 1 == cuts.size();
-      if (!last && (cuts[i] - cuts[from] < least || g_.w.out - cuts[i] < least)) continue;
-      const EvenSplit tiles(cuts[i] - cuts[from], tallest);
-      for (int64_t t = 0; t < tiles.pieces; ++t) add_tile(cuts[from] + tiles.begin(t), tiles.end(t) - tiles.begin(t));
+    std::sort(cuts_.begin(), cuts_.end());
+  }
+
+  /// f(first, end) for the pieces of a row whose tiles are so tall at most.
+  template <class F>
+  void for_each_piece_of_row(int64_t tallest, F&& f) const {
+    const int64_t least = ceil_div(tallest, 2);
+    for (int64_t i = 1, from = 0; i < cuts_.size(); ++i) {
+      const bool last = i + 1 == cuts_.size();
+      if (!last && (cuts_[i] - cuts_[from] < least || g_.w.out - cuts_[i] < least)) continue;
+      f(cuts_[from], cuts_[i]);
       from = i;
     }
+  }
+
+  /// As choose_tile(), by the taps that the pieces' tiles see: lower tiles leave out more of them.
+  TileShape choose_tile_of_pieces() const {
+    TileShape best{1, 1};
+    double best_cost = std::numeric_limits<double>::infinity();
+    for (int v = 1; v <= std::min<int64_t>(kernels::max_tile_vectors, vectors_); ++v) {
+      const int tallest = run_.kernels.tile_rows[v];
+      double cost = 0;
+      for_each_piece_of_row(tallest, [&](int64_t first, int64_t end) {
+        const Range taps = this->taps_seen(first, end - first);
+        cost += static_cast<double>((end - first) * (taps.end - taps.begin)) *
+                tiling_cost(EvenSplit(end - first, tallest), EvenSplit(vectors_, v), cost_of_load(run_.kernels),
+                            plane_cost());
+      });
+      if (cost < best_cost) {
+        best_cost = cost;
+        best = {static_cast<int>(EvenSplit(g_.w.out, tallest).largest()), v};
+      }
+    }
+    return best;
+  }
+
+  void cut_tiles() {
+    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
+    runs_ = ScratchList<TileRun>(2 * ceil_div(g_.w.out, least));
+    taps_ = ScratchList<Range>(2 * ceil_div(g_.w.out, least));
+    for_each_piece_of_row(tallest, [&](int64_t first, int64_t end) {
+      const EvenSplit tiles(end - first, tallest);
+      for (int64_t t = 0; t < tiles.pieces; ++t) add_tile(first + tiles.begin(t), tiles.end(t) - tiles.begin(t));
+    });
   }
 
   void add_tile(int64_t ow, int64_t count) {
@@ -653,6 +687,7 @@ class ChannelVectors : DirectTasks<T> {
   const T* weights_ = nullptr;
   int64_t tiles_in_row_ = 0;
   bool tiles_stay_inside_ = true;  ///< no tap that a tile takes lies beside the image's columns
+  ScratchList<int64_t> cuts_;      ///< of a row, see list_cuts()
   ScratchList<TileRun> runs_;
   ScratchList<Range> taps_;
   Workspace packed_;  ///< after the lists: taken last, given back first
