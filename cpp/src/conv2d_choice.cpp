@@ -173,7 +173,8 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   // a transposition, whose runs are longer (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
   // on where rows are taken apart by a stride besides. Of one image, so that its bits don't depend on the batch.
   const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
-  const int64_t large = (12 << 20) / (g.w.stride > 1 ? 3 : 1);
+  constexpr int64_t beyond_caches = 12 << 20;
+  const int64_t large = g.w.stride > 1 ? beyond_caches / 3 : beyond_caches;
   if (has_few_registers(kernels) && !one_row && image_bytes >= large) {
     cost.pixels_in_vectors += 3 / reduction;
   }

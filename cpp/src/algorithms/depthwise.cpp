@@ -268,7 +268,7 @@ class ChannelVectors {
     d.out_channels = out_channels;
     const auto kernel = run_.kernels.depthwise_channels->channels;
     // They wait longer for each other than sharing them saves.
-    const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % kernels::crowded_pixel_bytes == 0;
+    const bool crowded = size_product(d.in_pixel, g_.w.dilation, sizeof(T)) % kernels::same_set_bytes == 0;
     crowded ? run_rows(kernel, d) : run_rows_and_columns(kernel, d);
   }
 

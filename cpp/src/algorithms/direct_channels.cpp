@@ -78,7 +78,7 @@ class ChannelVectors : DirectTasks<T> {
     in_place_ = reads_in_place(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
     list_cuts();
-    tile_ = cuts_.size() > 2 ? choose_tile_of_pieces() : choose_tile(run.kernels, g_.w.out, vectors_, 1, plane_cost());
+    tile_ = choose_tile_of_pieces();
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     column_step_ = interleaves_ && g_.w.kernel == 1 ? g_.w.stride : 1;
     padded_width_ = (g_.w.out - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel();
@@ -546,7 +546,7 @@ class ChannelVectors : DirectTasks<T> {
 
   /// From a copied pixel to the next.
   int64_t pixel_pitch(int64_t channels) const {
-    const bool crowded = size_product(channels, sizeof(T)) % kernels::crowded_pixel_bytes == 0;
+    const bool crowded = size_product(channels, sizeof(T)) % kernels::same_set_bytes == 0;
     return interleaves_ && crowded ? channels + lanes_ : channels;
   }
 
@@ -598,8 +598,7 @@ class ChannelVectors : DirectTasks<T> {
   /// Pixels that aren't neighbours, a few channels at a time: as many lines as they read stay in the L1 cache, and
   /// fewer where planes a multiple of 4 KB apart share a set of it.
   void interleave_apart(const T* from, int64_t pixel, int64_t channels, int64_t count, T* to, int64_t pitch) const {
-    constexpr int64_t set_bytes = 4096;
-    const int64_t together = input_.stride(1) % (set_bytes / int64_t{sizeof(T)}) == 0 ? 4 : 16;
+    const int64_t together = input_.stride(1) % (kernels::same_set_bytes / int64_t{sizeof(T)}) == 0 ? 4 : 16;
     for (int64_t c = 0; c < channels; c += together) {
       const int64_t c_end = std::min(channels, c + together);
       for (int64_t x = 0; x < count; ++x) {

@@ -44,8 +44,8 @@ constexpr int64_t stage_pixels = 64;
 /// Measured with AVX-512 (Zen 5): 512 channels on 14x14 1.2 times as fast, 16 images of 7x7, too; weights that the last
 /// cache holds are better left to the prefetchers (256 channels .92), and so are those of a single tile's rows (.9).
 constexpr int64_t fetching_steps = 16, most_fetched_lines = 64;
-/// Weights that are transformed right before they are used: all of them, where writing them to memory costs more than
-/// larger blocks of tiles.
+/// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
+/// writing them to memory would cost more.
 constexpr int64_t large_packed_bytes = 8 << 20;
 
 template <class T>

@@ -207,8 +207,8 @@ using TileKernel = void (*)(const TileArguments<T>&);
 /// wait for them: 3x3 on 1024 x 1024 floats takes them six times as long as runs.
 inline constexpr ptrdiff_t crowded_row_bytes = 2048;
 
-/// Pixels that are a multiple of this apart, in bytes, all fall into the same sets of the L1 cache.
-inline constexpr ptrdiff_t crowded_pixel_bytes = 4096;
+/// Pixels or planes that are a multiple of this apart, in bytes, all fall into the same sets of the L1 cache.
+inline constexpr ptrdiff_t same_set_bytes = 4096;
 
 /// Neighbouring pixels of a row of results that DepthwiseChannelTable's kernel takes together.
 inline constexpr int depthwise_tile_pixels = 7;

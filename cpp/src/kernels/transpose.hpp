@@ -107,6 +107,11 @@ CONVPOOL_KERNEL void transpose_part(const T* from, ptrdiff_t from_row, ptrdiff_t
   }
 }
 
+template <class T>
+CONVPOOL_INLINE void store_transposed(T* to, ptrdiff_t to_row, const Vec<T> (&square)[lanes<T>]) {
+  unroll<lanes<T>>([&](auto i) { store(to + i * to_row, square[i]); });
+}
+
 /// Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as far
 /// before the end as a full one, unless it has only a few elements. store_square(target, square, alone): whether
 /// the next one down the rows doesn't overlap it.
@@ -137,12 +142,8 @@ CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdif
   }
 }
 
-/// Targets so many elements apart, or a multiple of that, share one set of the L1 cache.
-template <class T>
-inline constexpr ptrdiff_t crowded_target = 4096 / sizeof(T);
-
-/// For such targets: runs of them, which are in several sets, are written one after another from a stage. Measured with
-/// AVX-512 (Zen 5): 3x3 of 16 to 64 channels on 32x32 and 64x64 1.18 times as fast.
+/// To targets a multiple of same_set_bytes apart: runs of them, which are in several sets, are written one after
+/// another from a stage. Measured with AVX-512 (Zen 5): 3x3 of 16 to 64 channels on 32x32 and 64x64 1.18 times as fast.
 template <class T>
 CONVPOOL_KERNEL void transpose_in_runs(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                        ptrdiff_t to_row) {
@@ -155,7 +156,7 @@ CONVPOOL_KERNEL void transpose_in_runs(const T* from, ptrdiff_t from_row, ptrdif
       const ptrdiff_t width = columns - c < L ? columns - c : L;
       transpose_squares(from + r * from_row + c, from_row, count, width, stage, pitch,
                         [&](T* target, const Vec<T>(&square)[L], bool)
-                            CONVPOOL_INLINED { unroll<L>([&](auto i) { store(target + i * pitch, square[i]); }); });
+                            CONVPOOL_INLINED { store_transposed<T>(target, pitch, square); });
       for (ptrdiff_t i = 0; i < width; ++i) copy_run(stage + i * pitch, count, to + (c + i) * to_row + r);
     }
   }
@@ -173,13 +174,13 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
     if (row_count == 4) return interleave_rows<T, 4>(from, from_row, columns, to);
   }
   if constexpr (specialised<T>) {
-    if (to_row % crowded_target<T> == 0 && row_count >= 2 * L && columns >= L) {
+    if (to_row % (same_set_bytes / ptrdiff_t{sizeof(T)}) == 0 && row_count >= 2 * L && columns >= L) {
       return transpose_in_runs(from, from_row, row_count, columns, to, to_row);
     }
   }
   transpose_squares(from, from_row, row_count, columns, to, to_row,
                     [&](T* target, const Vec<T>(&square)[L], bool)
-                        CONVPOOL_INLINED { unroll<L>([&](auto i) { store(target + i * to_row, square[i]); }); });
+                        CONVPOOL_INLINED { store_transposed<T>(target, to_row, square); });
 }
 
 /// See Table::stream_transposed.
@@ -193,7 +194,7 @@ CONVPOOL_KERNEL void stream_transposed(const T* from, ptrdiff_t from_row, ptrdif
                       if (alone && reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
                         unroll<L>([&](auto i) { store_streaming(target + i * to_row, square[i]); });
                       } else {
-                        unroll<L>([&](auto i) { store(target + i * to_row, square[i]); });
+                        store_transposed<T>(target, to_row, square);
                       }
                     });
 }
