@@ -305,6 +305,15 @@ JOINED: dict[str, tuple[tuple[int, ...], Any, dict[str, Any]]] = {
     "cut windows": ((24, 34, 35), 3, {"ceil_mode": True}),
     "cut windows, padded": ((24, 20, 36), 5, {"stride": 4, "padding": 2, "ceil_mode": True}),
     "dilated": ((24, 20, 70), 3, {"stride": 4, "dilation": 2}),
+    "dilated, two columns apart": ((24, 20, 35), (3, 2), {"stride": 2, "dilation": (1, 3)}),
+    "dilated, wide": ((2, 20, 241), (2, 3), {"stride": 3, "dilation": 2, "padding": 1}),
+    "dilated, many columns apart": ((2, 20, 141), (2, 3), {"stride": (1, 9), "dilation": (1, 2)}),
+    "a column apart": ((24, 6, 13), (1, 3), {"stride": 1}),
+    "a column apart, padded": ((24, 9, 17), (3, 2), {"stride": 1, "padding": (1, 1)}),
+    "a column apart, wide": ((3, 12, 99), 4, {"stride": 1, "padding": 2}),
+    "a column apart, dilated": ((3, 13, 90), (2, 5), {"stride": 1, "dilation": (1, 2), "padding": (0, 2)}),
+    "a column apart, a plane a task": ((2, 40, 1100), (3, 6), {"stride": 1}),
+    "high": ((5, 35, 37), 17, {"stride": 2, "padding": 8}),
     "rows in the padding alone": ((9, 4, 40), (6, 3), {"stride": (2, 3), "padding": ((5, 5), (0, 0))}),
 }
 

@@ -339,13 +339,14 @@ class SlidingPool {
         }
         continue;
       }
-      for (int64_t i = taps.begin; i < taps.end; ++i) {
-        const int64_t y = g_.h.start(oh) + i * g_.h.dilation, slot = y / g_.h.dilation % g_.h.kernel;
+      int64_t y = g_.h.start(oh) + taps.begin * g_.h.dilation, slot = y / g_.h.dilation % g_.h.kernel;
+      for (int64_t i = taps.begin; i < taps.end; ++i, y += g_.h.dilation) {
         if (row_in_slot[slot] != y) {
           reduce_along(t, y, t.kept + slot * row_pitch_);
           row_in_slot[slot] = y;
         }
         offsets[i - taps.begin] = slot * row_pitch_;
+        if (++slot == g_.h.kernel) slot = 0;  // a division for each tap took two fifths of 4x4 windows' time
       }
       kernels::ReduceArguments<T> a{};
       a.in = t.kept.values;

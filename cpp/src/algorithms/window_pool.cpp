@@ -88,7 +88,7 @@ bool run_rows(const Pool2dRun<T>& run) {
   usual.in_plane = run.input.stride(1);
   usual.out_plane = run.output.stride(1);
   const int64_t line = std::max<int64_t>(g.w.covered_span(g.w.out), kernels::lines_elements);
-  const int64_t scratch = g.w.stride > 1 || g.w.kernel == 1 ? line + 12 * int64_t{run.kernels.lanes} : 0;
+  const int64_t scratch = line + 12 * int64_t{run.kernels.lanes};
   const SlottedWorkspace<T> memory(scratch, run.threads);
   const EvenSplit rows = row_split(g, g.w.in);
   const int64_t plane = std::max<int64_t>(1, g.h.in * g.w.in);

@@ -131,10 +131,10 @@ struct WindowAxis {
 inline constexpr ptrdiff_t lines_elements = 2048;
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
-/// row_count is for each row of results. scratch: for a horizontal stride above 1 and for single columns, as many
-/// elements as the windows of a row cover, at least lines_elements, and 12 * lanes after them. out_at: for positions,
-/// which lie as the results do. stream: whole cache lines of results go past the caches, and what is read is fetched
-/// ahead; seen by other threads once the kernel returns.
+/// row_count is for each row of results. scratch: as many elements as the windows of a row cover, at least
+/// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. stream: whole cache
+/// lines of results go past the caches, and what is read is fetched ahead; seen by other threads once the kernel
+/// returns.
 template <class T>
 struct WindowRowsArguments {
   const T* in;

@@ -1,7 +1,8 @@
 #pragma once
 
-// Small windows some columns apart, as in poolings that don't overlap, or one column wide on narrow rows: down the
-// columns into lines, and then along those, with neighbouring results in a vector.
+// Small windows some columns apart, as in poolings that don't overlap, and others for which window_rows has no code or
+// narrow rows leave much of it idle: down the columns into lines, and then along those, with neighbouring results in a
+// vector.
 
 #include "transpose.hpp"
 #include "window_planes.hpp"
@@ -40,12 +41,13 @@ struct LineShape {
   ptrdiff_t columns;  ///< that windows read, from the plane's first one on
   ptrdiff_t needed;   ///< with their padding
   ptrdiff_t slots, pitch;
+  bool joined;                       ///< results of all lines are stored as one run
   ptrdiff_t at_once;                 ///< lines
   ptrdiff_t whole_begin, whole_end;  ///< rows of results whose windows lie inside the plane from top to bottom
 };
 
-/// Lines of narrow rows stand one after another: vectors of results then reach over the ends of rows, and no load waits
-/// for stores that have only just happened.
+/// Lines stand one after another, so that no load waits for stores that have only just happened; those of narrow rows
+/// are joined: vectors of results then reach over the ends of rows.
 template <class Op>
 CONVPOOL_INLINE LineShape line_shape(const WindowRowsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
@@ -63,6 +65,7 @@ CONVPOOL_INLINE LineShape line_shape(const WindowRowsArguments<typename Op::Elem
   s.at_once = 1;
   if (s.w.stride > lines_elements / s.slots) return s;
   s.pitch = s.slots * s.w.stride;
+  s.at_once = lines_elements / s.pitch;
   if (s.slots > a.w.out && (!shuffles_by_index<T> || s.slots > most_joined)) return s;
   if (a.out_row != a.w.out || (a.planes > 1 && a.out_plane != rows * a.out_row)) return s;
   if (Op::divided) {
@@ -71,7 +74,7 @@ CONVPOOL_INLINE LineShape line_shape(const WindowRowsArguments<typename Op::Elem
       if (a.row_count[o] != a.row_count[a.row_begin]) return s;
     }
   }
-  s.at_once = lines_elements / s.pitch;
+  s.joined = true;
   return s;
 }
 
@@ -178,18 +181,41 @@ CONVPOOL_KERNEL void fill_lines(const WindowRowsArguments<typename Op::Element>&
 /// A vector of results: its first window starts with line[0]. Reads at most S vectors after the last window's start and
 /// taps.
 template <class Op, int S>
-CONVPOOL_INLINE Vec<typename Op::Element> reduce_collected(const typename Op::Element* line, ptrdiff_t taps) {
+CONVPOOL_INLINE Vec<typename Op::Element> reduce_collected(const typename Op::Element* line, ptrdiff_t taps,
+                                                           ptrdiff_t dilation) {
   using T = typename Op::Element;
   using All = typename MakeIndices<lanes<T>>::type;
   Vec<T> result = Op::identity();
+  // Taps of S vectors next to one another, or dilated ones with S vectors for each.
+  const auto load_all = [&](const T* from, Vec<T>(&in)[S])
+                            CONVPOOL_INLINED { unroll<S>([&](auto v) { in[v] = load(from + v * lanes<T>); }); };
+  Vec<T> in[S];
+  if (dilation > 1) {
+    for (ptrdiff_t tap = 0; tap < taps; ++tap) {
+      load_all(line + tap * dilation, in);
+      result = Op::combine(result, every_nth<T, S, 0>(in, All{}));
+    }
+    return result;
+  }
   for (ptrdiff_t tap = 0; tap < taps; tap += S) {
-    Vec<T> in[S];
-    unroll<S>([&](auto v) { in[v] = load(line + tap + v * lanes<T>); });
+    load_all(line + tap, in);
     unroll<S>([&](auto phase) {
       if (tap + phase < taps) result = Op::combine(result, every_nth<T, S, decltype(phase)::value>(in, All{}));
     });
   }
   return result;
+}
+
+/// V vectors of results, a column apart.
+template <class Op, int V>
+CONVPOOL_INLINE void reduce_shifted(const typename Op::Element* line, ptrdiff_t taps, ptrdiff_t dilation,
+                                    Vec<typename Op::Element> (&result)[V]) {
+  constexpr ptrdiff_t L = lanes<typename Op::Element>;
+  unroll<V>([&](auto v) { result[v] = load(line + v * L); });
+  for (ptrdiff_t tap = 1; tap < taps; ++tap) {
+    line += dilation;
+    unroll<V>([&](auto v) { result[v] = Op::combine(result[v], load(line + v * L)); });
+  }
 }
 
 /// As above, for any stride and dilation.
@@ -254,10 +280,25 @@ CONVPOOL_KERNEL void reduce_slots(const WindowAxis& w, ptrdiff_t slots, typename
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
   alignas(vector_alignment) T square[S > 0 ? 1 : L * L] = {};
-  for (ptrdiff_t x = 0; x < slots; x += L) {
+  // Copies: for all that is known of vectors they may be stores to w.
+  const ptrdiff_t taps = w.kernel, dilation = w.dilation;
+  ptrdiff_t x = 0;
+  if constexpr (S == 1) {
+    const auto run = [&](auto vectors) CONVPOOL_INLINED {
+      constexpr int V = decltype(vectors)::value;
+      Vec<T> result[V];
+      reduce_shifted<Op>(line + x, taps, dilation, result);
+      unroll<V>([&](auto v) { store(line + x + v * L, result[v]); });
+      x += V * L;
+    };
+    while (x + 4 * L <= slots) run(Constant<4>{});
+    while (x < slots) run(Constant<1>{});
+    return;
+  }
+  for (; x < slots; x += L) {
     const T* const first = line + x * w.stride;
     if constexpr (S > 0) {
-      store(line + x, reduce_collected<Op, S>(first, w.kernel));
+      store(line + x, reduce_collected<Op, S>(first, taps, dilation));
     } else {
       store(line + x, reduce_transposed<Op>(first, slots - x < L ? slots - x : L, w, square));
     }
@@ -270,7 +311,7 @@ CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
   const LineShape s = line_shape<Op>(a);
-  const bool joined = s.at_once > 1;
+  const bool joined = s.joined;
   [[maybe_unused]] const bool has_gaps = joined && s.slots > a.w.out;
   [[maybe_unused]] SlotShuffles<T> shuffles;
   if constexpr (shuffles_by_index<T>) {
@@ -282,22 +323,25 @@ CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element
   T* const end = out + lines * a.w.out;
   for (ptrdiff_t i = 0; i < lines; i += s.at_once) {
     const ptrdiff_t count = lines - i < s.at_once ? lines - i : s.at_once;
-    const ptrdiff_t slots = joined ? count * s.slots : a.w.out;
+    const ptrdiff_t slots = joined ? count * s.slots : (count - 1) * s.slots + a.w.out;
     fill_lines<Op>(a, s, i, count);
     reduce(s.w, slots, a.scratch);
     if (!joined) {
-      const ptrdiff_t o = a.row_begin + i % rows;
-      out = a.out + i / rows * a.out_plane + o * a.out_row;
-      if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
+      for (ptrdiff_t line = 0; line < count; ++line) {
+        const ptrdiff_t o = a.row_begin + (i + line) % rows;
+        out = a.out + (i + line) / rows * a.out_plane + o * a.out_row;
+        if (Op::divided && a.row_count[o] != divisor.a.row_count) divisor = RowDivisor<Op>(a.divisor, a.row_count[o]);
+        for (ptrdiff_t x = 0; x < a.w.out; x += L) {
+          store_result<Op>(load(a.scratch + line * s.slots + x), divisor, out, static_cast<T*>(nullptr), nullptr, 0, x,
+                           a.w.out - x);
+        }
+      }
+      continue;
     }
     if constexpr (shuffles_by_index<T>) shuffles.start();
     ptrdiff_t left = count * a.w.out;
     for (ptrdiff_t x = 0; x < slots; x += L) {
       Vec<T> result = load(a.scratch + x);
-      if (!joined) {
-        store_result<Op>(result, divisor, out, static_cast<T*>(nullptr), nullptr, 0, x, a.w.out - x);
-        continue;
-      }
       ptrdiff_t results = left < L ? left : L;
       if constexpr (shuffles_by_index<T>) {
         if (has_gaps) {
@@ -323,21 +367,37 @@ void window_lines(const WindowRowsArguments<typename Op::Element>& a) {
   reduce_lines<Op>(a, reduce_slots<Op, S>);
 }
 
+/// Up to this height all rows of a window are combined for each row of results. Steps that don't grow with the window
+/// are faster for 15 rows a row apart and for 25 that are two apart, and slower for 15 that are two apart (by a third)
+/// or 17 that are three apart (3.4 times, 224x224), as they are taken for all rows.
+constexpr ptrdiff_t tallest_in_lines(ptrdiff_t stride) { return stride == 1 ? 12 : 10 * stride; }
+
+/// Whether windows a column apart are taken line by line. Measured on Zen 5.
+template <class Op>
+bool slides_in_lines(const WindowAxis& h, const WindowAxis& w) {
+  using T = typename Op::Element;
+  constexpr ptrdiff_t most_taps = 7;
+  if (!is_floating<T>) return false;
+  if (w.kernel == 1) return w.out <= most_joined;
+  if (choose_window_rows<Op>(h, w) == nullptr) return w.out > most_joined && w.kernel <= most_taps;
+  return h.kernel != w.kernel && w.out <= 2 * lanes<T>;
+}
+
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_lines(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
-  if (is_tall(h) || w.kernel > widest_in_lines) return nullptr;
-  if (w.stride == 1 && (!is_floating<T> || w.kernel > 1 || w.out > most_joined)) return nullptr;
+  if (h.kernel > tallest_in_lines(h.stride) || w.kernel > widest_in_lines) return nullptr;
+  if (w.stride == 1 && !slides_in_lines<Op>(h, w)) return nullptr;
   // Two columns apart row by row, unless that leaves much of the vectors empty.
   const ptrdiff_t filled = (w.out + lanes<T> - 1) / lanes<T> * lanes<T>;
-  const bool in_rows = w.kernel == 3 || (w.kernel == 5 && takes_five_columns<T>) ||
-                       (w.kernel == 2 && (w.out > most_joined || 3 * w.out > 2 * filled));
-  if (w.stride == 2 && (!is_floating<T> || w.dilation > 1 || in_rows)) return nullptr;
+  const bool in_rows = w.dilation == 1 && (w.kernel == 3 || (w.kernel == 5 && takes_five_columns<T>) ||
+                                           (w.kernel == 2 && (w.out > most_joined || 3 * w.out > 2 * filled)));
+  if (w.stride == 2 && (!is_floating<T> || in_rows)) return nullptr;
   WindowRowsKernel<T> kernel = window_lines<Op, 0>;
   unroll<most_collected>([&](auto i) {
     constexpr int stride = decltype(i)::value + 1;
     if constexpr (is_floating<T> || (sizeof(T) >= 4 && stride > 2)) {
-      if (w.stride == stride && w.dilation == 1) kernel = window_lines<Op, stride>;
+      if (w.stride == stride) kernel = window_lines<Op, stride>;
     }
   });
   return kernel;
