@@ -449,6 +449,35 @@ def test_positions_in_small_planes(shape: Any, kernel_size: Any, options: Any, k
         check_max_pool2d(input, kernel_size, num_threads=num_threads, **options)
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(3, 1), (3, 2), (5, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 5, 5),
+        (2, 7, 16),
+        (2, 6, 31),
+        (2, 90, 24),
+        (1, 300, 17),
+        (1, 70, 63),
+        (1, 40, 64),
+        (1, 31, 127),
+        (1, 9, 129),
+    ],
+)
+def test_positions_in_planes_that_keep_their_size(
+    shape: Any, kernel_size: int, dilation: int, dtype: Any
+) -> None:
+    """Planes taken as one run in bands of rows: ties, NaN, and windows that hold nothing above -inf."""
+    options = {"stride": 1, "padding": kernel_size // 2 * dilation, "dilation": dilation}
+    for input in (values(shape, dtype, kind="small"), values(shape, dtype)):
+        check_max_pool2d(input, kernel_size, **options)
+        input[..., shape[-1] // 2 :] = -np.inf
+        input.reshape(-1)[::13] = np.nan
+        check_max_pool2d(input, kernel_size, **options)
+
+
 # Arrays that pass the caches: from 24 MB with their results, of which 4 MB at least.
 STREAMED = {
     "whole lines": ((48, 256, 256), {"kernel_size": 3, "stride": 1, "padding": 1}),

@@ -52,7 +52,9 @@ class SlidingPool {
         out_row_(transposed_ ? g_.w.out * inner_ : run.output.stride(2)),
         at_row_(transposed_ ? out_row_ : run.indices.stride(2)),
         identity_(run.averages() ? T(0) : kernels::lowest<T>),
-        divisors_(run, inner_) {
+        divisors_(run, inner_),
+        rows_inside_(g_.h.outputs_all_inside()),
+        columns_inside_(g_.w.outputs_all_inside()) {
     // Rows whose distance is the dilation, and windows as many such rows apart.
     const int64_t common = std::gcd(g_.h.stride, g_.h.dilation);
     phases_ = g_.h.dilation / common;
@@ -438,17 +440,27 @@ class SlidingPool {
     for (int64_t oh = first_output; oh < t.rows.end; oh += phases_) place_missing_positions(t, oh);
   }
 
-  /// Windows in which nothing was larger than the padding.
+  /// Windows in which nothing was larger than the padding; those that saw none of it aren't looked at.
   void place_missing_positions(const Task& t, int64_t oh) const {
-    if (!positions_ || (!g_.w.padded() && !g_.h.padded())) return;
-    int64_t* const at = t.at + oh * at_row_;
-    const int64_t results = (t.columns.end - t.columns.begin) * inner_;
-    int64_t least = 0;
-    for (int64_t x = 0; x < results; ++x) least = std::min(least, at[x]);
-    if (least >= 0) return;
-    for (int64_t x = 0; x < results; ++x) {
-      if (at[x] < 0) at[x] = first_position(g_, oh, t.columns.begin + x / inner_);
-    }
+    if (!positions_) return;
+    int64_t* const row = t.at + oh * at_row_;
+    const auto place = [&](int64_t begin, int64_t end) {
+      int64_t* const at = row + (begin - t.columns.begin) * inner_;
+      const int64_t results = (end - begin) * inner_;
+      int64_t signs = 0;
+      for (int64_t x = 0; x < results; ++x) signs |= at[x];
+      if (signs >= 0) return;
+      for (int64_t x = 0; x < results; ++x) {
+        if (at[x] < 0) at[x] = first_position(g_, oh, begin + x / inner_);
+      }
+    };
+    // One by one, only a window's rows inside the plane were taken.
+    const bool rows_inside = !in_blocks_ || (oh >= rows_inside_.begin && oh < rows_inside_.end);
+    const int64_t begin =
+        rows_inside ? std::clamp(columns_inside_.begin, t.columns.begin, t.columns.end) : t.columns.end;
+    const int64_t end = std::clamp(columns_inside_.end, begin, t.columns.end);
+    place(t.columns.begin, begin);
+    place(end, t.columns.end);
   }
 
   const Pool2dRun<T>& run_;
@@ -461,6 +473,7 @@ class SlidingPool {
   int64_t in_row_, in_pixel_, out_row_, at_row_;
   T identity_;
   PoolDivisors<T> divisors_;
+  Range rows_inside_, columns_inside_;  ///< of results whose windows reach no padding
   int64_t phases_ = 1;
   bool in_blocks_ = false;
   bool row_by_row_ = false;  ///< in blocks: a row of results right after the last row of its windows

@@ -32,11 +32,12 @@ EvenSplit row_split(const Pool2dGeometry& g, int64_t elements_per_row) {
 /// Whether input and results would push each other out of the last cache, and whole lines of results are worth it.
 /// Measured with 32 MB of it: 3x3 windows with stride 1 gain a third at 25 MB and a factor of two beyond.
 template <class T>
-bool streams(const Pool2dGeometry& g) {
-  const int64_t planes = size_product(g.batch, g.channels, int64_t{sizeof(T)});
-  const int64_t result = size_product(planes, g.h.out, g.w.out);
+bool streams(const Pool2dRun<T>& run) {
+  const Pool2dGeometry& g = run.geometry;
+  const int64_t planes = size_product(g.batch, g.channels), bytes = sizeof(T) + (run.positions ? sizeof(int64_t) : 0);
+  const int64_t result = size_product(planes, g.h.out, g.w.out, bytes);
   return result >= block_sizes().streamed_pool_result &&
-         result + size_product(planes, g.h.in, g.w.in) >= block_sizes().streamed_pool_total;
+         result + size_product(planes, g.h.in, g.w.in, int64_t{sizeof(T)}) >= block_sizes().streamed_pool_total;
 }
 
 /// Where results go past the caches, wider rows, in bytes, are taken one by one, which fetches them ahead: measured on
@@ -54,7 +55,7 @@ Arguments common_arguments(const Pool2dRun<T>& run, const PoolDivisors<T>& divis
   a.row_count = divisors.rows();
   a.in_row = run.input.stride(2);
   a.out_row = run.output.stride(2);
-  a.stream = streams<T>(g);
+  a.stream = streams(run);
   return a;
 }
 
@@ -74,8 +75,7 @@ bool run_rows(const Pool2dRun<T>& run) {
   const kernels::ReductionKernels<T>& kernels = run.reduction_kernels();
   const bool without_gaps = run.input.stride(2) == g.w.in && run.output.stride(2) == g.w.out;
   kernels::WindowRowsKernel<T> kernel = nullptr;
-  // Only window_rows stores positions past the caches, and fetches wide rows ahead.
-  const bool past_caches = streams<T>(g) && (run.positions || size_product(g.w.in, sizeof(T)) > widest_past_caches);
+  const bool past_caches = streams(run) && size_product(g.w.in, sizeof(T)) > widest_past_caches;
   if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal() && !past_caches) {
     kernel = kernels.window_planes(window_axis(g.h), window_axis(g.w));
   }

@@ -1,8 +1,8 @@
 #pragma once
 
-// Maxima of 3x3 windows with their positions, with stride 1 over planes without gaps: as window_planes, in two passes.
-// Along the rows first and then down them, as positions need it; between the passes a band of rows is kept in the L1
-// cache, so that a row is reduced once for all the windows that cover it.
+// Maxima of small windows with their positions, with stride 1 over planes without gaps: as window_planes, in two
+// passes. Along the rows first and then down them, as positions need it; between the passes a band of rows is kept in
+// the L1 cache, so that a row is reduced once for all the windows that cover it.
 
 #include "window_planes.hpp"
 #include "window_positions.hpp"
@@ -10,27 +10,54 @@
 namespace convpool::kernels {
 namespace {
 
-/// As window_planes, with positions as in window_row_positions; never past the caches.
-template <class T>
+/// 3x3 windows without dilation are faster row by row on wider planes; others have no such kernel.
+template <class T, int K, int D>
+inline constexpr ptrdiff_t widest_of_plane_positions = (K == 3 && D == 1 ? 256 : 512) / ptrdiff_t{sizeof(T)};
+
+/// The maximum of K taps in their order, of which tap(j, distance) gives those on either side of the middle one. A tap
+/// that a window doesn't have counts as the nearest one that it has once more, which changes nothing.
+template <class T, int K, class Tap>
+CONVPOOL_INLINE typename MaxAtOf<T>::Item reduce_around(const typename MaxAtOf<T>::Item& middle, Tap&& tap) {
+  using Op = MaxAtOf<T>;
+  constexpr int half = K / 2;
+  typename Op::Item taps[K];
+  taps[half] = middle;
+  unroll<half>([&](auto i) {
+    constexpr int distance = decltype(i)::value + 1;
+    taps[half - distance] = tap(Constant<-distance>{}, taps[half - distance + 1]);
+    taps[half + distance] = tap(Constant<distance>{}, taps[half + distance - 1]);
+  });
+  typename Op::Item item = taps[0];
+  unroll<K - 1>([&](auto j) { item = Op::combine(item, taps[j + 1]); });
+  return item;
+}
+
+/// As window_planes, with positions as in window_row_positions.
+template <class T, int K, int D>
 CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
-  constexpr ptrdiff_t widest = widest_of_planes<MaxAtOf<T>, 3, 1>();
-  constexpr ptrdiff_t band_elements = 24 * widest;
-  // A row before the band and one after it, which a plane's first and last ones don't have, and don't use.
-  alignas(vector_alignment) T values[band_elements + 2 * widest + 2 * L];
-  alignas(vector_alignment) Index positions[band_elements + 2 * widest + 2 * L];
+  constexpr ptrdiff_t widest = widest_of_plane_positions<T, K, D>;
+  constexpr int half = K / 2, side = half * D;
+  constexpr ptrdiff_t band_elements = 24 * 256 / ptrdiff_t{sizeof(T)};
+  // Rows before the band and after it, which a plane's first and last ones don't have, and don't use.
+  alignas(vector_alignment) T values[band_elements + 2 * side * widest + 2 * L];
+  alignas(vector_alignment) Index positions[band_elements + 2 * side * widest + 2 * L];
   const ptrdiff_t width = a.w.in, pixels = a.h.in * width;
-  const ptrdiff_t band_rows = band_elements / width;
+  // Bands of whole vectors, where that leaves them high: what is streamed must begin with a line.
+  ptrdiff_t band_rows = band_elements / width, whole_rows = L;
+  while (whole_rows > 1 && whole_rows / 2 * width % L == 0) whole_rows /= 2;
+  if (band_rows > whole_rows) band_rows -= band_rows % whole_rows;
   Vec<Index> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i);
-  LaneSet<T> has_left[widest], has_right[widest];
+  LaneSet<T> has_column[K][widest];
   const ptrdiff_t period = for_each_first_column<T>(width, [&](ptrdiff_t vector, ptrdiff_t column) {
-    has_left[vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, -1));
-    has_right[vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, 1));
+    unroll<K>([&](auto j) {
+      has_column[j][vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, (decltype(j)::value - half) * D));
+    });
   });
   const auto select = [](const LaneSet<T>& set, const Item& there, const Item& other) CONVPOOL_INLINED {
     return Item{set.select(there.value, other.value), set.select(there.at, other.at)};
@@ -41,10 +68,10 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
     std::int64_t* const out_at = a.out_at + p * a.out_plane;
     for (ptrdiff_t top = a.row_begin; top < a.row_end; top += band_rows) {
       const ptrdiff_t bottom = top + band_rows < a.row_end ? top + band_rows : a.row_end;
-      const ptrdiff_t first = (top > 0 ? top - 1 : 0) * width;
-      const ptrdiff_t past = (bottom < a.h.in ? bottom + 1 : a.h.in) * width;
+      const ptrdiff_t first = (top > side ? top - side : 0) * width;
+      const ptrdiff_t past = (bottom + side < a.h.in ? bottom + side : a.h.in) * width;
       // Element x of the plane is in the buffers' element x - base.
-      const ptrdiff_t base = (top - 1) * width;
+      const ptrdiff_t base = (top - side) * width;
       const auto load_pixels = [&](ptrdiff_t x) CONVPOOL_INLINED {
         return x + L <= pixels ? load(plane + x) : load_between(plane + x, 0, pixels - x, Vec<T>{});
       };
@@ -52,39 +79,61 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
       for (ptrdiff_t x = first, set = 0; x < past; x += L) {
         const Vec<T> next = x + L < past ? load_pixels(x + L) : Vec<T>{};
         const Vec<Index> at = lane + static_cast<Index>(x);
-        const Item middle{current, at};
-        // A neighbour that a row doesn't have counts as the pixel itself once more, which changes nothing.
-        const Item left =
-            select(has_left[set], {neighbours<T, -1>(previous, current, next, All{}), at - Index(1)}, middle);
-        const Item right =
-            select(has_right[set], {neighbours<T, 1>(previous, current, next, All{}), at + Index(1)}, middle);
-        const Item item = Op::combine(Op::combine(left, middle), right);
+        const Item item = reduce_around<T, K>({current, at}, [&](auto j, const Item& nearer) CONVPOOL_INLINED {
+          constexpr int tap = decltype(j)::value;
+          const Item there{neighbours<T, tap * D>(previous, current, next, All{}), at + Index(tap * D)};
+          return select(has_column[half + tap][set], there, nearer);
+        });
         store_item<Op>(item, values, positions, x - base);
         previous = current;
         current = next;
         if (++set == period) set = 0;
       }
-      const ptrdiff_t end = bottom * width;
-      for (ptrdiff_t x = top * width; x < end; x += L) {
-        const auto row = [&](ptrdiff_t distance, const Item& middle) CONVPOOL_INLINED {
-          const ptrdiff_t from = x + distance;
-          const LaneSet<T> inside(bits_between<T>(-from, pixels - from));
-          return select(inside, load_item<Op>(values, positions, from - base), middle);
-        };
+      const ptrdiff_t begin = top * width, end = bottom * width;
+      const auto starts_line = [](const void* to) { return reinterpret_cast<std::uintptr_t>(to) % cache_line == 0; };
+      const bool streams = a.stream && starts_line(out + begin) && starts_line(out_at + begin);
+      const auto reduce_down = [&](ptrdiff_t x, auto inside) CONVPOOL_INLINED {
         const Item middle = load_item<Op>(values, positions, x - base);
-        const Item item = Op::combine(Op::combine(row(-width, middle), middle), row(width, middle));
+        const Item item = reduce_around<T, K>(middle, [&](auto i, const Item& nearer) CONVPOOL_INLINED {
+          const ptrdiff_t from = x + decltype(i)::value * D * width;
+          const Item there = load_item<Op>(values, positions, from - base);
+          if constexpr (decltype(inside)::value != 0) return there;
+          return select(LaneSet<T>(bits_between<T>(-from, pixels - from)), there, nearer);
+        });
+        if (streams && x + L <= end) {
+          store_streaming(out + x, item.value);
+          stream_wide(out_at + x, item.at);
+          return;
+        }
         store_result<Op>(item, RowDivisor<Op>({}, T(1)), out, static_cast<Index*>(nullptr), out_at, 0, x, end - x);
+      };
+      for (ptrdiff_t x = begin; x < end; x += L) {
+        if (x >= side * width && x + L + side * width <= pixels) {
+          reduce_down(x, Constant<1>{});
+        } else {
+          reduce_down(x, Constant<0>{});
+        }
       }
     }
   }
+  if (a.stream) streaming_fence();
 }
 
 template <class T>
 WindowRowsKernel<T> choose_window_plane_positions(const WindowAxis& h, const WindowAxis& w) {
-  const auto same = [](const WindowAxis& axis) {
-    return is_window(axis, 3, 1, 1) && axis.in == axis.out && axis.pad == 1;
+  const auto fits = [&](auto kernel, auto dilation) {
+    constexpr int K = kernel, D = dilation;
+    const auto same = [](const WindowAxis& axis) {
+      return is_window(axis, K, 1, D) && axis.in == axis.out && 2 * axis.pad == (K - 1) * D;
+    };
+    return same(h) && same(w) && w.in <= widest_of_plane_positions<T, K, D>;
   };
-  return same(h) && same(w) && w.in <= widest_of_planes<MaxAtOf<T>, 3, 1>() ? window_plane_positions<T> : nullptr;
+  if (fits(Constant<3>{}, Constant<1>{})) return window_plane_positions<T, 3, 1>;
+  if constexpr (lanes<T> >= 8) {
+    if (fits(Constant<3>{}, Constant<2>{})) return window_plane_positions<T, 3, 2>;
+    if (fits(Constant<5>{}, Constant<1>{})) return window_plane_positions<T, 5, 1>;
+  }
+  return nullptr;
 }
 
 }  // namespace

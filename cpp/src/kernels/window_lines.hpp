@@ -396,7 +396,9 @@ WindowRowsKernel<typename Op::Element> choose_window_lines(const WindowAxis& h, 
   WindowRowsKernel<T> kernel = window_lines<Op, 0>;
   unroll<most_collected>([&](auto i) {
     constexpr int stride = decltype(i)::value + 1;
-    if constexpr (is_floating<T> || (sizeof(T) >= 4 && stride > 2)) {
+    // Pairs of elements are taken apart by a transposition as well; their code would be a fifth of all lines'.
+    constexpr bool has_shuffles = sizeof(T) >= 4 && (lanes<T> >= 4 || stride <= 2);
+    if constexpr (has_shuffles && (is_floating<T> || stride > 2)) {
       if (w.stride == stride) kernel = window_lines<Op, stride>;
     }
   });

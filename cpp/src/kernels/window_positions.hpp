@@ -35,6 +35,29 @@ CONVPOOL_INLINE void reduce_positions(const CoveredRows<T>& rows, ptrdiff_t in_r
   }
 }
 
+/// The lanes [begin, end) of vectors that are loaded from several rows.
+template <class T>
+class PartOfVector {
+ public:
+  PartOfVector() = default;
+  CONVPOOL_INLINE PartOfVector(ptrdiff_t begin, ptrdiff_t end)
+#if defined(CONVPOOL_ISA_AVX512)
+      : lanes_(bits_between<T>(begin, end)) {
+  }
+  CONVPOOL_INLINE Vec<T> load_or(const T* p, Vec<T> other) const { return lanes_.load_or(p, other); }
+
+ private:
+  LaneSet<T> lanes_;  // making the mask anew for each row took half of an edge's time
+#else
+      : begin_(begin), end_(end) {
+  }
+  CONVPOOL_INLINE Vec<T> load_or(const T* p, Vec<T> other) const { return load_between(p, begin_, end_, other); }
+
+ private:
+  ptrdiff_t begin_, end_;
+#endif
+};
+
 /// R rows of results along the rows of a plane.
 template <class T, int KH, int KW, int S, int R>
 CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const WindowRowsArguments<T>& a, T* out,
@@ -61,17 +84,21 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
       }
     }
   };
-  FetchAhead<T> next_rows(rows.first, S * R * a.in_row, a.stream);
-  const ptrdiff_t pitch = R > 1 ? a.out_row : 0;
-  const ptrdiff_t streamed_values = streamed_results(a.stream, out, pitch, a.w.out);
-  const ptrdiff_t streamed = streamed_results(a.stream, out_at, pitch, a.w.out) < streamed_values ? 0 : streamed_values;
-  for (ptrdiff_t o = 0; o < a.w.out; o += L) {
-    const ptrdiff_t x = o * S - a.w.pad, left = a.w.out - o;
+  // Copies: for all that is known of vectors they may be stores to the arguments.
+  const ptrdiff_t in_row = a.in_row, out_row = a.out_row, columns = a.w.in, results = a.w.out, pad = a.w.pad;
+  FetchAhead<T> next_rows(rows.first, S * R * in_row, a.stream);
+  const ptrdiff_t pitch = R > 1 ? out_row : 0;
+  const ptrdiff_t streamed_values = streamed_results(a.stream, out, pitch, results);
+  const ptrdiff_t streamed = streamed_results(a.stream, out_at, pitch, results) < streamed_values ? 0 : streamed_values;
+  for (ptrdiff_t o = 0; o < results; o += L) {
+    // The last results overlap what is done already rather than fill a part of a vector.
+    if (results - o < L && results > L && streamed == 0) o = results - L;
+    const ptrdiff_t x = o * S - pad, left = results - o;
     next_rows.template fetch<S * S * R>();
     Item acc[R];
-    if (x >= 0 && x + reach <= a.w.in) [[likely]] {
+    if (x >= 0 && x + reach <= columns) [[likely]] {
       reduce_positions<T, KH, KW, S, R>(
-          rows, a.in_row, a.w.in, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
+          rows, in_row, columns, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
             take_apart([&](auto c) { return load(row + x + c); },
                        [&](auto j, Vec<T> values) { taps[j] = {values, broadcast(Index(decltype(j)::value))}; });
           });
@@ -83,31 +110,45 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
       Vec<Index> at[KW];
       unroll<KW>([&](auto j) {
         const Vec<Index> column = first + Index(decltype(j)::value);
-        at[j] = ((column >= Index(0)) & (column < static_cast<Index>(a.w.in))) ? broadcast(Index(decltype(j)::value))
-                                                                               : first_inside;
+        at[j] = ((column >= Index(0)) & (column < static_cast<Index>(columns))) ? broadcast(Index(decltype(j)::value))
+                                                                                : first_inside;
+      });
+      const auto part_from = [&](ptrdiff_t c) CONVPOOL_INLINED {
+        const ptrdiff_t from = x + c;
+        return PartOfVector<T>(from >= 0   ? 0
+                               : -from < L ? -from
+                                           : L,
+                               columns - from < 0   ? 0
+                               : columns - from < L ? columns - from
+                                                    : L);
+      };
+      // From the window's first columns on, and with stride 2 from a vector further.
+      PartOfVector<T> near[KW], far[KW];
+      unroll<KW>([&](auto c) {
+        near[c] = part_from(c);
+        if constexpr (S == 2) far[c] = part_from(L + c);
       });
       reduce_positions<T, KH, KW, S, R>(
-          rows, a.in_row, a.w.in, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
+          rows, in_row, columns, acc, [&](const T* row, Item(&taps)[KW]) CONVPOOL_INLINED {
             take_apart(
                 [&](auto c) {
-                  const ptrdiff_t from = x + c;
-                  const ptrdiff_t begin = from >= 0 ? 0 : -from < L ? -from : L;
-                  const ptrdiff_t end = a.w.in - from < 0 ? 0 : a.w.in - from < L ? a.w.in - from : L;
-                  return load_between(row + from, begin, end, broadcast(lowest<T>));
+                  constexpr ptrdiff_t column = decltype(c)::value;
+                  const auto& part = column < KW ? near[column < KW ? column : 0] : far[column < KW ? 0 : column - L];
+                  return part.load_or(row + x + column, broadcast(lowest<T>));
                 },
                 [&](auto j, Vec<T> values) { taps[j] = {values, at[j]}; });
           });
     }
-    const Index base = static_cast<Index>(rows.top * a.w.in + x);
+    const Index base = static_cast<Index>(rows.top * columns + x);
     unroll<R>([&](auto r) {
       acc[r].at += lane;
       if (o < streamed) {
-        store_streaming(out + r * a.out_row + o, acc[r].value);
-        stream_wide(out_at + r * a.out_row + o, acc[r].at + base);
+        store_streaming(out + r * out_row + o, acc[r].value);
+        stream_wide(out_at + r * out_row + o, acc[r].at + base);
         return;
       }
-      store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * a.out_row, static_cast<Index*>(nullptr),
-                       out_at + r * a.out_row, base, o, left);
+      store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * out_row, static_cast<Index*>(nullptr),
+                       out_at + r * out_row, base, o, left);
     });
   }
 }
@@ -138,7 +179,7 @@ CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
 /// R rows of one column of results, all channels.
 template <class T, int KH, int KW, int S, int R>
 CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const WindowPixelsArguments<T>& a,
-                                            ptrdiff_t output, T* out, std::int64_t* out_at) {
+                                            ptrdiff_t output, T* out, std::int64_t* out_at, bool stream) {
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
@@ -161,6 +202,11 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
       });
     });
     unroll<R>([&](auto r) {
+      if (stream) {
+        store_streaming(out + r * a.out_row + from, acc[r].value);
+        stream_wide(out_at + r * a.out_row + from, acc[r].at + base);
+        return;
+      }
       store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * a.out_row, static_cast<Index*>(nullptr),
                        out_at + r * a.out_row, base, from, L);
     });
@@ -170,6 +216,13 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
 template <class T, int K, int S>
 CONVPOOL_KERNEL void window_pixel_positions(const WindowPixelsArguments<T>& a) {
   constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && K > S ? 4 : 2;
+  // Where every vector is a whole line.
+  const auto in_lines = [](std::uintptr_t bytes) { return bytes % cache_line == 0; };
+  const bool stream = a.stream && sizeof(Vec<T>) == cache_line && a.channels % lanes<T> == 0 &&
+                      in_lines(reinterpret_cast<std::uintptr_t>(a.out)) &&
+                      in_lines(reinterpret_cast<std::uintptr_t>(a.out_at)) &&
+                      in_lines(static_cast<std::uintptr_t>(a.out_pixel) * sizeof(T)) &&
+                      in_lines(static_cast<std::uintptr_t>(a.out_row) * sizeof(T));
   for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
     o = group_start<K, S, 1>(a.h, o, a.row_begin, a.row_end, at_once);
     T* const out = a.out + o * a.out_row;
@@ -180,13 +233,14 @@ CONVPOOL_KERNEL void window_pixel_positions(const WindowPixelsArguments<T>& a) {
       T* const pixel = out + x * a.out_pixel;
       std::int64_t* const pixel_at = out_at + x * a.out_pixel;
       if (several) {
-        reduce_pixel_positions<T, K, K, S, at_once>(rows, a, x, pixel, pixel_at);
+        reduce_pixel_positions<T, K, K, S, at_once>(rows, a, x, pixel, pixel_at, stream);
       } else {
-        reduce_pixel_positions<T, 0, K, S, 1>(rows, a, x, pixel, pixel_at);
+        reduce_pixel_positions<T, 0, K, S, 1>(rows, a, x, pixel, pixel_at, stream);
       }
     }
     o += several ? at_once : 1;
   }
+  if (stream) streaming_fence();
 }
 
 /// pick(its size, its stride) for a square window that has a kernel of its own; null for others.
