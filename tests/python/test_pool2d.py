@@ -487,6 +487,8 @@ STREAMED = {
     "small planes": ((16, 96, 56, 56), {"kernel_size": 2, "stride": 1}),
     "narrow planes": ((16, 96, 56, 56), {"kernel_size": 3, "stride": 1, "padding": 1}),
     "narrow planes off the lines": ((16, 250, 35, 35), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "sliding in blocks": ((14, 500, 512), {"kernel_size": 19, "stride": 1, "padding": 9}),
+    "sliding by rows": ((14, 500, 500), {"kernel_size": (5, 9), "stride": 1, "padding": (0, 4)}),
 }
 
 

@@ -18,6 +18,7 @@
 #include "parallel.hpp"
 #include "pool2d_algorithm.hpp"
 #include "pool_divisors.hpp"
+#include "pool_streaming.hpp"
 #include "tiling.hpp"
 #include "workspace.hpp"
 
@@ -29,6 +30,9 @@ using std::ptrdiff_t;
 
 /// Up to this many taps are taken one by one: as many steps as the ways for long windows have.
 constexpr int64_t few_taps = 7;
+
+/// Lines of rows that are reduced along together.
+constexpr int64_t lines_at_once_bytes = 32 << 10;
 
 template <class T>
 class SlidingPool {
@@ -53,6 +57,7 @@ class SlidingPool {
         at_row_(transposed_ ? out_row_ : run.indices.stride(2)),
         identity_(run.averages() ? T(0) : kernels::lowest<T>),
         divisors_(run, inner_),
+        streams_(!transposed_ && streams(run)),
         rows_inside_(g_.h.outputs_all_inside()),
         columns_inside_(g_.w.outputs_all_inside()) {
     // Rows whose distance is the dilation, and windows as many such rows apart.
@@ -85,7 +90,12 @@ class SlidingPool {
     kept_rows_ = kept_rows;
     // Measured on Zen 4: a tenth faster where a block is beyond the L1 cache and a row isn't; else up to that slower.
     const int64_t row_bytes = size_product(row_pitch_, element);
-    row_by_row_ = in_blocks_ && row_bytes <= 4 << 10 && size_product(row_bytes, g_.h.kernel) > 64 << 10;
+    soon_ = in_blocks_ && row_bytes <= 4 << 10 && size_product(row_bytes, g_.h.kernel) > 64 << 10;
+    // What a kernel starts with takes as long as a few hundred elements; their lines stay in the L1 cache.
+    if (in_blocks_ && slides_) {
+      const int64_t bytes = size_product(element, line_pitch_, lines_of_a_row());
+      rows_at_once_ = std::clamp<int64_t>(lines_at_once_bytes / std::max<int64_t>(bytes, 1), 1, 4);
+    }
     if (size_product(line_pitch_, lines_of_a_row()) >= unaffordable) throw std::bad_alloc();
     make_along_taps();
   }
@@ -94,7 +104,8 @@ class SlidingPool {
     const EvenSplit blocks(g_.channels, transposed_ ? inner_ : 1);
     const int64_t planes = g_.batch * (run_.channels_last ? 1 : blocks.pieces);
     const EvenSplit rows(g_.h.out, transposed_ ? g_.h.out : rows_per_task(planes));
-    const int64_t lines = size_product(line_pitch_, lines_of_a_row()), kept = size_product(kept_rows_, row_pitch_);
+    const int64_t lines = size_product(line_pitch_, lines_of_a_row(), rows_at_once_),
+                  kept = size_product(kept_rows_, row_pitch_);
     const int64_t in_plane = g_.h.in * g_.w.in, out_plane = g_.h.out * g_.w.out;
     const SlottedWorkspace<T> images(transposed_ ? (in_plane + out_plane) * inner_ : 0, run_.threads);
     const SlottedWorkspace<int64_t> wide_images(transposed_ && positions_ ? out_plane * inner_ : 0, run_.threads);
@@ -134,6 +145,7 @@ class SlidingPool {
       t.out = out + first;
       if (positions_) t.at = run_.indices.data + n * run_.indices.stride(0) + c * run_.indices.stride(1) + first;
       run_task(t);
+      if (streams_) run_.kernels.finish_streaming();
     });
   }
 
@@ -259,8 +271,9 @@ class SlidingPool {
     std::fill(t.lines.values + (lead + columns) * inner_, t.lines.values + t.count * inner_, identity_);
   }
 
-  /// The reductions of one input row's part of each window of a row of results.
-  void reduce_along(const Task& t, int64_t y, const Rows& to) const {
+  /// The reductions of `rows` input rows' parts of each window of a row of results, from row y on, a dilation apart;
+  /// several where they slide.
+  void reduce_along(const Task& t, int64_t y, int64_t rows, const Rows& to) const {
     kernels::ReduceArguments<T> a{};
     a.in = t.lines.values;
     if (t.in_place) {
@@ -269,16 +282,20 @@ class SlidingPool {
       fill_line(t, y);
     }
     a.in_at = t.lines.at;
-    a.rows = 1;
+    a.rows = rows;
+    a.in_row = a.out_row = lines_of_a_row() * line_pitch_;
+    const int64_t row_positions = g_.h.dilation * g_.w.in;
     const Rows spare = t.lines + (levels_ + 1) * line_pitch_;
-    const auto slide = [&](int64_t taps, const Rows& into, int64_t columns, int64_t at_add) {
-      kernels_.slide({t.in + y * in_row_ + t.inside.begin, t.inside.begin - t.first, t.inside.end - t.inside.begin,
-                      t.lines.at, taps, into.values, into.at, columns, at_add});
+    const auto slide = [&](int64_t taps, const Rows& into, int64_t pitch, int64_t columns, int64_t at_add,
+                           int64_t at_add_row) {
+      kernels_.slide({t.in + y * in_row_ + t.inside.begin, g_.h.dilation * in_row_, rows, t.inside.begin - t.first,
+                      t.inside.end - t.inside.begin, t.lines.at, taps, into.values, into.at, pitch, columns, at_add,
+                      at_add_row});
     };
     for (int64_t level = 1; level <= levels_; ++level) {
       const Rows from = t.lines + (level - 1) * line_pitch_, into = from + line_pitch_;
       if (slides_ && level == 1) {
-        slide(level_taps(1), into, t.count - level_taps(1) + 1, 0);
+        slide(level_taps(1), into, a.in_row, t.count - level_taps(1) + 1, 0, 0);
         continue;
       }
       const int64_t taps = level_taps(level - 1), tap = taps * g_.w.dilation * inner_;
@@ -293,11 +310,12 @@ class SlidingPool {
       next.columns = (t.count - (4 * taps - 1) * g_.w.dilation) * inner_;
       kernels_.reduce(next);
     }
-    if (slides_ && levels_ > 0 && rest_ > 0) slide(rest_, spare + line_pitch_, t.count - rest_ + 1, 0);
+    if (slides_ && levels_ > 0 && rest_ > 0) slide(rest_, spare + line_pitch_, a.in_row, t.count - rest_ + 1, 0, 0);
     const int64_t results = t.columns.end - t.columns.begin;
     a.offset = along_;
     a.taps = along_taps_;
     a.at_add = y * g_.w.in;
+    a.at_add_row = row_positions;
     a.out = to.values;
     a.out_at = to.at;
     a.columns = results * inner_;
@@ -306,25 +324,30 @@ class SlidingPool {
       a.columns = inner_;
       a.in_row = g_.w.stride * inner_;
       a.out_row = inner_;
+      a.at_add_row = 0;
     } else if (g_.w.stride > 1 && !splits_) {
       // Long windows with a stride: all of them, then those that are wanted.
       a.out = spare.values;
       a.out_at = spare.at;
       a.columns = (results - 1) * g_.w.stride + 1;
       if (slides_ && levels_ == 0) {
-        slide(g_.w.kernel, spare, a.columns, a.at_add);
+        slide(g_.w.kernel, spare, a.in_row, a.columns, a.at_add, row_positions);
       } else {
         kernels_.reduce(a);
       }
-      for (int64_t o = 0; o < results; ++o) to.values[o] = spare.values[o * g_.w.stride];
-      for (int64_t o = 0; positions_ && o < results; ++o) to.at[o] = spare.at[o * g_.w.stride];
+      for (int64_t r = 0; r < rows; ++r) {
+        const Rows all = spare + r * a.in_row, row = to + r * row_pitch_;
+        for (int64_t o = 0; o < results; ++o) row.values[o] = all.values[o * g_.w.stride];
+        for (int64_t o = 0; positions_ && o < results; ++o) row.at[o] = all.at[o * g_.w.stride];
+      }
       return;
     }
     if (slides_ && levels_ == 0) {
-      slide(g_.w.kernel, to, a.columns, a.at_add);
-    } else {
-      kernels_.reduce(a);
+      slide(g_.w.kernel, to, row_pitch_, a.columns, a.at_add, row_positions);
+      return;
     }
+    if (!channels_last_) a.out_row = row_pitch_;
+    kernels_.reduce(a);
   }
 
   void reduce_down_by_taps(const Task& t, int64_t first_output) const {
@@ -344,7 +367,7 @@ class SlidingPool {
       int64_t y = g_.h.start(oh) + taps.begin * g_.h.dilation, slot = y / g_.h.dilation % g_.h.kernel;
       for (int64_t i = taps.begin; i < taps.end; ++i, y += g_.h.dilation) {
         if (row_in_slot[slot] != y) {
-          reduce_along(t, y, t.kept + slot * row_pitch_);
+          reduce_along(t, y, 1, t.kept + slot * row_pitch_);
           row_in_slot[slot] = y;
         }
         offsets[i - taps.begin] = slot * row_pitch_;
@@ -361,6 +384,7 @@ class SlidingPool {
       a.columns = (t.columns.end - t.columns.begin) * inner_;
       a.divisor = divisors_.of(t.columns);
       if (divisors_.rows() != nullptr) a.divisor.row_count = divisors_.rows()[oh];
+      a.stream = streams_;
       kernels_.reduce(a);
       place_missing_positions(t, oh);
     }
@@ -396,7 +420,7 @@ class SlidingPool {
           if (divisors_.rows() != nullptr) row_counts[i] = divisors_.rows()[oh];
           any = any || wanted;
         }
-        if (!any && !row_by_row_) return;
+        if (!any && !soon_) return;
         kernels::PrefixArguments<T> a{};
         const Rows rows = block + first * row_pitch_, suffix = previous + first * row_pitch_;
         a.rows = rows.values;
@@ -407,30 +431,35 @@ class SlidingPool {
         a.pitch = row_pitch_;
         a.count = end - first;
         a.columns = results;
-        if (row_by_row_) {
+        if (soon_) {
           a.prefix = prefix.values;
           a.prefix_at = prefix.at;
           a.continues = first > 0;
         }
         a.out = out + first;
         a.out_wide = at + first;
+        a.out_row = streams_ || transposed_ ? 0 : size_product(out_row_, phases_);
         a.divisor = divisors_.of(t.columns);
         if (divisors_.rows() != nullptr) a.row_count = row_counts + first;
+        a.stream = streams_;
         kernels_.prefix_rows(a);
       };
-      for (int64_t i = needed.begin; i < needed.end; ++i) {
+      for (int64_t i = needed.begin; i < needed.end;) {
         const int64_t y = (begin + i) * g_.h.dilation + phase;
         const Rows row = block + i * row_pitch_;
+        int64_t rows = 1;
         if (y >= 0 && y < g_.h.in) {
-          reduce_along(t, y, row);
+          rows = std::min({rows_at_once_, needed.end - i, ceil_div(g_.h.in - y, g_.h.dilation)});
+          reduce_along(t, y, rows, row);
         } else {
           std::fill_n(row.values, results, identity_);
           if (positions_) std::fill_n(row.at, results, outside_position);
         }
         // No window ends in a block whose first row no window needs.
-        if (row_by_row_ && needed.begin == 0) finish_rows(i, i + 1);
+        if (soon_ && needed.begin == 0) finish_rows(i, i + rows);
+        i += rows;
       }
-      if (!row_by_row_ && needed.begin == 0) finish_rows(0, needed.end);
+      if (!soon_ && needed.begin == 0) finish_rows(0, needed.end);
       if (needed.end == kernel) {
         const Rows from = block + needed.begin * row_pitch_;
         kernels_.suffix_rows({from.values, from.at, row_pitch_, kernel - needed.begin, results});
@@ -473,10 +502,12 @@ class SlidingPool {
   int64_t in_row_, in_pixel_, out_row_, at_row_;
   T identity_;
   PoolDivisors<T> divisors_;
+  bool streams_;
   Range rows_inside_, columns_inside_;  ///< of results whose windows reach no padding
   int64_t phases_ = 1;
   bool in_blocks_ = false;
-  bool row_by_row_ = false;  ///< in blocks: a row of results right after the last row of its windows
+  bool soon_ = false;         ///< in blocks: results right after the last row of their windows
+  int64_t rows_at_once_ = 1;  ///< in blocks: rows reduced along together
   bool splits_ = false, in_levels_ = false;
   bool slides_ = false;  ///< windows of up to a vector in registers
   int64_t levels_ = 0;

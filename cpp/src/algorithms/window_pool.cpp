@@ -6,6 +6,7 @@
 #include "parallel.hpp"
 #include "pool2d_algorithm.hpp"
 #include "pool_divisors.hpp"
+#include "pool_streaming.hpp"
 #include "tiling.hpp"
 #include "workspace.hpp"
 
@@ -27,17 +28,6 @@ EvenSplit row_split(const Pool2dGeometry& g, int64_t elements_per_row) {
       std::max<int64_t>(1, task_elements / std::max<int64_t>(1, size_product(elements_per_row, g.h.stride)));
   // Rows that two tasks both read are read twice.
   return {g.h.out, std::max(rows, g.h.effective_kernel() / g.h.stride * 2)};
-}
-
-/// Whether input and results would push each other out of the last cache, and whole lines of results are worth it.
-/// Measured with 32 MB of it: 3x3 windows with stride 1 gain a third at 25 MB and a factor of two beyond.
-template <class T>
-bool streams(const Pool2dRun<T>& run) {
-  const Pool2dGeometry& g = run.geometry;
-  const int64_t planes = size_product(g.batch, g.channels), bytes = sizeof(T) + (run.positions ? sizeof(int64_t) : 0);
-  const int64_t result = size_product(planes, g.h.out, g.w.out, bytes);
-  return result >= block_sizes().streamed_pool_result &&
-         result + size_product(planes, g.h.in, g.w.in, int64_t{sizeof(T)}) >= block_sizes().streamed_pool_total;
 }
 
 /// Where results go past the caches, wider rows, in bytes, are taken one by one, which fetches them ahead: measured on

@@ -148,8 +148,6 @@ CONVPOOL_KERNEL void pack_panel(const PanelArguments<T>& p) {
   }
 }
 
-inline void finish_streaming() { streaming_fence(); }
-
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);

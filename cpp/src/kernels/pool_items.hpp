@@ -292,15 +292,32 @@ CONVPOOL_INLINE void stream_wide(std::int64_t* to, Vec<std::int32_t> at) {
 }
 CONVPOOL_INLINE void stream_wide(std::int64_t* to, Vec<std::int64_t> at) { store_streaming(to, at); }
 
-/// Stores up to a vector of final results.
+/// Whether vectors of results may pass the caches; others' code would be most of what that takes.
+template <class Op>
+inline constexpr bool passes_caches = is_floating<typename Op::Element> && lanes<typename Op::Element> >= 4;
+
+/// Whether a row of results, and of their positions where there are any, starts with a cache line.
+template <class Op>
+CONVPOOL_INLINE bool starts_line(const typename Op::Element* out, [[maybe_unused]] const std::int64_t* out_wide) {
+  const auto is_line = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % cache_line == 0; };
+  return is_line(out) && (!Op::indexed || (out_wide != nullptr && is_line(out_wide)));
+}
+
+/// Stores up to a vector of final results; with stream a whole one past the caches, where that begins a line.
 template <class Op, class At>
 CONVPOOL_INLINE void store_result(typename Op::Item item, const RowDivisor<Op>& divisor, typename Op::Element* out,
                                   [[maybe_unused]] At* out_at, [[maybe_unused]] std::int64_t* out_wide,
-                                  [[maybe_unused]] std::int64_t at_add, ptrdiff_t x, ptrdiff_t left) {
+                                  [[maybe_unused]] std::int64_t at_add, ptrdiff_t x, ptrdiff_t left,
+                                  bool stream = false) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
   if constexpr (Op::indexed) {
     const Vec<At> at = item.at + static_cast<At>(at_add);
+    if (stream && left >= L) {
+      store_streaming(out + x, item.value);
+      stream_wide(out_wide + x, at);
+      return;
+    }
     if (left >= L) {
       store(out + x, item.value);
     } else {
@@ -317,7 +334,9 @@ CONVPOOL_INLINE void store_result(typename Op::Item item, const RowDivisor<Op>& 
     store_first_wide(out_wide + x, at, left < L ? left : L);
   } else {
     const Vec<T> result = divisor.apply(item, x, left);
-    if (left >= L) {
+    if (stream && left >= L) {
+      store_streaming(out + x, result);
+    } else if (left >= L) {
       store(out + x, result);
     } else {
       store_first<T>(out + x, result, left);

@@ -52,7 +52,7 @@ struct DivisorArguments {
 /// Touches nothing outside columns.
 ///
 /// Where positions are kept, in_at and out_at lie as in and out do, and `at_add` is added to those that are stored; to
-/// out_wide instead of out_at where that isn't null.
+/// out_wide instead of out_at where that isn't null; and at_add_row more for each row.
 template <class T>
 struct ReduceArguments {
   using Index = typename IndexOf<T>::type;
@@ -66,25 +66,27 @@ struct ReduceArguments {
   std::int64_t* out_wide;
   ptrdiff_t out_row;
   ptrdiff_t rows, columns;
-  std::int64_t at_add;
+  std::int64_t at_add, at_add_row;
   DivisorArguments<T> divisor;
+  bool stream;  ///< vectors of rows that start with a cache line go past the caches; see finish_streaming
 };
 
 /// out[x] = reduction of line[x] to line[x + taps - 1], for 1 <= taps <= lanes, where line[x] is in[x - lead] for
-/// lead <= x < lead + in_columns, and elsewhere padding, which changes nothing. Positions as in ReduceArguments, with
-/// in_at beside the line. Stores whole vectors; reads of in_at up to max_slide_levels vectors after the last one that
-/// it stores.
+/// lead <= x < lead + in_columns, and elsewhere padding, which changes nothing; for `rows` rows. Positions as in
+/// ReduceArguments, with one in_at beside all lines. Stores whole vectors; reads of in_at up to max_slide_levels
+/// vectors after the last one that it stores.
 template <class T>
 struct SlideArguments {
   using Index = typename IndexOf<T>::type;
   const T* in;
+  ptrdiff_t in_row, rows;
   ptrdiff_t lead, in_columns;
   const Index* in_at;
   ptrdiff_t taps;
   T* out;
   Index* out_at;
-  ptrdiff_t columns;
-  std::int64_t at_add;
+  ptrdiff_t out_row, columns;
+  std::int64_t at_add, at_add_row;
 };
 
 inline constexpr int max_slide_levels = 4;
@@ -118,8 +120,10 @@ struct PrefixArguments {
   bool continues;
   T* const* out;
   std::int64_t* const* out_wide;
+  ptrdiff_t out_row;  ///< from one of them to the next, where those after them are to be fetched ahead; or 0
   DivisorArguments<T> divisor;
   const T* row_count;
+  bool stream;  ///< as in ReduceArguments
 };
 
 /// One spatial axis of a sliding window, as Axis in geometry.hpp.
@@ -207,6 +211,7 @@ struct PoolTable {
   ReductionKernels<T> max_at;  ///< with positions
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  void (*finish_streaming)();  ///< what was streamed before is seen by other threads before what comes after
   /// to[c * to_row + r] = from[r * from_row + c]; the same of positions. Both null for integers.
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);
   void (*transpose_positions)(const std::int64_t* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns,

@@ -60,6 +60,7 @@ constexpr PoolTable<T> make_pool_table() {
   if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
+  table.finish_streaming = finish_streaming;
   if constexpr (is_floating<T>) {
     table.transpose = transpose<T>;
     table.transpose_positions = transpose<std::int64_t>;

@@ -30,13 +30,10 @@ CONVPOOL_KERNEL void reduce(const ReduceArguments<typename Op::Element>& a) {
     T* out = a.out + r * a.out_row;
     auto* out_at = Op::indexed && a.out_at != nullptr ? a.out_at + r * a.out_row : nullptr;
     auto* out_wide = Op::indexed && a.out_wide != nullptr ? a.out_wide + r * a.out_row : nullptr;
+    const bool stream = passes_caches<Op> && a.stream && starts_line<Op>(out, out_wide);
+    [[maybe_unused]] const std::int64_t at_add = a.at_add + r * a.at_add_row;
     const auto finish = [&](const Item& item, ptrdiff_t x, ptrdiff_t left) {
-      store_result<Op>(item, divisor, out, out_at, out_wide, a.at_add, x, left);
-    };
-    const auto one_vector = [&](ptrdiff_t x) {
-      Item acc[1];
-      reduce_taps<Op, 1>(acc, a.taps, offset, [&](ptrdiff_t tap, auto) { return load_item<Op>(in, in_at, x + tap); });
-      finish(acc[0], x, L);
+      store_result<Op>(item, divisor, out, out_at, out_wide, at_add, x, left, stream && x % L == 0);
     };
     ptrdiff_t x = 0;
     for (; x + 4 * L <= a.columns; x += 4 * L) {
@@ -45,16 +42,18 @@ CONVPOOL_KERNEL void reduce(const ReduceArguments<typename Op::Element>& a) {
                          [&](ptrdiff_t tap, auto v) { return load_item<Op>(in, in_at, x + tap + v * L); });
       unroll<4>([&](auto v) { finish(acc[v], x + v * L, L); });
     }
-    for (; x + L <= a.columns; x += L) one_vector(x);
-    const ptrdiff_t left = a.columns - x;
-    if (left == 0) continue;
-    if (x > 0) {
-      one_vector(a.columns - L);  // overlaps what is done already: cheaper than a part of a vector
-    } else {
+    for (; x < a.columns; x += L) {
+      // The last vector overlaps what is done already: cheaper than a part of a vector.
+      if (a.columns - x < L && x > 0) x = a.columns - L;
+      const ptrdiff_t left = a.columns - x;
       Item acc[1];
-      reduce_taps<Op, 1>(acc, a.taps, offset,
-                         [&](ptrdiff_t tap, auto) { return load_first_of_item<Op>(in, in_at, tap, left); });
-      finish(acc[0], 0, left);
+      if (left >= L) {
+        reduce_taps<Op, 1>(acc, a.taps, offset, [&](ptrdiff_t tap, auto) { return load_item<Op>(in, in_at, x + tap); });
+      } else {
+        reduce_taps<Op, 1>(acc, a.taps, offset,
+                           [&](ptrdiff_t tap, auto) { return load_first_of_item<Op>(in, in_at, tap, left); });
+      }
+      finish(acc[0], x, left);
     }
   }
 }
@@ -81,8 +80,8 @@ inline constexpr ptrdiff_t far_of_slide = 4096;
 
 /// Levels of windows that double: the next level of a vector comes from two neighbours of the level below, so each
 /// level runs one vector behind. Windows of a maximum may overlap; to those of a sum a single element is added where
-/// the number of taps has a one.
-template <class Op, int Levels>
+/// the number of taps has a one, which without Singles is the first alone.
+template <class Op, int Levels, bool Singles>
 CONVPOOL_INLINE void slide_levels(const SlideArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
   using Item = typename Op::Item;
@@ -98,44 +97,54 @@ CONVPOOL_INLINE void slide_levels(const SlideArguments<typename Op::Element>& a)
     const ptrdiff_t next = Op::divided ? a.taps >> (Levels - 1 - l) : 2 * taps < a.taps ? 2 * taps : a.taps;
     distance[l] = lane + static_cast<Index>(Op::divided ? taps : next - taps);
     single[l] = lane + static_cast<Index>(2 * taps);
-    has_single[l] = Op::divided && next > 2 * taps;
+    has_single[l] = Singles && next > 2 * taps;
     taps = next;
   });
-  Item level[Levels + 1]{}, raw[Levels + 1]{};
-  const ptrdiff_t vectors = (a.columns + L - 1) / L;
+  // Copies: for all that is known of vectors they may be stores to the arguments.
+  const ptrdiff_t vectors = (a.columns + L - 1) / L, lead = a.lead, in_columns = a.in_columns;
+  const T* in = a.in;
+  T* out = a.out;
+  auto* out_at = a.out_at;
+  const auto* const in_at = a.in_at;
   const auto load_line = [&](ptrdiff_t x) CONVPOOL_INLINED {
-    const ptrdiff_t from = x - a.lead;
-    if (from >= 0 && from + L <= a.in_columns) {
+    const ptrdiff_t from = x - lead;
+    if (from >= 0 && from + L <= in_columns) {
       // The rows after this one are wanted next.
-      __builtin_prefetch(a.in + from + far_of_slide / ptrdiff_t{sizeof(T)});
-      return load(a.in + from);
+      __builtin_prefetch(in + from + far_of_slide / ptrdiff_t{sizeof(T)});
+      return load(in + from);
     }
     const ptrdiff_t begin = from >= 0 ? 0 : -from < L ? -from : L;
-    const ptrdiff_t end = a.in_columns <= from ? 0 : a.in_columns - from < L ? a.in_columns - from : L;
-    return begin < end ? load_between(a.in + from, begin, end, padding<Op>()) : padding<Op>();
+    const ptrdiff_t end = in_columns <= from ? 0 : in_columns - from < L ? in_columns - from : L;
+    return begin < end ? load_between(in + from, begin, end, padding<Op>()) : padding<Op>();
   };
-  for (ptrdiff_t n = 0; n < vectors + Levels; ++n) {
-    Item item;
-    if constexpr (Op::indexed) {
-      item = {load_line(n * L), load(a.in_at + n * L)};
-    } else {
-      item = load_line(n * L);
-    }
-    if constexpr (Op::divided) {
-      unroll<Levels>([&](auto l) { raw[Levels - l] = raw[Levels - l - 1]; });
-      raw[0] = item;
-    }
-    unroll<Levels>([&](auto l) {
-      const Item before = level[l];
-      level[l] = item;
-      item = Op::combine(before, shifted_item<Op>(before, item, distance[l]));
-      if constexpr (Op::divided) {
-        if (has_single[l]) item = Op::combine(item, shifted_item<Op>(raw[l + 1], raw[l], single[l]));
+  for (ptrdiff_t r = 0; r < a.rows; ++r) {
+    Item level[Levels + 1]{}, raw[Levels + 1]{};
+    for (ptrdiff_t n = 0; n < vectors + Levels; ++n) {
+      Item item;
+      if constexpr (Op::indexed) {
+        item = {load_line(n * L), load(in_at + n * L)};
+      } else {
+        item = load_line(n * L);
       }
-    });
-    if (n < Levels) continue;
-    if constexpr (Op::indexed) item.at += static_cast<Index>(a.at_add);
-    store_item<Op>(item, a.out, a.out_at, (n - Levels) * L);
+      if constexpr (Singles) {
+        unroll<Levels>([&](auto l) { raw[Levels - l] = raw[Levels - l - 1]; });
+        raw[0] = item;
+      }
+      unroll<Levels>([&](auto l) {
+        const Item before = level[l];
+        level[l] = item;
+        item = Op::combine(before, shifted_item<Op>(before, item, distance[l]));
+        if constexpr (Singles) {
+          if (has_single[l]) item = Op::combine(item, shifted_item<Op>(raw[l + 1], raw[l], single[l]));
+        }
+      });
+      if (n < Levels) continue;
+      if constexpr (Op::indexed) item.at += static_cast<Index>(a.at_add + r * a.at_add_row);
+      store_item<Op>(item, out, out_at, (n - Levels) * L);
+    }
+    in += a.in_row;
+    out += a.out_row;
+    if constexpr (Op::indexed) out_at += a.out_row;
   }
 }
 
@@ -145,18 +154,25 @@ CONVPOOL_KERNEL void slide(const SlideArguments<typename Op::Element>& a) {
   // A sum's levels are the digits of its taps after the first.
   const ptrdiff_t last = Op::divided ? a.taps : a.taps - 1;
   const int digits = last == 0 ? 0 : 64 - __builtin_clzll(static_cast<unsigned long long>(last));
-  switch (Op::divided ? digits - 1 : digits) {
-    case 0:
-      return slide_levels<Op, 0>(a);
-    case 1:
-      return slide_levels<Op, 1>(a);
-    case 2:
-      return slide_levels<Op, 2>(a);
-    case 3:
-      return slide_levels<Op, 3>(a);
-    default:
-      return slide_levels<Op, 4>(a);
+  const auto with = [&](auto singles) {
+    constexpr bool Singles = decltype(singles)::value != 0;
+    switch (Op::divided ? digits - 1 : digits) {
+      case 0:
+        return slide_levels<Op, 0, Singles>(a);
+      case 1:
+        return slide_levels<Op, 1, Singles>(a);
+      case 2:
+        return slide_levels<Op, 2, Singles>(a);
+      case 3:
+        return slide_levels<Op, 3, Singles>(a);
+      default:
+        return slide_levels<Op, 4, Singles>(a);
+    }
+  };
+  if constexpr (Op::divided) {
+    if ((a.taps & (a.taps - 1)) != 0) return with(Constant<1>{});
   }
+  with(Constant<0>{});
 }
 
 /// body(x, V) for runs of V vectors, four where they fit; the last one may reach past the columns.
@@ -200,27 +216,28 @@ CONVPOOL_KERNEL void prefix_rows(const PrefixArguments<typename Op::Element>& a)
                               CONVPOOL_INLINED { return load_item<Op>(a.rows, a.at, strip + i * a.pitch + v * L); };
     const auto finish_row = [&](ptrdiff_t i) CONVPOOL_INLINED {
       if (a.out[i] == nullptr) return;
+      if (a.out_row != 0) {
+        unroll<V>([&](auto v) { __builtin_prefetch(a.out[i] + ahead * a.out_row + strip + v * L, 1); });
+      }
       const RowDivisor<Op> divisor(a.divisor, a.row_count == nullptr ? T(1) : a.row_count[i]);
       std::int64_t* const wide = Op::indexed ? a.out_wide[i] : nullptr;
       const bool alone = i + 1 >= a.suffix_count;
       const ptrdiff_t after = strip + (i + 1) * a.pitch;
+      const bool stream = passes_caches<Op> && a.stream && starts_line<Op>(a.out[i], wide);
       unroll<V>([&](auto v) {
         const auto item = alone ? acc[v] : Op::combine(load_item<Op>(a.suffix, a.suffix_at, after + v * L), acc[v]);
         store_result<Op>(item, divisor, a.out[i], static_cast<Index*>(nullptr), wide, 0, strip + v * L,
-                         a.columns - strip - v * L);
+                         a.columns - strip - v * L, stream);
       });
     };
     unroll<V>([&](auto v) {
       acc[v] = load_row(0, v);
       if (a.continues) acc[v] = Op::combine(load_item<Op>(a.prefix, a.prefix_at, strip + v * L), acc[v]);
     });
-    finish_row(0);
-    for (ptrdiff_t i = 1; i < a.count; ++i) {
-      if (i + ahead < a.count && a.out[i + ahead] != nullptr) {
-        unroll<V>([&](auto v) { __builtin_prefetch(a.out[i + ahead] + strip + v * L, 1); });
-      }
-      unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load_row(i, v)); });
+    for (ptrdiff_t i = 0;;) {
       finish_row(i);
+      if (++i == a.count) break;
+      unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load_row(i, v)); });
     }
     if (a.prefix != nullptr) {
       unroll<V>([&](auto v) { store_item<Op>(acc[v], a.prefix, a.prefix_at, strip + v * L); });

@@ -86,6 +86,7 @@ CONVPOOL_INLINE void streaming_fence() {
   _mm_sfence();
 #endif
 }
+inline void finish_streaming() { streaming_fence(); }
 
 /// n elements, 0 < n < Piece, in two pieces that overlap.
 template <class T, int Piece>
