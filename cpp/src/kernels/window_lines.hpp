@@ -323,7 +323,7 @@ CONVPOOL_KERNEL void reduce_lines(const WindowRowsArguments<typename Op::Element
   T* const end = out + lines * a.w.out;
   for (ptrdiff_t i = 0; i < lines; i += s.at_once) {
     const ptrdiff_t count = lines - i < s.at_once ? lines - i : s.at_once;
-    const ptrdiff_t slots = joined ? count * s.slots : (count - 1) * s.slots + a.w.out;
+    const ptrdiff_t slots = (count - 1) * s.slots + a.w.out;  // to the last result: the gap after it has no line behind
     fill_lines<Op>(a, s, i, count);
     reduce(s.w, slots, a.scratch);
     if (!joined) {
