@@ -313,6 +313,9 @@ JOINED: dict[str, tuple[tuple[int, ...], Any, dict[str, Any]]] = {
     "a column apart, wide": ((3, 12, 99), 4, {"stride": 1, "padding": 2}),
     "a column apart, dilated": ((3, 13, 90), (2, 5), {"stride": 1, "dilation": (1, 2), "padding": (0, 2)}),
     "a column apart, a plane a task": ((2, 40, 1100), (3, 6), {"stride": 1}),
+    "gaps as wide as a batch": ((2, 1, 2017), (1, 3), {"stride": (1, 32), "dilation": (1, 992)}),
+    "gaps wider than a vector": ((4, 2, 505), (1, 3), {"stride": (1, 8), "dilation": (1, 248)}),
+    "gaps, many columns apart": ((2, 2, 1009), (1, 3), {"stride": (1, 16), "dilation": (1, 496)}),
     "high": ((5, 35, 37), 17, {"stride": 2, "padding": 8}),
     "rows in the padding alone": ((9, 4, 40), (6, 3), {"stride": (2, 3), "padding": ((5, 5), (0, 0))}),
 }
@@ -488,6 +491,7 @@ STREAMED = {
     "narrow planes": ((16, 96, 56, 56), {"kernel_size": 3, "stride": 1, "padding": 1}),
     "narrow planes off the lines": ((16, 250, 35, 35), {"kernel_size": 3, "stride": 1, "padding": 1}),
     "sliding in blocks": ((14, 500, 512), {"kernel_size": 19, "stride": 1, "padding": 9}),
+    "positions in two passes": ((5, 96, 100, 100), {"kernel_size": 5, "stride": 1, "padding": 2}),
     "sliding by rows": ((14, 500, 500), {"kernel_size": (5, 9), "stride": 1, "padding": (0, 4)}),
 }
 

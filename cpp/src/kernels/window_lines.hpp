@@ -13,7 +13,7 @@ namespace {
 /// A line's columns are combined one by one: wider windows slide.
 inline constexpr ptrdiff_t widest_in_lines = 32;
 
-/// Up to this stride, the elements that a vector of results needs are collected by shuffles.
+/// Up to this stride, the elements that a vector of results needs are collected by shuffles, where T has some.
 inline constexpr int most_collected = 8;
 
 /// Rows of more results fill vectors by themselves.
@@ -293,14 +293,14 @@ CONVPOOL_KERNEL void reduce_slots(const WindowAxis& w, ptrdiff_t slots, typename
     };
     while (x + 4 * L <= slots) run(Constant<4>{});
     while (x < slots) run(Constant<1>{});
-    return;
-  }
-  for (; x < slots; x += L) {
-    const T* const first = line + x * w.stride;
-    if constexpr (S > 0) {
-      store(line + x, reduce_collected<Op, S>(first, taps, dilation));
-    } else {
-      store(line + x, reduce_transposed<Op>(first, slots - x < L ? slots - x : L, w, square));
+  } else {
+    for (; x < slots; x += L) {
+      const T* const first = line + x * w.stride;
+      if constexpr (S > 0) {
+        store(line + x, reduce_collected<Op, S>(first, taps, dilation));
+      } else {
+        store(line + x, reduce_transposed<Op>(first, slots - x < L ? slots - x : L, w, square));
+      }
     }
   }
 }
