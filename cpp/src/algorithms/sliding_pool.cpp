@@ -284,11 +284,12 @@ class SlidingPool {
     a.in_at = t.lines.at;
     a.rows = rows;
     a.in_row = a.out_row = lines_of_a_row() * line_pitch_;
-    const int64_t row_positions = g_.h.dilation * g_.w.in;
+    const int64_t apart = rows > 1 ? g_.h.dilation : 0;  // which may be too large to be multiplied
+    const int64_t row_positions = apart * g_.w.in;
     const Rows spare = t.lines + (levels_ + 1) * line_pitch_;
     const auto slide = [&](int64_t taps, const Rows& into, int64_t pitch, int64_t columns, int64_t at_add,
                            int64_t at_add_row) {
-      kernels_.slide({t.in + y * in_row_ + t.inside.begin, g_.h.dilation * in_row_, rows, t.inside.begin - t.first,
+      kernels_.slide({t.in + y * in_row_ + t.inside.begin, apart * in_row_, rows, t.inside.begin - t.first,
                       t.inside.end - t.inside.begin, t.lines.at, taps, into.values, into.at, pitch, columns, at_add,
                       at_add_row});
     };
