@@ -32,15 +32,19 @@ CONVPOOL_KERNEL void reduce(const ReduceArguments<typename Op::Element>& a) {
     auto* out_wide = Op::indexed && a.out_wide != nullptr ? a.out_wide + r * a.out_row : nullptr;
     const bool stream = passes_caches<Op> && a.stream && starts_line<Op>(out, out_wide);
     [[maybe_unused]] const std::int64_t at_add = a.at_add + r * a.at_add_row;
-    const auto finish = [&](const Item& item, ptrdiff_t x, ptrdiff_t left) {
-      store_result<Op>(item, divisor, out, out_at, out_wide, at_add, x, left, stream && x % L == 0);
+    const auto finish = [&](const Item& item, ptrdiff_t x, ptrdiff_t left, bool streamed) CONVPOOL_INLINED {
+      store_result<Op>(item, divisor, out, out_at, out_wide, at_add, x, left, streamed);
     };
     ptrdiff_t x = 0;
     for (; x + 4 * L <= a.columns; x += 4 * L) {
       Item acc[4];
       reduce_taps<Op, 4>(acc, a.taps, offset,
                          [&](ptrdiff_t tap, auto v) { return load_item<Op>(in, in_at, x + tap + v * L); });
-      unroll<4>([&](auto v) { finish(acc[v], x + v * L, L); });
+      if (stream) {  // asked once for all four
+        unroll<4>([&](auto v) { finish(acc[v], x + v * L, L, true); });
+      } else {
+        unroll<4>([&](auto v) { finish(acc[v], x + v * L, L, false); });
+      }
     }
     for (; x < a.columns; x += L) {
       // The last vector overlaps what is done already: cheaper than a part of a vector.
@@ -53,7 +57,7 @@ CONVPOOL_KERNEL void reduce(const ReduceArguments<typename Op::Element>& a) {
         reduce_taps<Op, 1>(acc, a.taps, offset,
                            [&](ptrdiff_t tap, auto) { return load_first_of_item<Op>(in, in_at, tap, left); });
       }
-      finish(acc[0], x, left);
+      finish(acc[0], x, left, stream && x % L == 0);
     }
   }
 }
@@ -224,11 +228,14 @@ CONVPOOL_KERNEL void prefix_rows(const PrefixArguments<typename Op::Element>& a)
       const bool alone = i + 1 >= a.suffix_count;
       const ptrdiff_t after = strip + (i + 1) * a.pitch;
       const bool stream = passes_caches<Op> && a.stream && starts_line<Op>(a.out[i], wide);
-      unroll<V>([&](auto v) {
-        const auto item = alone ? acc[v] : Op::combine(load_item<Op>(a.suffix, a.suffix_at, after + v * L), acc[v]);
-        store_result<Op>(item, divisor, a.out[i], static_cast<Index*>(nullptr), wide, 0, strip + v * L,
-                         a.columns - strip - v * L, stream);
-      });
+      const auto finish = [&](bool streamed) CONVPOOL_INLINED {
+        unroll<V>([&](auto v) {
+          const auto item = alone ? acc[v] : Op::combine(load_item<Op>(a.suffix, a.suffix_at, after + v * L), acc[v]);
+          store_result<Op>(item, divisor, a.out[i], static_cast<Index*>(nullptr), wide, 0, strip + v * L,
+                           V > 1 ? L : a.columns - strip, streamed);
+        });
+      };
+      stream ? finish(true) : finish(false);
     };
     unroll<V>([&](auto v) {
       acc[v] = load_row(0, v);
