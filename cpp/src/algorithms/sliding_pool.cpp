@@ -90,11 +90,11 @@ class SlidingPool {
     kept_rows_ = kept_rows;
     // Measured on Zen 4: a tenth faster where a block is beyond the L1 cache and a row isn't; else up to that slower.
     const int64_t row_bytes = size_product(row_pitch_, element);
-    soon_ = in_blocks_ && row_bytes <= 4 << 10 && size_product(row_bytes, g_.h.kernel) > 64 << 10;
+    results_follow_rows_ = in_blocks_ && row_bytes <= 4 << 10 && size_product(row_bytes, g_.h.kernel) > 64 << 10;
     // What a kernel starts with takes as long as a few hundred elements; their lines stay in the L1 cache.
     if (in_blocks_ && slides_) {
       const int64_t bytes = size_product(element, line_pitch_, lines_of_a_row());
-      rows_at_once_ = std::clamp<int64_t>(lines_at_once_bytes / std::max<int64_t>(bytes, 1), 1, 4);
+      rows_at_once_ = std::clamp<int64_t>(lines_at_once_bytes / bytes, 1, 4);
     }
     if (size_product(line_pitch_, lines_of_a_row()) >= unaffordable) throw std::bad_alloc();
     make_along_taps();
@@ -319,6 +319,7 @@ class SlidingPool {
     a.at_add_row = row_positions;
     a.out = to.values;
     a.out_at = to.at;
+    a.out_row = row_pitch_;
     a.columns = results * inner_;
     if (g_.w.stride > 1 && channels_last_) {
       a.rows = results;
@@ -330,6 +331,7 @@ class SlidingPool {
       // Long windows with a stride: all of them, then those that are wanted.
       a.out = spare.values;
       a.out_at = spare.at;
+      a.out_row = a.in_row;
       a.columns = (results - 1) * g_.w.stride + 1;
       if (slides_ && levels_ == 0) {
         slide(g_.w.kernel, spare, a.in_row, a.columns, a.at_add, row_positions);
@@ -344,11 +346,10 @@ class SlidingPool {
       return;
     }
     if (slides_ && levels_ == 0) {
-      slide(g_.w.kernel, to, row_pitch_, a.columns, a.at_add, row_positions);
-      return;
+      slide(g_.w.kernel, to, a.out_row, a.columns, a.at_add, row_positions);
+    } else {
+      kernels_.reduce(a);
     }
-    if (!channels_last_) a.out_row = row_pitch_;
-    kernels_.reduce(a);
   }
 
   void reduce_down_by_taps(const Task& t, int64_t first_output) const {
@@ -421,7 +422,7 @@ class SlidingPool {
           if (divisors_.rows() != nullptr) row_counts[i] = divisors_.rows()[oh];
           any = any || wanted;
         }
-        if (!any && !soon_) return;
+        if (!any && !results_follow_rows_) return;
         kernels::PrefixArguments<T> a{};
         const Rows rows = block + first * row_pitch_, suffix = previous + first * row_pitch_;
         a.rows = rows.values;
@@ -432,7 +433,7 @@ class SlidingPool {
         a.pitch = row_pitch_;
         a.count = end - first;
         a.columns = results;
-        if (soon_) {
+        if (results_follow_rows_) {
           a.prefix = prefix.values;
           a.prefix_at = prefix.at;
           a.continues = first > 0;
@@ -457,10 +458,10 @@ class SlidingPool {
           if (positions_) std::fill_n(row.at, results, outside_position);
         }
         // No window ends in a block whose first row no window needs.
-        if (soon_ && needed.begin == 0) finish_rows(i, i + rows);
+        if (results_follow_rows_ && needed.begin == 0) finish_rows(i, i + rows);
         i += rows;
       }
-      if (!soon_ && needed.begin == 0) finish_rows(0, needed.end);
+      if (!results_follow_rows_ && needed.begin == 0) finish_rows(0, needed.end);
       if (needed.end == kernel) {
         const Rows from = block + needed.begin * row_pitch_;
         kernels_.suffix_rows({from.values, from.at, row_pitch_, kernel - needed.begin, results});
@@ -507,8 +508,8 @@ class SlidingPool {
   Range rows_inside_, columns_inside_;  ///< of results whose windows reach no padding
   int64_t phases_ = 1;
   bool in_blocks_ = false;
-  bool soon_ = false;         ///< in blocks: results right after the last row of their windows
-  int64_t rows_at_once_ = 1;  ///< in blocks: rows reduced along together
+  bool results_follow_rows_ = false;  ///< in blocks: results right after the last row of their windows
+  int64_t rows_at_once_ = 1;          ///< in blocks: rows reduced along together
   bool splits_ = false, in_levels_ = false;
   bool slides_ = false;  ///< windows of up to a vector in registers
   int64_t levels_ = 0;

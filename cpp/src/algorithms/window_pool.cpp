@@ -64,18 +64,18 @@ bool run_rows(const Pool2dRun<T>& run) {
   const PoolDivisors<T> divisors(run, 1);
   const kernels::ReductionKernels<T>& kernels = run.reduction_kernels();
   const bool without_gaps = run.input.stride(2) == g.w.in && run.output.stride(2) == g.w.out;
-  const kernels::WindowRowsKernel<T> by_rows = kernels.window_rows(window_axis(g.h), window_axis(g.w));
+  auto usual = common_arguments<Arguments>(run, divisors);
+  const kernels::WindowRowsKernel<T> by_rows = kernels.window_rows(usual.h, usual.w);
   kernels::WindowRowsKernel<T> kernel = nullptr;
-  const bool past_caches = streams(run) && by_rows != nullptr && size_product(g.w.in, sizeof(T)) > widest_past_caches;
+  const bool past_caches = usual.stream && by_rows != nullptr && size_product(g.w.in, sizeof(T)) > widest_past_caches;
   if (kernels.window_planes != nullptr && without_gaps && divisors.all_equal() && !past_caches) {
-    kernel = kernels.window_planes(window_axis(g.h), window_axis(g.w));
+    kernel = kernels.window_planes(usual.h, usual.w);
   }
   // Vectors of results that are half empty, with positions or dilated, cost more than transposing.
   const bool half_empty = (run.positions || g.w.dilation > 1) && 2 * g.w.out <= run.kernels.lanes;
   if (kernel == nullptr && half_empty && transposes_planes(run)) return false;
   if (kernel == nullptr) kernel = by_rows;
   if (kernel == nullptr) return false;
-  auto usual = common_arguments<Arguments>(run, divisors);
   usual.in_plane = run.input.stride(1);
   usual.out_plane = run.output.stride(1);
   const int64_t line = std::max<int64_t>(g.w.covered_span(g.w.out), kernels::lines_elements);

@@ -90,8 +90,7 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
         if (++set == period) set = 0;
       }
       const ptrdiff_t begin = top * width, end = bottom * width;
-      const auto starts_line = [](const void* to) { return reinterpret_cast<std::uintptr_t>(to) % cache_line == 0; };
-      const bool streams = a.stream && starts_line(out + begin) && starts_line(out_at + begin);
+      const bool streams = a.stream && starts_line<Op>(out + begin, out_at + begin);
       const auto reduce_down = [&](ptrdiff_t x, auto inside) CONVPOOL_INLINED {
         const Item middle = load_item<Op>(values, positions, x - base);
         const Item item = reduce_around<T, K>(middle, [&](auto i, const Item& nearer) CONVPOOL_INLINED {
@@ -100,12 +99,8 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
           if constexpr (decltype(inside)::value != 0) return there;
           return select(LaneSet<T>(bits_between<T>(-from, pixels - from)), there, nearer);
         });
-        if (streams && x + L <= end) {
-          store_streaming(out + x, item.value);
-          stream_wide(out_at + x, item.at);
-          return;
-        }
-        store_result<Op>(item, RowDivisor<Op>({}, T(1)), out, static_cast<Index*>(nullptr), out_at, 0, x, end - x);
+        store_result<Op>(item, RowDivisor<Op>({}, T(1)), out, static_cast<Index*>(nullptr), out_at, 0, x, end - x,
+                         streams);
       };
       for (ptrdiff_t x = begin; x < end; x += L) {
         if (x >= side * width && x + L + side * width <= pixels) {

@@ -13,7 +13,7 @@ namespace {
 /// A line's columns are combined one by one: wider windows slide.
 inline constexpr ptrdiff_t widest_in_lines = 32;
 
-/// Up to this stride, the elements that a vector of results needs are collected by shuffles, where T has some.
+/// Up to this stride, the elements that a vector of results needs are collected by shuffles.
 inline constexpr int most_collected = 8;
 
 /// Rows of more results fill vectors by themselves.
@@ -178,6 +178,18 @@ CONVPOOL_KERNEL void fill_lines(const WindowRowsArguments<typename Op::Element>&
   }
 }
 
+/// V vectors of results, a column apart: the first window starts with line[0].
+template <class Op, int V>
+CONVPOOL_INLINE void reduce_shifted(const typename Op::Element* line, ptrdiff_t taps, ptrdiff_t dilation,
+                                    Vec<typename Op::Element> (&result)[V]) {
+  constexpr ptrdiff_t L = lanes<typename Op::Element>;
+  unroll<V>([&](auto v) { result[v] = load(line + v * L); });
+  for (ptrdiff_t tap = 1; tap < taps; ++tap) {
+    line += dilation;
+    unroll<V>([&](auto v) { result[v] = Op::combine(result[v], load(line + v * L)); });
+  }
+}
+
 /// A vector of results: its first window starts with line[0]. Reads at most S vectors after the last window's start and
 /// taps.
 template <class Op, int S>
@@ -204,18 +216,6 @@ CONVPOOL_INLINE Vec<typename Op::Element> reduce_collected(const typename Op::El
     });
   }
   return result;
-}
-
-/// V vectors of results, a column apart.
-template <class Op, int V>
-CONVPOOL_INLINE void reduce_shifted(const typename Op::Element* line, ptrdiff_t taps, ptrdiff_t dilation,
-                                    Vec<typename Op::Element> (&result)[V]) {
-  constexpr ptrdiff_t L = lanes<typename Op::Element>;
-  unroll<V>([&](auto v) { result[v] = load(line + v * L); });
-  for (ptrdiff_t tap = 1; tap < taps; ++tap) {
-    line += dilation;
-    unroll<V>([&](auto v) { result[v] = Op::combine(result[v], load(line + v * L)); });
-  }
 }
 
 /// As above, for any stride and dilation.
@@ -367,12 +367,15 @@ void window_lines(const WindowRowsArguments<typename Op::Element>& a) {
   reduce_lines<Op>(a, reduce_slots<Op, S>);
 }
 
-/// Up to this height all rows of a window are combined for each row of results. Steps that don't grow with the window
-/// are faster for 15 rows a row apart and for 25 that are two apart, and slower for 15 that are two apart (by a third)
-/// or 17 that are three apart (3.4 times, 224x224), as they are taken for all rows.
-constexpr ptrdiff_t tallest_in_lines(ptrdiff_t stride) { return stride == 1 ? 12 : 10 * stride; }
+/// For these heights it takes too long to combine all rows of a window for each row of results. Steps that don't grow
+/// with the window are faster for 15 rows a row apart and for 25 that are two apart, and slower for 15 that are two
+/// apart (by a third) or 17 that are three apart (3.4 times, 224x224), as they are taken for all rows.
+constexpr bool is_too_high_for_lines(const WindowAxis& h) {
+  return h.stride == 1 ? h.kernel > 12 : (h.kernel - 1) / 10 >= h.stride;
+}
 
-/// Whether windows a column apart are taken line by line. Measured on Zen 5.
+/// Whether windows a column apart are taken line by line. Measured on Zen 5, in us: 4x4 on 96 columns 51, sliding 95,
+/// 9x9 on 224 columns 146, sliding 114; 1x3 on 13 columns 12, in rows 20, on 224 columns 65, in rows 36.
 template <class Op>
 bool slides_in_lines(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
@@ -386,7 +389,7 @@ bool slides_in_lines(const WindowAxis& h, const WindowAxis& w) {
 template <class Op>
 WindowRowsKernel<typename Op::Element> choose_window_lines(const WindowAxis& h, const WindowAxis& w) {
   using T = typename Op::Element;
-  if (h.kernel > tallest_in_lines(h.stride) || w.kernel > widest_in_lines) return nullptr;
+  if (is_too_high_for_lines(h) || w.kernel > widest_in_lines) return nullptr;
   if (w.stride == 1 && !slides_in_lines<Op>(h, w)) return nullptr;
   // Two columns apart row by row, unless that leaves much of the vectors empty.
   const ptrdiff_t filled = (w.out + lanes<T> - 1) / lanes<T> * lanes<T>;
@@ -396,7 +399,7 @@ WindowRowsKernel<typename Op::Element> choose_window_lines(const WindowAxis& h, 
   WindowRowsKernel<T> kernel = window_lines<Op, 0>;
   unroll<most_collected>([&](auto i) {
     constexpr int stride = decltype(i)::value + 1;
-    // Pairs of elements are taken apart by a transposition as well; their code would be a fifth of all lines'.
+    // Small integers, and vectors of two elements, do without: the latters' would be 7 KB of the wheel.
     constexpr bool has_shuffles = sizeof(T) >= 4 && (lanes<T> >= 4 || stride <= 2);
     if constexpr (has_shuffles && (is_floating<T> || stride > 2)) {
       if (w.stride == stride) kernel = window_lines<Op, stride>;

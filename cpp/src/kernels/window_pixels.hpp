@@ -86,11 +86,7 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
   // Where every vector is a part of a line that is stored whole.
   constexpr ptrdiff_t line_channels = sizeof(Vec<T>) == cache_line ? L : U * L;
   static_assert(sizeof(Vec<T>) * U % cache_line == 0);
-  const auto in_lines = [](std::uintptr_t bytes) { return bytes % cache_line == 0; };
-  const bool stream = a.stream && a.channels % line_channels == 0 &&
-                      in_lines(reinterpret_cast<std::uintptr_t>(a.out)) &&
-                      in_lines(static_cast<std::uintptr_t>(a.out_pixel) * sizeof(T)) &&
-                      in_lines(static_cast<std::uintptr_t>(a.out_row) * sizeof(T));
+  const bool stream = a.stream && pixels_are_lines(a, line_channels);
   // Pixels whose channels take several turns are fetched from memory once for all of them.
   constexpr ptrdiff_t block_elements = 32768 / ptrdiff_t{sizeof(T)};
   const ptrdiff_t block = a.channels <= U * L               ? a.w.out

@@ -24,6 +24,14 @@ CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t 
   return count / line * line;
 }
 
+/// Whether the results of every line_channels channels of a pixel are whole cache lines.
+template <class T>
+CONVPOOL_INLINE bool pixels_are_lines(const WindowPixelsArguments<T>& a, ptrdiff_t line_channels) {
+  constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
+  return a.channels % line_channels == 0 && reinterpret_cast<std::uintptr_t>(a.out) % cache_line == 0 &&
+         a.out_pixel % line == 0 && a.out_row % line == 0;
+}
+
 /// Fetches the rows that come after a group of new ones, in the order of memory: the hardware follows one long stream
 /// better than a few short ones.
 template <class T>
@@ -421,7 +429,7 @@ void joined_halving_rows(const WindowRowsArguments<typename Op::Element>& a) {
 /// For these heights there are steps that don't grow with the window.
 constexpr bool is_tall(const WindowAxis& h) {
   constexpr ptrdiff_t tallest = 12;
-  return h.kernel > tallest && h.kernel > 4 * h.stride;
+  return h.kernel > tallest && (h.kernel - 1) / 4 >= h.stride;
 }
 
 constexpr bool is_window(const WindowAxis& axis, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t dilation) {
