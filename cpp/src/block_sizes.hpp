@@ -30,6 +30,8 @@ struct BlockSizes {
   std::int64_t depthwise_rows, depthwise_copy;
   /// Planes whose pixels are transposed, and their results.
   std::int64_t transposed_planes, transposed_pool_planes;
+  /// Those of a few vectors of narrow planes, for windows without scratch of their own.
+  std::int64_t narrow_planes;
   /// Winograd's transformed tiles, and the strip of the input that neighbouring ones share.
   std::int64_t winograd_tiles, winograd_strip;
   /// Transformed weights of which a core wants so much leave the last cache before they are wanted again.
@@ -59,6 +61,7 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.depthwise_copy = l2 / 16;
   b.depthwise_rows = b.transposed_planes = l2 * 3 / 8;
   b.transposed_pool_planes = l2;
+  b.narrow_planes = l1 * 3 / 4;
   b.winograd_tiles = l2 * 3 / 4;
   b.winograd_strip = l1 * 3 / 4;
   b.large_winograd_weights = last / 2;

@@ -365,6 +365,60 @@ def test_strided_windows_in_joined_rows(case: str, dtype: Any) -> None:
     check_max_pool2d(input, kernel_size, **options)
 
 
+# Planes a few columns wide, of which a vector's lanes and more are transposed.
+TRANSPOSED: dict[str, tuple[tuple[int, int], Any, dict[str, Any]]] = {
+    "halved": ((4, 4), 2, {}),
+    "halved, an odd row": ((5, 7), 2, {}),
+    "padded": ((7, 6), 2, {"padding": 1}),
+    "two rows apart": ((7, 7), 3, {"stride": 2, "padding": 1}),
+    "two rows apart, without padding": ((8, 10), 3, {"stride": 2}),
+    "separate": ((6, 6), 3, {"padding": 1}),
+    "high and separate": ((9, 7), (5, 3), {"stride": (5, 3)}),
+    "skipping pixels": ((7, 4), (1, 2), {"stride": 3}),
+    "a pixel apart": ((4, 7), (2, 3), {"stride": 1}),
+    "keeping their size": ((6, 6), 3, {"stride": 1, "padding": 1}),
+    "cut windows": ((8, 9), 3, {"stride": 2, "ceil_mode": True}),
+    "windows in the padding alone": (
+        (2, 4),
+        2,
+        {"stride": 1, "dilation": (3, 1), "padding": ((3, 3), (1, 1))},
+    ),
+    "tall": ((25, 4), 2, {"stride": 1}),
+}
+
+
+@needs_guards
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_small_windows_over_many_narrow_planes(case: str, dtype: Any) -> None:
+    """Whole groups of planes and a rest, neighbours or not; a channel's results are as if alone."""
+    (height, width), kernel_size, options = TRANSPOSED[case]
+    with guarded_memory() as place, guarded_memory() as place_out:
+        for channels in (8, 16, 67):
+            shape = (3, channels, height, width)
+            input = values(shape, dtype)
+            mean = convpool.avg_pool2d(input, kernel_size, **options)
+            check_avg_pool2d(mean, input, kernel_size, **options)
+            alone = convpool.avg_pool2d(input[1:2, 3:4], kernel_size, **options)
+            assert_same_bits(np.ascontiguousarray(mean[1:2, 3:4]), alone)
+            without = convpool.avg_pool2d(input, kernel_size, count_include_pad=False, **options)
+            check_avg_pool2d(without, input, kernel_size, count_include_pad=False, **options)
+            for at_end in (True, False):
+                guarded = place(shape, dtype, at_end)
+                guarded[...] = input
+                out = place_out(mean.shape, dtype, at_end)
+                for num_threads in (1, 2):
+                    convpool.avg_pool2d(guarded, kernel_size, out=out, num_threads=num_threads, **options)
+                    assert_same_bits(out, mean)
+            apart = np.empty((4, channels + 2, height, width), dtype)
+            apart[:3, 1:-1] = input
+            assert_same_bits(convpool.avg_pool2d(apart[:3, 1:-1], kernel_size, **options), mean)
+            input.reshape(-1)[::17] = np.nan
+            input.reshape(-1)[::5] = -np.inf
+            check_max_pool2d(input, kernel_size, **options)
+
+
 @needs_guards
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(

@@ -98,6 +98,59 @@ bool run_rows(const Pool2dRun<T>& run) {
   return true;
 }
 
+/// Narrow planes: a few vectors' lanes of them are transposed, pooled pixel by pixel, and transposed back. Where they
+/// are follows from one image alone, as what sums round to must.
+template <class T>
+bool run_transposed(const Pool2dRun<T>& run) {
+  const Pool2dGeometry& g = run.geometry;
+  const int64_t lanes = run.kernels.lanes, in_plane = g.h.in * g.w.in, out_plane = g.h.out * g.w.out;
+  const auto choose = run.reduction_kernels().transposed_windows;
+  if (choose == nullptr || 2 * g.channels < lanes) return false;
+  if (run.input.stride(2) != g.w.in || run.output.stride(2) != g.w.out) return false;
+  const auto kernel = choose(window_axis(g.h), window_axis(g.w));
+  if (kernel == nullptr) return false;
+  using Arguments = kernels::WindowPixelsArguments<T>;
+  const PoolDivisors<T> divisors(run, 1);
+  Arguments usual = common_arguments<Arguments>(run, divisors);
+  const int64_t vector_bytes = (in_plane + (run.positions ? 3 : 1) * out_plane) * lanes * int64_t{sizeof(T)};
+  const bool joined = run.input.stride(0) == g.channels * run.input.stride(1) &&
+                      run.output.stride(0) == g.channels * run.output.stride(1) &&
+                      (!run.positions || run.indices.stride(0) == g.channels * run.indices.stride(1));
+  const int64_t planes = joined ? g.batch * g.channels : g.channels;
+  const int64_t share = ceil_div(ceil_div(planes, lanes), int64_t{run.threads});
+  const int64_t at_once =
+      lanes * std::min(share, std::clamp<int64_t>(block_sizes().narrow_planes / vector_bytes, 1, 4));
+  usual.in_pixel = usual.out_pixel = at_once;
+  usual.in_row = g.w.in * at_once;
+  usual.out_row = g.w.out * at_once;
+  usual.stream = false;
+  usual.row_begin = 0;
+  usual.row_end = g.h.out;
+  const SlottedWorkspace<T> memory((in_plane + out_plane) * at_once, run.threads);
+  const SlottedWorkspace<int64_t> positions(run.positions ? out_plane * at_once : 0, run.threads);
+  const EvenSplit pieces(planes, at_once);
+  parallel_for((joined ? 1 : g.batch) * pieces.pieces, run.threads, [&](int64_t task, int thread) {
+    const int64_t c = pieces.begin(task % pieces.pieces), n = task / pieces.pieces;
+    const int64_t count = pieces.end(task % pieces.pieces) - c;
+    Arguments a = usual;
+    start_at(run, n, c, a);
+    T* const image = memory.slot(thread);
+    run.kernels.transpose(a.in, run.input.stride(1), count, in_plane, image, at_once);
+    T* const out = a.out;
+    int64_t* const out_at = a.out_at;
+    a.channels = round_up(count, lanes);
+    a.in = image;
+    a.out = image + in_plane * at_once;
+    if (run.positions) a.out_at = positions.slot(thread);
+    kernel(a);
+    run.kernels.transpose(a.out, at_once, out_plane, count, out, run.output.stride(1));
+    if (run.positions) {
+      run.kernels.transpose_positions(a.out_at, at_once, out_plane, count, out_at, run.indices.stride(1));
+    }
+  });
+  return true;
+}
+
 template <class T>
 bool run_pixels(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
@@ -131,7 +184,11 @@ bool run_window_pool(const Pool2dRun<T>& run) {
       !std::equal(run.indices.strides.begin() + 1, run.indices.strides.end(), run.output.strides.begin() + 1)) {
     return false;
   }
-  return run.channels_last ? run_pixels(run) : run_rows(run);
+  if (run.channels_last) return run_pixels(run);
+  if constexpr (kernels::is_floating<T>) {
+    if (run_transposed(run)) return true;
+  }
+  return run_rows(run);
 }
 
 #define CONVPOOL_INSTANTIATE(T) template bool run_window_pool(const Pool2dRun<T>&);

@@ -201,6 +201,8 @@ struct ReductionKernels {
   /// that.
   WindowRowsKernel<T> (*window_planes)(const WindowAxis& h, const WindowAxis& w);
   WindowPixelsKernel<T> (*window_pixels)(const WindowAxis& h, const WindowAxis& w);
+  /// The one of these that planes should be transposed for, as many as a vector has lanes; or null.
+  WindowPixelsKernel<T> (*transposed_windows)(const WindowAxis& h, const WindowAxis& w);
   void (*reduce_run)(const ReduceRunArguments<T>&);
 };
 

@@ -29,6 +29,36 @@ WindowRowsKernel<T> choose_planes(const WindowAxis& h, const WindowAxis& w) {
   return kernel;
 }
 
+/// The widest planes of which a vector's lanes are transposed: narrow ones leave most of a vector of pixels empty.
+/// Measured on Zen 5 with AVX2 and AVX-512, planes of 4 to 56 columns: 1.1 to 6 times as fast up to there.
+template <class Op>
+constexpr ptrdiff_t widest_transposed(const WindowAxis& h, const WindowAxis& w) {
+  using T = typename Op::Element;
+  constexpr bool is_float = sizeof(T) == 4;
+  constexpr ptrdiff_t L = lanes<T>;
+  const bool keeps_size = is_window(w, 3, 1, 1) && h.kernel == 3 && w.in == w.out;
+  if (Op::divided && h.kernel > highest_down_first) return 0;
+  if (Op::indexed) return keeps_size ? 6 : w.stride == 1 ? 10 : is_float ? 20 : 14;
+  if (keeps_size) return is_float ? 7 : 4;
+  if (w.stride == 1) return h.kernel == 1 ? 7 : is_float ? 10 : 8;
+  if (is_halved(h) && is_halved(w)) return shuffles_by_index<T> ? L / 4 : 7;
+  const bool skips_pixels = w.kernel < w.stride || h.kernel < h.stride;
+  if (masks_are_cheap) return skips_pixels ? L / 4 : 6 + L / 4;
+  if (w.kernel > 3) return 0;
+  return skips_pixels ? (h.kernel == 1 ? 0 : 4) : w.kernel == 2 ? 4 : w.stride == 2 ? 12 : 7;
+}
+
+template <class Op>
+WindowPixelsKernel<typename Op::Element> choose_transposed(const WindowAxis& h, const WindowAxis& w) {
+  constexpr ptrdiff_t most_pixels = (Op::indexed ? 128 : 16) * lanes<typename Op::Element>;
+  if (w.in > widest_transposed<Op>(h, w) || h.in > most_pixels / w.in) return nullptr;
+  if constexpr (Op::indexed) {
+    return choose_window_pixel_positions<typename Op::Element>(h, w);
+  } else {
+    return choose_window_pixels<Op>(h, w);
+  }
+}
+
 template <class Op, class T>
 constexpr ReductionKernels<T> make_reduction() {
   ReductionKernels<T> kernels{};
@@ -41,12 +71,16 @@ constexpr ReductionKernels<T> make_reduction() {
   if constexpr (!Op::indexed) {
     kernels.window_rows = choose_rows<Op, T>;
     kernels.window_pixels = choose_window_pixels<Op>;
-    if constexpr (is_floating<T>) kernels.window_planes = choose_planes<Op, T>;
+    if constexpr (is_floating<T>) {
+      kernels.window_planes = choose_planes<Op, T>;
+      kernels.transposed_windows = choose_transposed<Op>;
+    }
     kernels.reduce_run = reduce_run<Op>;
   } else if constexpr (is_floating<T>) {
     kernels.window_rows = choose_window_row_positions<T>;
     kernels.window_planes = choose_window_plane_positions<T>;
     kernels.window_pixels = choose_window_pixel_positions<T>;
+    kernels.transposed_windows = choose_transposed<MaxAtOf<T>>;
   }
   return kernels;
 }

@@ -129,27 +129,44 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
   if (stream) streaming_fence();
 }
 
+/// Up to this height, windows that hardly share pixels are taken down the columns first, as from registers everywhere:
+/// which way is taken leaves no trace in a sum. Higher ones run along their rows, which memory is faster for.
+inline constexpr ptrdiff_t highest_down_first = 3;
+
 /// Any window, pixel by pixel: for those that hardly share pixels, which is all that the caches would keep.
-template <class Op>
+template <class Op, bool DownFirst>
 CONVPOOL_KERNEL void separate_window_pixels(const WindowPixelsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
   // Long runs of channels: pixels may be as far apart as makes them compete for the same places in the cache.
-  constexpr int U = CONVPOOL_VECTOR_REGISTERS / 2;
+  constexpr int U = CONVPOOL_VECTOR_REGISTERS / (DownFirst ? 4 : 2);
   for (ptrdiff_t o = a.row_begin; o < a.row_end; ++o) {
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
     const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[o] : T(1));
     for (ptrdiff_t x = 0; x < a.w.out; ++x) {
       const CoveredRows<T> columns = covered_rows(rows.first, a.in_pixel, a.w, 0, x);
+      const bool any = rows.count > 0 && columns.count > 0;
       T* const out = a.out + o * a.out_row + x * a.out_pixel;
       const auto channels = [&](ptrdiff_t c, auto vectors) CONVPOOL_INLINED {
         constexpr int V = decltype(vectors)::value;
-        Vec<T> acc[V];
+        using Run = Vec<T>[V];
+        const auto combine_next = [&](Run& acc, const T* pixel) CONVPOOL_INLINED {
+          unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load(pixel + v * L)); });
+        };
+        Run acc;
         unroll<V>([&](auto v) { acc[v] = Op::identity(); });
-        for (ptrdiff_t i = 0; i < rows.count; ++i) {
-          const T* pixel = columns.first + i * rows.step + c;
-          for (ptrdiff_t j = 0; j < columns.count; ++j, pixel += columns.step) {
-            unroll<V>([&](auto v) { acc[v] = Op::combine(acc[v], load(pixel + v * L)); });
+        if constexpr (DownFirst) {
+          for (ptrdiff_t j = 0; any && j < columns.count; ++j) {
+            const T* pixel = columns.first + j * columns.step + c;
+            Run column;
+            unroll<V>([&](auto v) { column[v] = load(pixel + v * L); });
+            for (ptrdiff_t i = 1; i < rows.count; ++i) combine_next(column, pixel += rows.step);
+            unroll<V>([&](auto v) { acc[v] = j == 0 ? column[v] : Op::combine(acc[v], column[v]); });
+          }
+        } else {
+          for (ptrdiff_t i = 0; any && i < rows.count; ++i) {
+            const T* pixel = columns.first + i * rows.step + c;
+            for (ptrdiff_t j = 0; j < columns.count; ++j, pixel += columns.step) combine_next(acc, pixel);
           }
         }
         unroll<V>([&](auto v) { store(out + c + v * L, divisor.apply_to_pixel(acc[v], x)); });
@@ -177,7 +194,10 @@ WindowPixelsKernel<typename Op::Element> choose_window_pixels(const WindowAxis& 
   constexpr bool short_vectors = CONVPOOL_VECTOR_REGISTERS < 32 && is_floating<typename Op::Element>;
   const bool apart = w.stride > 2 || w.out == 1 || (short_vectors && w.stride == 2 && w.kernel == 2);
   if (apart && windows_of_a_pixel(h) * windows_of_a_pixel(w) <= 2) {
-    return separate_window_pixels<Op>;
+    if constexpr (Op::divided) {
+      if (h.kernel <= highest_down_first) return separate_window_pixels<Op, true>;
+    }
+    return separate_window_pixels<Op, false>;
   }
   if (is_tall(h)) return nullptr;
   if (is_window(w, 2, 1, 1)) return window_pixels_for<Op, 2, 1>(h);
