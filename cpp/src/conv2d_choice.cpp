@@ -164,8 +164,13 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
                               ? 1.5 / static_cast<double>(kg)
                               : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
   // Copied rows, used by every output channel and tap: about 4 operations a vector; taken apart by a stride 6, and by
-  // one above 2, element by element, 28 (Zen 3).
-  const double operations = g.w.stride == 1 || !has_few_registers(kernels) ? 4 : g.w.stride == 2 ? 6 : 28;
+  // one above 2, element by element, 28. The other orientation copies such rows, too, but for those of a 1x1 (70 layers
+  // of 1 to 28 output channels, Zen 5).
+  const double operations = g.w.stride == 1              ? 4
+                            : g.w.stride > 2             ? 28
+                            : has_few_registers(kernels) ? 6
+                            : g.taps() == 1              ? 22
+                                                         : 4;
   const double copied =
       one_row ? 0 : operations * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
@@ -192,7 +197,9 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   }
   // Patches are packed once for each tap, in pieces no longer than a row of the output.
   const double piece = std::max(1.0, static_cast<double>(lanes) / static_cast<double>(g.w.out));
-  cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + 12 * piece / static_cast<double>(kg)) +
+  // Strided ones element by element (Zen 5: 7x1 with stride 2 of 96 channels to 2 took 37 times the products' time).
+  const double gather = g.w.stride == 1 ? 12 : std::max(12.0, 4.4 * static_cast<double>(lanes));
+  cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + gather * piece / static_cast<double>(kg)) +
                  40 / reduction;
   cost.winograd = winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd);
   cost.winograd_rows =
