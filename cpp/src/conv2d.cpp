@@ -18,6 +18,7 @@
 #include "conv2d_choice.hpp"
 #include "conv2d_weights.hpp"
 #include "dispatch.hpp"
+#include "seen_pixels.hpp"
 #include "staging.hpp"
 #include "threads.hpp"
 #include "workspace.hpp"
@@ -97,15 +98,17 @@ void require_data(const char* name, const TensorView<T>& view) {
   if (view.data == nullptr) throw std::invalid_argument(std::string(name) + " has no data: its pointer is null");
 }
 
+/// The geometry of what windows see, which is left of the input.
 template <class T>
-Conv2dGeometry check(const TensorView<const T>& input, const Shape4& weight, const TensorView<T>& output,
+Conv2dGeometry check(TensorView<const T>& input, const Shape4& weight, const TensorView<T>& output,
                      const Conv2dParams& params) {
-  const Conv2dGeometry g = conv2d_geometry(input.shape, weight, params);
+  Conv2dGeometry g = conv2d_geometry(input.shape, weight, params);
   require_shape("output", output.shape, g.output_shape());
   if (!strides_are_injective(output.shape, output.strides)) {
     throw std::invalid_argument("output has elements that share memory: strides " + shape_text(output.strides) +
                                 " for shape " + shape_text(output.shape));
   }
+  keep_seen_pixels(g, input);
   return g;
 }
 
@@ -166,7 +169,7 @@ void pack_and_run(const Conv2dChoice& choice, const Conv2dGeometry& g, const Arr
 }
 
 template <class T>
-void run_function(const Arrays<T>& arrays, bool adds, const TensorView<const T>& weight, const T* bias,
+void run_function(Arrays<T> arrays, bool adds, const TensorView<const T>& weight, const T* bias,
                   const Conv2dParams& params, const ExecutionContext& context) {
   const CallScope scope(context);
   const Conv2dGeometry g = check(arrays.input, weight.shape, arrays.output, params);

@@ -480,7 +480,8 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
            " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
            " or algorithm=\"auto\"";
   }
-  return "it needs an axis whose stride or dilation is 1, with enough more taps than the stride to save products, and "
+  return "it needs an axis whose stride or dilation is 1, a common factor left out, with enough more taps than the "
+         "stride to save products, and "
          "neither above " +
          std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";
 }

@@ -114,8 +114,6 @@ Axis make_axis(int axis, int64_t in, const Window& window) {
     const int64_t start = checked_mul(r.out, r.stride, "stride");
     if (start < in + r.pad_begin) ++r.out;
   }
-  // A step that is never taken has no size; a huge one must not reach the arithmetic of offsets.
-  if (r.out == 1) r.stride = 1;
   if (r.kernel == 1) r.dilation = 1;
   return r;
 }
@@ -295,6 +293,10 @@ Pool2dGeometry pool2d_geometry(const Shape4& input, const Pool2dParams& params) 
   g.channels = input[1];
   g.h = make_axis(0, input[2], window);
   g.w = make_axis(1, input[3], window);
+  // A step that is never taken has no size; a huge one must not reach the arithmetic of offsets.
+  for (Axis* const axis : {&g.h, &g.w}) {
+    if (axis->out == 1) axis->stride = 1;
+  }
   check_pool_padding(g.h, window);
   check_pool_padding(g.w, window);
   checked_element_count(input, sizeof(double));

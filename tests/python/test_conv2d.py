@@ -265,9 +265,69 @@ def test_short_planes_of_channels_that_crowd_the_caches() -> None:
 
 
 def test_winograd_says_what_it_cannot_do() -> None:
-    for kernel, options in [((1, 1), {}), ((3, 3), {"stride": 2, "dilation": 2}), ((3, 3), {"stride": 17})]:
+    for kernel, options in [((1, 1), {}), ((3, 3), {"stride": 3, "dilation": 2}), ((3, 3), {"stride": 17})]:
         with pytest.raises(ValueError, match="it needs an axis whose stride or dilation is 1"):
             convpool.conv2d(values((1, 2, 40, 40)), values((2, 2, *kernel)), algorithm="winograd", **options)
+
+
+STEPS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "alike": ((3, 3), {"stride": 2, "dilation": 2, "padding": 2}),
+    "a common factor": ((3, 2), {"stride": (4, 6), "dilation": (6, 4), "padding": (5, 1)}),
+    "an odd padding": ((2, 3), {"stride": 2, "dilation": 4, "padding": 3}),
+    "one axis": ((3, 3), {"stride": (2, 1), "dilation": (2, 1), "padding": ((1, 0), (0, 2))}),
+    "same": ((3, 3), {"stride": 3, "dilation": 3, "padding": "same"}),
+    "a phase of the padding": ((3, 3), {"stride": 16, "dilation": 16, "padding": 17}),
+    "another padding mode": ((3, 3), {"stride": 2, "dilation": 2, "padding": 2, "padding_mode": "reflect"}),
+}
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", [(9, 20, 1), (16, 8, 4), (12, 12, 12), (3, 5, 1)])
+@pytest.mark.parametrize("case", STEPS)
+def test_strides_and_dilations_with_a_common_factor(case: str, channels: Any, layout: str) -> None:
+    """Windows see one phase of the image; images of one and many results in turn through one layer."""
+    kernel, options = STEPS[case]
+    inputs, outputs, groups = channels
+    weight, bias = (
+        values((outputs, inputs // groups, *kernel), np.float32, 1),
+        values((outputs,), np.float32, 2),
+    )
+    options = {**options, "groups": groups}
+    for algorithm in ("auto", "direct", "implicit_gemm", "winograd"):
+        try:
+            layer = nn.Conv2d.from_weights(weight, bias, layout=layout, algorithm=algorithm, **options)
+            layer(to_layout(values((1, inputs, 40, 40)), layout))
+        except ValueError:
+            if algorithm != "winograd":
+                raise
+            continue
+        for size in [(40, 41), (17, 16), (16, 33), (35, 14)]:
+            input = values((2, inputs, *size), np.float32)
+            got = layer(to_layout(input, layout))
+            check_conv2d(
+                got, to_layout(input, layout), weight, bias, layout=layout, algorithm=algorithm, **options
+            )
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("options", [{"stride": 2}, {"stride": (1, 2)}, {"stride": 3}, {"stride": 40}])
+def test_one_layer_for_single_and_many_results(options: Any) -> None:
+    """The weights of strided layers have one form, whether a step is ever taken or not."""
+    weight, bias = values((20, 9, 5, 5), np.float32, 1), values((20,), np.float32, 2)
+    sizes = [(64, 64), (5, 5), (5, 64), (64, 6)]
+    for algorithm in ("auto", "winograd", "direct"):
+        for order in (sizes, sizes[::-1]):
+            layer = nn.Conv2d.from_weights(weight, bias, algorithm=algorithm, **options)
+            for size in order:
+                input = values((3, 9, *size), np.float32)
+                try:
+                    got = layer(input)
+                except ValueError:
+                    if (algorithm, options) != ("winograd", {"stride": 40}):
+                        raise
+                    continue
+                check_conv2d(got, input, weight, bias, algorithm=algorithm, **options)
 
 
 LAYERS = {
