@@ -784,7 +784,7 @@ def test_streamed_results_of_winograd(
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 def test_depthwise_of_planes_without_gaps(kernel: int, dtype: Any) -> None:
     """Vectors then reach over the ends of rows, whose pixels must not reach each other's results."""
     sizes = [

@@ -20,6 +20,7 @@ inline constexpr ptrdiff_t most_edge_vectors_of_run = masks_are_cheap ? 1600 : 1
 /// up to here, 10 % slower on 1920 columns of float with AVX-512, on 56 with AVX2.
 template <class T>
 constexpr bool gains_as_run(ptrdiff_t kernel, ptrdiff_t width) {
+  if (kernel == 1) return width <= 1024;
   if (!masks_are_cheap) return width <= (kernel == 3 ? 40 : 24);
   return width <= (kernel == 3 ? 1024 : 256) || width * ptrdiff_t{sizeof(T)} % crowded_row_bytes == 0;
 }
@@ -59,7 +60,7 @@ class ColumnShifts<T, K, true> {
 /// 112x112: 5x5 1.25 times as fast as with none of them, 7x7 1.15 times; two more or less make no difference).
 template <int K>
 inline constexpr int kept_weights = CONVPOOL_VECTOR_REGISTERS < 32 ? 0
-                                    : K == 3                       ? 9
+                                    : K <= 3                       ? K * K
                                     : K == 5                       ? 16
                                                                    : 12;
 
@@ -178,6 +179,7 @@ DepthwisePlaneKernel<T> choose_depthwise_run([[maybe_unused]] ptrdiff_t kernel, 
     }
     return nullptr;
   }
+  if (kernel == 1) return depthwise_run<T, 1, false>;
   if (kernel == 3) return depthwise_run<T, 3, false>;
   if (kernel == 5) return depthwise_run<T, 5, false>;
   if (kernel == 7) return depthwise_run<T, 7, false>;
