@@ -228,13 +228,13 @@ namespace {
 
 /// What Algorithm::benchmark tells apart: what its candidates, their times and their scratch depend on.
 struct MeasuredCase {
-  Shape4 input{};
+  Shape4 input{}, output{};
   int threads = 0;
   unsigned layout = 0;
 
   template <class In, class Out>
   MeasuredCase(const TensorView<In>& in, const TensorView<Out>& out, int threads_)
-      : input(in.shape), threads(threads_) {
+      : input(in.shape), output(out.shape), threads(threads_) {
     // Some forms want pixels without gaps between their channels, too.
     const bool bits[] = {channels_last(in),          channels_last(out),          pixels_contiguous(in),
                          pixels_contiguous(out),     rows_contiguous(in),         rows_contiguous(out),
