@@ -577,6 +577,7 @@ Conv2dDescription Conv2dPlan<T>::describe(TensorView<const T> input, TensorView<
                                 std::to_string(flops_per_byte));
   }
   const State& s = *state_;
+  const Shape4 input_shape = input.shape;
   const Conv2dGeometry g = check(input, s.weight_shape, output, s.params);
   const auto& kernels = table_of<T>(*s.isa);
   Conv2dDescription d;
@@ -609,7 +610,7 @@ Conv2dDescription Conv2dPlan<T>::describe(TensorView<const T> input, TensorView<
       return product;
     };
     d.flops = 2 * g.multiply_adds();
-    d.bytes = sizeof(T) * (elements(input.shape) + elements(s.weight_shape) + elements(output.shape) +
+    d.bytes = sizeof(T) * (elements(input_shape) + elements(s.weight_shape) + elements(output.shape) +
                            (s.has_bias ? static_cast<double>(g.out_channels) : 0));
   }
   d.balance = flops_per_byte > 0 ? flops_per_byte : (sizeof(T) == sizeof(float) ? 4.0 : 2.0) * d.num_threads;

@@ -480,7 +480,9 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
            " share C=" + std::to_string(g.channels) + " channels; use groups=" + std::to_string(g.channels) +
            " or algorithm=\"auto\"";
   }
-  return "it needs an axis whose stride or dilation is 1, a common factor left out, with enough more taps than the "
+  return "it needs an axis whose stride or dilation is 1 (a common factor is left out where zeros pad and 8 channels, "
+         "or "
+         "several in each of the groups, are summed), with enough more taps than the "
          "stride to save products, and "
          "neither above " +
          std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";

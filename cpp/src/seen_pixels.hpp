@@ -57,7 +57,7 @@ void keep_seen_pixels(Conv2dGeometry& g, TensorView<const T>& input) {
       if (axis.in > 1) input.strides[i] *= seen.step;
     }
     // A step that is never taken: a huge one must not reach the arithmetic of offsets.
-    if (axis.out == 1) axis.stride = std::min(axis.stride, most_winograd_step + 1);
+    if (axis.out == 1) axis.stride = axis.kernel == 1 ? 1 : std::min(axis.stride, most_winograd_step + 1);
   }
 }
 

@@ -265,7 +265,12 @@ def test_short_planes_of_channels_that_crowd_the_caches() -> None:
 
 
 def test_winograd_says_what_it_cannot_do() -> None:
-    for kernel, options in [((1, 1), {}), ((3, 3), {"stride": 3, "dilation": 2}), ((3, 3), {"stride": 17})]:
+    for kernel, options in [
+        ((1, 1), {}),
+        ((3, 3), {"stride": 3, "dilation": 2}),
+        ((3, 3), {"stride": 2, "dilation": 2}),
+        ((3, 3), {"stride": 17}),
+    ]:
         with pytest.raises(ValueError, match="it needs an axis whose stride or dilation is 1"):
             convpool.conv2d(values((1, 2, 40, 40)), values((2, 2, *kernel)), algorithm="winograd", **options)
 
@@ -299,7 +304,8 @@ def test_strides_and_dilations_with_a_common_factor(case: str, channels: Any, la
             layer = nn.Conv2d.from_weights(weight, bias, layout=layout, algorithm=algorithm, **options)
             layer(to_layout(values((1, inputs, 40, 40)), layout))
         except ValueError:
-            if algorithm != "winograd":
+            reduced = inputs >= 8 and inputs > groups and case in ("alike", "same", "a phase of the padding")
+            if algorithm != "winograd" or reduced:
                 raise
             continue
         for size in [(40, 41), (17, 16), (16, 33), (35, 14)]:

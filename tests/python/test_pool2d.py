@@ -383,6 +383,7 @@ TRANSPOSED: dict[str, tuple[tuple[int, int], Any, dict[str, Any]]] = {
         2,
         {"stride": 1, "dilation": (3, 1), "padding": ((3, 3), (1, 1))},
     ),
+    "one result of many columns": ((6, 5), (3, 4), {"stride": (3, 2), "padding": (1, 0)}),
     "tall": ((25, 4), 2, {"stride": 1}),
 }
 
@@ -416,7 +417,8 @@ def test_small_windows_over_many_narrow_planes(case: str, dtype: Any) -> None:
             assert_same_bits(convpool.avg_pool2d(apart[:3, 1:-1], kernel_size, **options), mean)
             input.reshape(-1)[::17] = np.nan
             input.reshape(-1)[::5] = -np.inf
-            check_max_pool2d(input, kernel_size, **options)
+            for num_threads in (1, 2):
+                check_max_pool2d(input, kernel_size, num_threads=num_threads, **options)
 
 
 @needs_guards

@@ -37,7 +37,8 @@ constexpr ptrdiff_t widest_transposed(const WindowAxis& h, const WindowAxis& w) 
   constexpr bool is_float = sizeof(T) == 4;
   constexpr ptrdiff_t L = lanes<T>;
   const bool keeps_size = is_window(w, 3, 1, 1) && h.kernel == 3 && w.in == w.out;
-  if (Op::divided && h.kernel > highest_down_first) return 0;
+  // Wider windows are summed along the rows first where planes aren't transposed.
+  if (Op::divided && (h.kernel > highest_down_first || w.kernel > 3)) return 0;
   if (Op::indexed) return keeps_size ? 6 : w.stride == 1 ? 10 : is_float ? 20 : 14;
   if (keeps_size) return is_float ? 7 : 4;
   if (w.stride == 1) return h.kernel == 1 ? 7 : is_float ? 10 : 8;
