@@ -5,11 +5,9 @@
 
 #include "convpool/tensor_view.hpp"
 #include "geometry.hpp"
+#include "winograd_axes.hpp"
 
 namespace convpool {
-
-/// Strides and dilations up to this size decide in which form weights are packed.
-inline constexpr std::int64_t most_winograd_step = 16;
 
 /// Every `step`-th position of an axis, from `first` on.
 struct SeenPositions {
@@ -56,7 +54,8 @@ void keep_seen_pixels(Conv2dGeometry& g, TensorView<const T>& input) {
       input.shape[i] = axis.in;
       if (axis.in > 1) input.strides[i] *= seen.step;
     }
-    // A step that is never taken: a huge one must not reach the arithmetic of offsets.
+    // A step that is never taken: a huge one must not reach the arithmetic of offsets. Weights for Winograd's algorithm
+    // have one form for each stride up to its limit and another beyond, which other images through the layer share.
     if (axis.out == 1) axis.stride = axis.kernel == 1 ? 1 : std::min(axis.stride, most_winograd_step + 1);
   }
 }

@@ -5,7 +5,6 @@
 
 #include "conv2d_algorithm.hpp"
 #include "geometry.hpp"
-#include "seen_pixels.hpp"
 #include "tiling.hpp"
 
 namespace convpool {
@@ -69,6 +68,10 @@ struct WinogradAxis {
 
   std::int64_t kernel = 1;
 };
+
+/// Strides and dilations that a transformed axis, or the columns of one that isn't, can have: what lies between is
+/// copied, too.
+inline constexpr std::int64_t most_winograd_step = 16;
 
 inline WinogradAxis untransformed_axis(const Axis& axis) {
   WinogradAxis plain;

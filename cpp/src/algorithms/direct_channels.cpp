@@ -493,7 +493,8 @@ class ChannelVectors : DirectTasks<T> {
     const bool below = channels.end == g_.group_channels();
     if (below) rows = {rows.end, std::min(g_.h.out, rows.end + rows_)};
     if (rows.begin >= rows.end) return {};
-    channels = {below ? 0 : channels.end, std::min(g_.group_channels(), (below ? 0 : channels.end) + copy_channels_)};
+    const int64_t next = below ? 0 : channels.end;
+    channels = {next, std::min(g_.group_channels(), next + copy_channels_)};
     const int64_t first = std::max<int64_t>(0, g_.h.start(rows.begin));
     const int64_t end = std::min(g_.h.in, g_.h.start(rows.begin) + this->rows_read(rows.end - rows.begin));
     if (first >= end) return {};

@@ -98,8 +98,8 @@ bool run_rows(const Pool2dRun<T>& run) {
   return true;
 }
 
-/// Narrow planes: a few vectors' lanes of them are transposed, pooled pixel by pixel, and transposed back. Where they
-/// are follows from one image alone, as what sums round to must.
+/// Narrow planes: a few vectors' lanes of them are transposed, pooled pixel by pixel, and transposed back. Whether
+/// they are doesn't depend on the batch, so that its sums round alike.
 template <class T>
 bool run_transposed(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;

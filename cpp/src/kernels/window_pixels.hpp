@@ -129,8 +129,8 @@ CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Elem
   if (stream) streaming_fence();
 }
 
-/// Up to this height, windows that hardly share pixels are taken down the columns first, as from registers everywhere:
-/// which way is taken leaves no trace in a sum. Higher ones run along their rows, which memory is faster for.
+/// Up to this height, windows that hardly share pixels are summed down the columns first, as windows over planes
+/// are: transposed or not leaves no trace in a sum. Higher ones run along their rows, which memory is faster for.
 inline constexpr ptrdiff_t highest_down_first = 3;
 
 /// Any window, pixel by pixel: for those that hardly share pixels, which is all that the caches would keep.
