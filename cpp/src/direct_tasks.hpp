@@ -42,26 +42,45 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
   input.shape[3] = output.shape[3] = g.w.in;
 }
 
+/// Whether a 1x1 reads a few pixels of each of many planes so far apart that tall tiles wait for them: images beyond
+/// the L2 cache, and planes of whole pages, whose lines share sets of both caches (Emerald Rapids, 2 MB of L2: images
+/// of 1.6 to 13 MB 1.1 times as fast from panels, planes of 4 to 64 KB 1.1 to 1.7 times; smaller images, fewer channels
+/// and fewer outputs .8 to 1).
+template <class T>
+bool has_distant_planes(const Conv2dGeometry& g) {
+  constexpr std::int64_t channels = 64, outputs = 48, outputs_of_pages = 24, page = 4096;
+  if (g.taps() != 1 || g.h.stride != 1 || g.w.stride != 1 || g.group_channels() < channels) return false;
+  const std::int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
+  if (plane % page == 0) return g.group_out_channels() >= outputs_of_pages;
+  return g.group_out_channels() >= outputs &&
+         size_product(g.group_channels(), plane) > block_sizes().large_weights * 3 / 4;
+}
+
 /// Low tiles load much for what they compute: where many output channels read the same vectors of pixels, those are
-/// copied side by side first, and one run of the reduction replaces segments. By the geometry of one image alone, since
-/// the sums' order changes.
+/// copied side by side first, and one run of the reduction replaces segments. Tall tiles need that of a 1x1 alone,
+/// whose sums keep their order. By the geometry of one image, since those of more taps don't.
 template <class T>
 bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   // From which on it pays: of a 1x1, and of more taps, whose segments are short.
   constexpr std::int64_t outputs_of_one_tap = 64, outputs = 24, most_bytes = 128 << 10;
-  return has_few_registers(kernels) && g.group_out_channels() >= (g.taps() == 1 ? outputs_of_one_tap : outputs) &&
-         size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) <= most_bytes;
+  if (size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) > most_bytes) return false;
+  if (!has_few_registers(kernels)) return has_distant_planes<T>(g);
+  return g.group_out_channels() >= (g.taps() == 1 ? outputs_of_one_tap : outputs);
 }
 
 /// Whether the pixels of the next tiles are fetched ahead, in place: nothing else foresees what lies in planes far
 /// apart. For 16 images 1x1 of 384 channels to 64 on 14x14 is 1.14 times as fast, of 64 to 20 on 56x56 1.6 times; it
-/// costs 5 % where the L2 cache had most of it, and in place, where no panels are packed, the last cache (Zen 3; taller
-/// tiles weren't measured).
+/// costs 5 % where the L2 cache had most of it, and in place, where no panels are packed, the last cache (Zen 3). Tall
+/// tiles gain .05 with panels, and nothing in place (Emerald Rapids).
 template <class T>
 bool fetches_pixels_ahead(const Conv2dGeometry& g, const kernels::Table<T>& kernels, int tile_rows) {
-  const std::int64_t least = packs_panels(g, kernels) ? 2 * block_sizes().large_weights : block_sizes().fetched_input;
-  return has_few_registers(kernels) && g.taps() == 1 && g.group_out_channels() > tile_rows &&
-         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) > least;
+  if (g.taps() != 1 || g.group_out_channels() <= tile_rows) return false;
+  const bool packs = packs_panels(g, kernels), few = has_few_registers(kernels);
+  const std::int64_t images = few ? g.batch : 1;
+  const std::int64_t least = !few    ? block_sizes().large_weights * 3 / 4
+                             : packs ? 2 * block_sizes().large_weights
+                                     : block_sizes().fetched_input;
+  return (few || packs) && size_product(images, g.channels, g.h.in, g.w.in, sizeof(T)) > least;
 }
 
 /// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output

@@ -517,6 +517,19 @@ def test_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("out_channels", [47, 50])
+def test_planes_that_the_caches_do_not_hold(out_channels: int, dtype: Any) -> None:
+    input, weight = values((1, 72, 83, 75), dtype), values((out_channels, 72, 1, 1), dtype, 1)
+    got = convpool.conv2d(input, weight, algorithm="direct", num_threads=1)
+    check_conv2d(got, input, weight, algorithm="direct")
+    assert_same_bits(got, convpool.conv2d(input, weight, algorithm="direct", num_threads=2))
+    # A part of the image is summed in the same order, whatever reads it.
+    part = convpool.conv2d(np.ascontiguousarray(input[:, :, :20]), weight, algorithm="direct")
+    assert_same_bits(got[:, :, :20], part)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [(32, 32), (16, 128), (35, 1024)])
 def test_transposition_to_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None:
     """Planes of results a multiple of 4 KB apart, and channels that fill no vector."""

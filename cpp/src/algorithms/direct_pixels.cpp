@@ -36,9 +36,10 @@ class PixelVectors : DirectTasks<T> {
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     row_vectors_ = ceil_div(g_.w.out, lanes_);
     packs_panels_ = packs_panels(g_, run.kernels);
-    // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Those that read panels run
-    // along rows instead (3x3 of 3 channels to 64 on 224x224: 1.15 times as fast as streaming ones, Zen 3).
-    const bool large = !packs_panels_ && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
+    // run along rows instead (3x3 of 3 channels to 64 on 224x224: 1.15 times as fast as streaming ones, Zen 3).
+    runs_along_panels_ = packs_panels_ && has_few_registers(run.kernels);
+    const bool large = !runs_along_panels_ && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool once = reads_once();
@@ -414,7 +415,7 @@ class PixelVectors : DirectTasks<T> {
     tile.c_row = target.channel;
     tile.columns = columns;
     tile.accumulate = !first;
-    tile.stream = streams_ && !packs_panels_ && !staged_ && first && last;
+    tile.stream = streams_ && !runs_along_panels_ && !staged_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
     const EvenSplit pieces(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
@@ -478,7 +479,7 @@ class PixelVectors : DirectTasks<T> {
   int64_t panel_channels_ = 0, panel_elements_ = 0;
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;
-  bool packs_panels_ = false;
+  bool packs_panels_ = false, runs_along_panels_ = false;
   bool fetches_ahead_ = false;  ///< pixels of the next tiles
   bool staged_ = false;         ///< results, since those of a row aren't neighbours
   bool crowds_caches_ = false;  ///< with what it reads in place
