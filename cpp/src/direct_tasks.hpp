@@ -48,11 +48,11 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
 /// and fewer outputs .8 to 1).
 template <class T>
 bool has_distant_planes(const Conv2dGeometry& g) {
-  constexpr std::int64_t channels = 64, outputs = 48, outputs_of_pages = 24, page = 4096;
+  constexpr std::int64_t channels = 64, outputs = 48, outputs_of_pages = 24, page = 4096, short_plane = 1024;
   if (g.taps() != 1 || g.h.stride != 1 || g.w.stride != 1 || g.group_channels() < channels) return false;
   const std::int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
   if (plane % page == 0) return g.group_out_channels() >= outputs_of_pages;
-  return g.group_out_channels() >= outputs &&
+  return g.group_out_channels() >= outputs && plane > short_plane &&
          size_product(g.group_channels(), plane) > block_sizes().large_weights * 3 / 4;
 }
 
