@@ -42,8 +42,6 @@ struct BlockSizes {
   std::int64_t fetched_input;
   /// Results of a convolution, or of a pooling that together with its input has the third size, past the caches.
   std::int64_t streamed_conv_result, streamed_pool_result, streamed_pool_total;
-  /// The same of depthwise convolution with channels in the vectors, whose lines take turns.
-  std::int64_t streamed_channels_result;
 };
 
 constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
@@ -51,10 +49,9 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   const std::int64_t l1 = std::clamp<std::int64_t>(caches.l1, 16 << 10, 128 << 10);
   const std::int64_t l2 = std::clamp<std::int64_t>(caches.l2, 256 << 10, 2 << 20);
   const std::int64_t last = std::clamp<std::int64_t>(caches.last, 4 << 20, 64 << 20);
-  // More than 128 MB are those of a socket, far from a core and wanted by all of them: results go past them as if they
-  // were 16 (Emerald Rapids, 2 of its cores and "260 MB": convolutions with results of 5 to 50 MB 1.11 times as fast,
-  // channels-last 1.04 times, poolings 1.08 and 1.05 times).
-  const std::int64_t near = caches.last > 128 << 20 ? 16 << 20 : last;
+  // Results past a last cache that would hold them look 1.1 times as fast, and what reads them next pays for it: with
+  // 260 MB, a socket's (Emerald Rapids), depthwise 3x3 and then 1x1 of 192 channels on 112x112 took 1.9 ms through the
+  // caches and 3.1 ms past them, of 384 channels 3.9 and 6.6 ms.
   BlockSizes b{};
   b.rows_together = 2 * l1;
   b.panel = l1 * 3 / 8;
@@ -73,10 +70,9 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.large_winograd_weights = last / 2;
   b.sliding_rows = l2 * 7 / 16;
   b.fetched_input = last / 8;
-  b.streamed_conv_result = near * 3 / 8;
-  b.streamed_pool_result = near / 8;
-  b.streamed_pool_total = near * 3 / 4;
-  b.streamed_channels_result = last * 3 / 8;
+  b.streamed_conv_result = last * 3 / 8;
+  b.streamed_pool_result = last / 8;
+  b.streamed_pool_total = last * 3 / 4;
   return b;
 }
 

@@ -46,15 +46,15 @@ class Epilogue {
   /// Whether results that were stored aren't finished.
   bool remains() const { return has_curve_ || adds(); }
 
-  /// Whether results go past the caches: they would push everything else out, having at least so many bytes.
-  bool streams(const Conv2dRun<T>& run, std::int64_t out_pixels,
-               std::int64_t least = block_sizes().streamed_conv_result) const {
-    return !adds() && streams_unless_added_to(run, out_pixels, least);
+  /// Whether results go past the caches: they would push everything else out, or together with `others`, in bytes, what
+  /// is read.
+  bool streams(const Conv2dRun<T>& run, std::int64_t out_pixels, std::int64_t others = 0) const {
+    return !adds() && streams_unless_added_to(run, out_pixels, others);
   }
   /// The same for what decides about scratch, which an array to add must not change.
-  bool streams_unless_added_to(const Conv2dRun<T>& run, std::int64_t out_pixels,
-                               std::int64_t least = block_sizes().streamed_conv_result) const {
-    return !has_curve_ && size_product(run.geometry.batch, run.geometry.out_channels, out_pixels, sizeof(T)) >= least;
+  bool streams_unless_added_to(const Conv2dRun<T>& run, std::int64_t out_pixels, std::int64_t others = 0) const {
+    return !has_curve_ && others + size_product(run.geometry.batch, run.geometry.out_channels, out_pixels, sizeof(T)) >=
+                              block_sizes().streamed_conv_result;
   }
 
   /// Finishes data[channel][pixel], channels `row` apart, from channel k and pixel `pixel` of the plane (counted row by

@@ -47,8 +47,7 @@ class ChannelVectors {
     // So little is computed that both pass at the pace of memory (2 images of 64x112x112, 6 MB each: 1.4 times as fast
     // as through the caches, 64x112x112 0.95 times; AVX2, Zen 3).
     const int64_t counted = has_few_registers(run.kernels) ? input_bytes : 0;
-    streams_ = writes_lines(run.kernels) &&
-               epilogue_.streams(run, g_.out_pixels(), block_sizes().streamed_channels_result - counted);
+    streams_ = writes_lines(run.kernels) && epilogue_.streams(run, g_.out_pixels(), counted);
     copies_ = pads_with_image(g_);
     const bool in_memory = input_bytes >= block_sizes().fetched_input;
     // Rows and pixels that windows skip aren't worth it, however many they are.
