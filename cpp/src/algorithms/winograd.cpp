@@ -59,6 +59,9 @@ class Winograd {
     cuts_at_lines_ = epilogue_.streams_unless_added_to(run, g_.out_pixels()) && rows_are_lines();
     const bool in_lines = reinterpret_cast<std::uintptr_t>(run.output.data) % kernels::cache_line == 0;
     streams_ = epilogue_.streams(run, g_.out_pixels()) && (run.output.stride(1) == 1 || (cuts_at_lines_ && in_lines));
+    fetches_results_ =
+        !streams_ && run.output.stride(3) == 1 && run.output.stride(1) != 1 &&
+        size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) > block_sizes().large_weights;
     tile_rows_ = h.tiles(g_.h.out);
     tile_columns_ = w.tiles(g_.w.out);
     row_units_ = ceil_div(tile_columns_, w.tile_phases);
@@ -562,6 +565,7 @@ class Winograd {
       arguments.vectors = width;
       arguments.low = epilogue_.low();
       arguments.high = epilogue_.high();
+      if (fetches_results_) fetch_results(run, first_channel, channels);
       bool finite = true;
       for_each_even_tiles(run, [&](const EvenTiles& tiles) {
         arguments.in = t.products + tiles.first * columns;
@@ -595,6 +599,24 @@ class Winograd {
         redo(t, run, arguments, first_channel, channels);
       }
     });
+  }
+
+  /// The lines of planes that a run's results go to, while it is transformed: stores to lines that no near cache has
+  /// wait for each other, most where rows aren't whole lines (16 to 64 channels on 222x222 1.6 to 2 times as fast, 64
+  /// to 64 on 158x158 1.2 to 1.3 times, Emerald Rapids; within the L2 cache it costs up to 4 %).
+  void fetch_results(const Run& run, int64_t first_channel, int64_t channels) const {
+    __asm__ volatile("");  // GCC otherwise leaves the call out, as one without effect
+    constexpr int64_t line = kernels::cache_line / int64_t{sizeof(T)};
+    const TensorView<T>& out = run_.output;
+    for (int64_t r = run.short_of_rows; r < axes_.h.results; ++r) {
+      const int64_t oh = first_row(run) + r * axes_.h.tile_phases;
+      if (oh >= g_.h.out) break;
+      const T* row = out.data + run.n * out.stride(0) + first_channel * out.stride(1) + oh * out.stride(2) + run.begin;
+      for (int64_t k = 0; k < channels; ++k, row += out.stride(1)) {
+        for (int64_t x = 0; x < run.end - run.begin; x += line) __builtin_prefetch(row + x, 1);
+        __builtin_prefetch(row + (run.end - run.begin - 1), 1);
+      }
+    }
   }
 
   /// The results of a run by the definition, where those of their tile and vector of channels, before the activation,
@@ -677,6 +699,7 @@ class Winograd {
   bool packs_parts_ = false;
   bool streams_ = false;        ///< results past the caches
   bool cuts_at_lines_ = false;  ///< runs of tiles, where they begin with cache lines of a plane's row
+  bool fetches_results_ = false;
   int64_t part_pitch_ = 0, channel_pitch_ = 0, transformed_pitch_ = 0, block_tiles_ = 0, strip_units_ = 1,
           stage_units_ = 1;
   TileShape shape_{};
