@@ -307,7 +307,9 @@ class ChannelVectors : DirectTasks<T> {
     constexpr int64_t least_pixels_of_large_weights = 448;
     const int64_t pixel_bytes = size_product(g_.w.stride, g_.group_channels(), sizeof(T));
     const int64_t least_pixels = large_ && in_place_ ? least_pixels_of_large_weights : tile_.rows;
-    const int64_t fitting = std::max(least_pixels, 2 * block_sizes().copied_block / pixel_bytes);
+    const int64_t fitting =
+        std::max(least_pixels, writes_in_runs() ? block_sizes().copied_block / 2 / (pixel_bytes + result_bytes())
+                                                : 2 * block_sizes().copied_block / pixel_bytes);
     const int64_t fewest = ceil_div(g_.w.out, fitting);
     const int64_t wanted = ceil_div((in_place_ ? 2 : 1) * run_.threads, g_.batch * g_.groups);
     if (run_.threads == 1 || wanted <= fewest) return fewest;
@@ -325,6 +327,18 @@ class ChannelVectors : DirectTasks<T> {
       if (read < least) best = pieces, least = read;
     }
     return best;
+  }
+
+  /// Those of a pixel.
+  int64_t result_bytes() const { return size_product(g_.group_out_channels(), sizeof(T)); }
+
+  /// Whether results go to memory while weights cost nothing: all channels of some pixels want to leave together then
+  /// (1x1 of 16 channels to 96 on 112x112 1.15 times as fast, of 64 to 160 on 80x80 1.08 times; within the L2 cache
+  /// .95, Emerald Rapids).
+  bool writes_in_runs() const {
+    return output_channels_last_ && g_.groups == 1 &&
+           size_product(g_.batch, g_.out_pixels(), result_bytes()) > block_sizes().large_weights &&
+           size_product(g_.reduction(), result_bytes()) <= block_sizes().rows_together;
   }
 
   /// The tiles of a row's piece, and the runs that hold them.
