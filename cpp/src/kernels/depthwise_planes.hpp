@@ -350,6 +350,10 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const Plan
       }
       t.next += N * ColumnStride;
     }
+    if (R > 1 && d.fetch_results) {
+      const T* below = t.out + R * d.out_row;
+      for (int r = 0; r < R; ++r, below += d.out_row) __builtin_prefetch(below, 1);
+    }
     if (N == lanes<T> && t.waiting != nullptr) {
       t.written = t.left >= N ? streamed(t.out, t.written, t.count > 1 && t.left >= 2 * N) : Written::alone;
     }

@@ -139,7 +139,8 @@ struct DepthwisePlaneArguments {
   ptrdiff_t groups, outputs_per_group, channels_per_group;
   ptrdiff_t rows, columns;
   T low, high;
-  bool stream;  ///< whole cache lines of results go past the caches
+  bool stream;         ///< whole cache lines of results go past the caches
+  bool fetch_results;  ///< the lines of results that follow below those of a tile
   ptrdiff_t phases;
 };
 
