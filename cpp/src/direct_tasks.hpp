@@ -49,7 +49,8 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
 template <class T>
 bool has_distant_planes(const Conv2dGeometry& g) {
   constexpr std::int64_t channels = 64, outputs = 48, outputs_of_pages = 24, page = 4096, short_plane = 1024;
-  if (g.taps() != 1 || g.h.stride != 1 || g.w.stride != 1 || g.group_channels() < channels) return false;
+  if (g.taps() != 1 || g.h.stride != 1 || g.w.stride != 1 || g.h.padded() || g.w.padded()) return false;
+  if (g.group_channels() < channels) return false;
   const std::int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
   if (plane % page == 0) return g.group_out_channels() >= outputs_of_pages;
   return g.group_out_channels() >= outputs && plane > short_plane &&
@@ -57,8 +58,9 @@ bool has_distant_planes(const Conv2dGeometry& g) {
 }
 
 /// Low tiles load much for what they compute: where many output channels read the same vectors of pixels, those are
-/// copied side by side first, and one run of the reduction replaces segments. Tall tiles need that of a 1x1 alone,
-/// whose sums keep their order. By the geometry of one image, since those of more taps don't.
+/// copied side by side first, and one run of the reduction replaces segments: by the geometry of one image alone, since
+/// the order of the sums changes. Tall tiles do so for a 1x1 alone, whose sums keep theirs, so that this machine's
+/// caches may decide.
 template <class T>
 bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   // From which on it pays: of a 1x1, and of more taps, whose segments are short.

@@ -505,7 +505,7 @@ def test_many_output_channels_that_read_the_same_pixels(isa: str, layout: str, d
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (37, 128)])
 def test_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None:
-    for channels, out_channels in [(40, 5), (40, 70), (130, 128)]:
+    for channels, out_channels in [(40, 2), (40, 5), (40, 70), (130, 128)]:
         input, weight = values((1, channels, *size), dtype), values((out_channels, channels, 1, 1), dtype, 1)
         got = convpool.conv2d(input, weight, algorithm="direct")
         check_conv2d(got, input, weight, algorithm="direct")
@@ -517,9 +517,14 @@ def test_planes_that_crowd_the_caches(size: tuple[int, int], dtype: Any) -> None
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("out_channels", [47, 50])
-def test_planes_that_the_caches_do_not_hold(out_channels: int, dtype: Any) -> None:
-    input, weight = values((1, 72, 83, 75), dtype), values((out_channels, 72, 1, 1), dtype, 1)
+@pytest.mark.parametrize(
+    ("channels", "size", "out_channels"), [(72, (83, 75), 47), (72, (83, 75), 50), (700, (25, 27), 400)]
+)
+def test_planes_that_the_caches_do_not_hold(
+    channels: int, size: tuple[int, int], out_channels: int, dtype: Any
+) -> None:
+    input = values((1, channels, *size), dtype)
+    weight = values((out_channels, channels, 1, 1), dtype, 1)
     got = convpool.conv2d(input, weight, algorithm="direct", num_threads=1)
     check_conv2d(got, input, weight, algorithm="direct")
     assert_same_bits(got, convpool.conv2d(input, weight, algorithm="direct", num_threads=2))

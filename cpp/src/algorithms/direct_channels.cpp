@@ -144,16 +144,17 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t segments = size_product(row_pitch_, listed_rows_);
     const int64_t packed = packs_ ? size_product(tile_.vectors, copy_channels_, g_.taps(), lanes_) : 0;
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16) + packed, run_.threads);
-    const SlottedWorkspace<Segment> segment_scratch(segments, run_.threads);
-    const SlottedWorkspace<Lists> list_scratch(1, run_.threads);
+    constexpr int64_t head = ceil_div(sizeof(Lists), sizeof(Segment));
+    const SlottedWorkspace<Segment> segment_scratch(head + segments, run_.threads);
+    const auto lists = [&](int thread) { return reinterpret_cast<Lists*>(segment_scratch.slot(thread)); };
     for (int thread = 0; thread < run_.threads; ++thread) {
-      *list_scratch.slot(thread) = {segment_scratch.slot(thread), -1, 0, 0, 0, 0};
+      new (lists(thread)) Lists{segment_scratch.slot(thread) + head, -1, 0, 0, 0, 0};
     }
     parallel_for(g_.batch * g_.groups * row_tasks_ * tile_split_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    T* const sums = block + round_up(copy, 16);
-                   run_task(task, block, sums, sums + round_up(partial, 16), *list_scratch.slot(thread));
+                   run_task(task, block, sums, sums + round_up(partial, 16), *lists(thread));
                    if (streams_) run_.kernels.finish_streaming();
                  });
   }

@@ -35,16 +35,20 @@ class PixelVectors : DirectTasks<T> {
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     row_vectors_ = ceil_div(g_.w.out, lanes_);
-    packs_panels_ = packs_panels(g_, run.kernels);
+    const bool low = has_few_registers(run.kernels);
+    // What has to be copied first lies side by side already.
+    packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
     // run along rows instead (3x3 of 3 channels to 64 on 224x224: 1.15 times as fast as streaming ones, Zen 3).
-    runs_along_panels_ = packs_panels_ && has_few_registers(run.kernels);
+    runs_along_panels_ = packs_panels_ && low;
     const bool large = !runs_along_panels_ && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool once = reads_once();
     const int64_t sums = size_product(g_.group_out_channels(), lanes_, sizeof(T));
-    const int64_t piece = once ? std::max<int64_t>(16, block_sizes().rows_together / 4 / sums) : 16;
+    const int64_t shared = ceil_div(row_vectors_, ceil_div(2 * run.threads, g_.batch * g_.groups));
+    const int64_t piece =
+        once ? std::max<int64_t>(16, std::min<int64_t>(block_sizes().rows_together / 4 / sums, shared)) : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
     walks_columns_ = takes_rows_of_taps(g_);
     staged_ = output_.stride(3) != 1 && g_.w.out > 1;
@@ -73,20 +77,22 @@ class PixelVectors : DirectTasks<T> {
     }
     const int64_t read = packs_panels_ ? panel_elements_ * int64_t{sizeof(T)}
                                        : size_product(g_.group_channels(), g_.h.kernel, g_.w.stride, tile_bytes);
-    // Without panels measured with low tiles alone. Tall ones gain where the L2 cache doesn't hold the weights, which
-    // each panel passes (1x1 of 512 channels to 2048 on 33x33 1.15 times as fast, of 2048 to 512 on 20x20 1.16 times).
+    // In place measured with low tiles alone. Tall ones gain where the L2 cache doesn't hold the weights, which each
+    // panel passes (1x1 of 512 channels to 2048 on 33x33 1.15 times as fast, of 2048 to 512 on 20x20 1.16 times).
     const int64_t weights = size_product(g_.group_out_channels(), g_.reduction(), sizeof(T));
-    if (has_few_registers(run.kernels)) {
+    if (low) {
       most_beside_ = std::max<int64_t>(1, block_sizes().packed_panel / read);
     } else if (packs_panels_ && weights > block_sizes().large_weights / 2) {
       most_beside_ = std::max<int64_t>(1, 2 * block_sizes().copied_block / read);
     }
-    fetches_ahead_ = fetches_pixels_ahead(g_, run.kernels, tile_.rows);
+    most_beside_ = std::min(most_beside_, columns_.largest());
+    fetches_ahead_ = fetches_pixels_ahead(g_, run.kernels, tile_.rows) && (low || packs_panels_);
     crowds_caches_ = !once && !packs_panels_ && crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
-    channel_split_ = EvenSplit(g_.group_out_channels(),
-                               ceil_div(g_.group_out_channels(), this->channel_pieces(tasks, g_.group_out_channels())));
+    const int64_t outputs = g_.group_out_channels();
+    const int64_t for_each_thread = packs_panels_ && !low ? 1 : 2;  // each piece packs anew
+    channel_split_ = EvenSplit(outputs, ceil_div(outputs, this->channel_pieces(tasks, outputs, for_each_thread)));
   }
 
   void operator()() const {
@@ -198,8 +204,8 @@ class PixelVectors : DirectTasks<T> {
           const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
                              g_.h.stride * window.row};
           // Tiles run along the row, for some output channels after the others, while what they read stays in the L1
-          // cache: to many planes at once they would write a few pixels each. Where one takes all output channels of
-          // several rows, it runs down them.
+          // cache, panels of tall tiles in the L2 cache: to many planes at once they would write a few pixels each.
+          // Where one takes all output channels of several rows, it runs down them.
           beside = 1;
           const int64_t width = vectors * lanes_;
           int64_t most_beside = most_beside_;
