@@ -119,9 +119,12 @@ class Winograd {
       packed_ = pack_for_call(form, g_, run.kernels, run.weights.plain, run.threads);
       weights_ = packed_.as<T>();
     }
+    // A few tiles use weights as fast as they come from the last cache.
+    const int64_t near =
+        block_tiles_ < least_tiles ? block_sizes().winograd_weights_in_memory : block_sizes().large_winograd_weights;
     fetches_ =
         !packs_ && !has_few_registers(run.kernels) && block_tiles_ > shape_.rows &&
-        size_product(group_weights, g_.groups) / channel_split_.pieces > block_sizes().large_winograd_weights &&
+        size_product(group_weights, g_.groups) / channel_split_.pieces > near &&
         size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T)) < block_sizes().large_weights / 2;
   }
 
