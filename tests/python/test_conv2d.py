@@ -476,6 +476,7 @@ def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:
         ((1, 64, 3, 240), (48, 64, 3, 1), {"stride": 2}),
         ((1, 65, 28, 29), (40, 65, 1, 1), {"stride": 2}),
         ((2, 300, 13, 14), (48, 300, 1, 1), {"stride": 3, "padding": 1}),
+        ((2, 200, 31, 37), (260, 200, 1, 1), {"stride": 2, "padding": (0, 1)}),
         ((1, 33, 9, 40), (40, 33, 3, 1), {"stride": (1, 3), "padding": (1, 2), "padding_mode": "reflect"}),
     ]:
         check_direct(in_shape, weight_shape, options, layout, dtype)

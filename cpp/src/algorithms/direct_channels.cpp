@@ -45,6 +45,18 @@ bool waits_for_short_planes(const Conv2dGeometry& g) {
          image > block_sizes().copied_block && image + weights > 2 * block_sizes().large_weights;
 }
 
+/// Whether a strided 1x1 reads a part of each line for so many output channels that bringing the pixels together first
+/// costs less: from beyond the L2 cache (256 to 1024 channels to as many and more, 28x28 to 65x65 with stride 2: 1.03
+/// to 1.18 times as fast with one thread, .94 to 1.25 with two; smaller images and fewer channels .7 to 1.05; Emerald
+/// Rapids).
+template <class T>
+bool waits_for_skipped_pixels(const Conv2dGeometry& g, const TensorView<const T>& input) {
+  constexpr int64_t channels = 192, outputs = 256;
+  return g.taps() == 1 && (g.h.stride > 1 || g.w.stride > 1) && input.stride(3) == 1 &&
+         g.group_channels() >= channels && g.group_out_channels() >= outputs &&
+         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) > block_sizes().large_weights * 3 / 4;
+}
+
 /// Whether planes are copied pixel by pixel: where a segment then holds the taps of a row, where tiles are so low that
 /// they use a few pixels of each line that they would read in place (1x1 of 2048 channels on 7x7 with AVX2: half of the
 /// peak in place, nine tenths from the copy), and where reading waits.
@@ -52,8 +64,9 @@ template <class T>
 bool interleaves(const Conv2dGeometry& g, const TensorView<const T>& input, const kernels::Table<T>& kernels) {
   constexpr int64_t enough_outputs = 32;
   if (channels_last(input)) return false;
-  return takes_rows_of_taps(g) || ((has_few_registers(kernels) || waits_for_short_planes<T>(g)) &&
-                                   input.stride(3) == 1 && g.group_out_channels() >= enough_outputs);
+  return takes_rows_of_taps(g) || waits_for_skipped_pixels(g, input) ||
+         ((has_few_registers(kernels) || waits_for_short_planes<T>(g)) && input.stride(3) == 1 &&
+          g.group_out_channels() >= enough_outputs);
 }
 
 /// Whether it goes without a copy of the input.
