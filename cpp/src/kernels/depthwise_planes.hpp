@@ -335,6 +335,13 @@ inline constexpr int fetched_rows = Stride == 0                                 
                                     : Stride == 2 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 0
                                                                                      : Stride;
 
+/// The line at the start of each row. Not inlined: every kind of tile would hold it.
+template <class T>
+[[gnu::noinline]] void fetch_rows(const T* row, ptrdiff_t next, int rows) {
+  __asm__ volatile("");  // GCC otherwise leaves the call out, as one without effect
+  for (int r = 0; r < rows; ++r, row += next) __builtin_prefetch(row, 1);
+}
+
 /// Inside: nothing that is read lies outside the plane. RowsInside matters to Square kernels alone: where it isn't,
 /// rows may lie outside nevertheless, of all tiles.
 template <class T, int N, int R, int Chunk, int Stride, int ColumnStride, Weighted weighted, bool Inside, int Square,
@@ -350,10 +357,7 @@ CONVPOOL_KERNEL void plane_tiles(const DepthwisePlaneArguments<T>& d, const Plan
       }
       t.next += N * ColumnStride;
     }
-    if (R > 1 && d.fetch_results) {
-      const T* below = t.out + R * d.out_row;
-      for (int r = 0; r < R; ++r, below += d.out_row) __builtin_prefetch(below, 1);
-    }
+    if (R > 1 && d.fetch_results) fetch_rows(t.out + R * d.out_row, d.out_row, R);
     if (N == lanes<T> && t.waiting != nullptr) {
       t.written = t.left >= N ? streamed(t.out, t.written, t.count > 1 && t.left >= 2 * N) : Written::alone;
     }
