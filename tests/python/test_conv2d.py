@@ -477,7 +477,22 @@ def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:
         ((1, 65, 28, 29), (40, 65, 1, 1), {"stride": 2}),
         ((2, 300, 13, 14), (48, 300, 1, 1), {"stride": 3, "padding": 1}),
         ((2, 200, 31, 37), (260, 200, 1, 1), {"stride": 2, "padding": (0, 1)}),
+        ((2, 200, 31, 37), (260, 200, 1, 1), {"stride": 2}),
+        ((2, 200, 31, 37), (260, 200, 1, 1), {"stride": (2, 1)}),
         ((1, 33, 9, 40), (40, 33, 3, 1), {"stride": (1, 3), "padding": (1, 2), "padding_mode": "reflect"}),
+    ]:
+        check_direct(in_shape, weight_shape, options, layout, dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_few_outputs_of_planes_that_end_with_the_array(layout: str, dtype: Any) -> None:
+    """The last image's last channels are copied where the others are read in place, past the ends of rows."""
+    for in_shape, weight_shape, options in [
+        ((2, 70, 3, 5), (4, 70, 1, 1), {}),
+        ((2, 70, 9, 21), (4, 70, 3, 3), {}),
+        ((2, 140, 9, 21), (6, 70, 3, 3), {"groups": 2}),
     ]:
         check_direct(in_shape, weight_shape, options, layout, dtype)
 

@@ -46,7 +46,8 @@ class PixelVectors : DirectTasks<T> {
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool once = reads_once();
     const int64_t sums = size_product(g_.group_out_channels(), lanes_, sizeof(T));
-    const int64_t shared = ceil_div(row_vectors_, ceil_div(2 * run.threads, g_.batch * g_.groups));
+    const int64_t shares = run.threads == 1 ? 1 : ceil_div(2 * run.threads, g_.batch * g_.groups);
+    const int64_t shared = ceil_div(row_vectors_, shares);
     const int64_t piece =
         once ? std::max<int64_t>(16, std::min<int64_t>(block_sizes().rows_together / 4 / sums, shared)) : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
@@ -91,7 +92,7 @@ class PixelVectors : DirectTasks<T> {
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     const int64_t outputs = g_.group_out_channels();
-    const int64_t for_each_thread = packs_panels_ && !low ? 1 : 2;  // each piece packs anew
+    const int64_t for_each_thread = packs_panels_ && !low ? 1 : 2;  // each packs anew; low tiles were measured with 2
     channel_split_ = EvenSplit(outputs, ceil_div(outputs, this->channel_pieces(tasks, outputs, for_each_thread)));
   }
 
@@ -288,8 +289,8 @@ class PixelVectors : DirectTasks<T> {
 
   /// How many channels are read in place. Whole vectors read past the row's end, which serves no result. They must not
   /// leave the array: of channels of which that isn't certain, mostly the last image's last, rows go through the copy.
-  /// So do all of them where the sums that wait for those are many (1x1 on 14x14, one task, of 480 channels to 16 1.5
-  /// times as fast as with a copy of all, of 112 to 672 .8 times).
+  /// So do all of them where there are fewer than four for each output, whose sums wait for the last (1x1 on 14x14, one
+  /// task, of 480 channels to 16 1.5 times as fast as with a copy of all, of 112 to 672 .8 times).
   int64_t channels_readable(int64_t n, int64_t group, Range oh, Range ow, int64_t ow_read) const {
     if (crowds_caches_ || g_.w.stride != 1 || input_.stride(3) != 1 || g_.w.start(ow.begin) < 0 ||
         g_.w.start(ow.end - 1) + g_.w.effective_kernel() > g_.w.in) {

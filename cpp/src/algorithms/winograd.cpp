@@ -42,7 +42,8 @@ constexpr int64_t most_bytes_for_large_weights = 16 << 20;
 constexpr int64_t stage_pixels = 64;
 /// Weights of many megabytes come from memory while the products before them run: a few lines with each few steps.
 /// Measured with AVX-512 (Zen 5): 512 channels on 14x14 1.2 times as fast, 16 images of 7x7, too; weights that the last
-/// cache holds are better left to the prefetchers (256 channels .92), and so are those of a single tile's rows (.9).
+/// cache holds are better left to the prefetchers (256 channels .92), unless it is far (BlockSizes), and so are those
+/// of a single tile's rows (.9).
 constexpr int64_t fetching_steps = 16, most_fetched_lines = 64;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
 /// writing them to memory would cost more.
