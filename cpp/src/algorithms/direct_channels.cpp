@@ -47,7 +47,7 @@ bool waits_for_short_planes(const Conv2dGeometry& g) {
 
 /// Whether a strided 1x1 reads a part of each line for so many output channels that bringing the pixels together first
 /// costs less: from beyond the L2 cache (256 to 1024 channels to as many and more, 28x28 to 65x65 with stride 2: 1.03
-/// to 1.18 times as fast with one thread, .94 to 1.25 with two; smaller images and fewer channels .7 to 1.05; Emerald
+/// to 1.24 times as fast with one thread, .94 to 1.25 with two; smaller images and fewer channels .7 to 1.05; Emerald
 /// Rapids).
 template <class T>
 bool waits_for_skipped_pixels(const Conv2dGeometry& g, const TensorView<const T>& input) {
