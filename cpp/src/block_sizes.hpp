@@ -24,6 +24,8 @@ struct BlockSizes {
   std::int64_t row_in_place;
   /// Weights from this size on push the input out, and so want more results for each time that they are read.
   std::int64_t large_weights;
+  /// An input that the L2 cache doesn't keep beside what else a call wants, and results that it doesn't hold.
+  std::int64_t large_input, large_result;
   /// Weights that are packed right before they are used, by direct convolution and by Winograd's.
   std::int64_t packed_weights, packed_winograd_weights;
   /// What the rows of a depthwise tile read, of all channels that are worked on in turn; rows that are copied first.
@@ -56,7 +58,8 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.packed_panel = l1 * 3 / 4;
   b.copied_block = l2 / 4;
   b.row_in_place = l2 / 2;
-  b.large_weights = l2;
+  b.large_weights = b.large_result = l2;
+  b.large_input = l2 * 3 / 4;
   b.packed_weights = l2 / 4;
   b.packed_winograd_weights = l2 / 2;
   b.depthwise_copy = l2 / 16;

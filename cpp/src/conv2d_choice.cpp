@@ -499,8 +499,7 @@ std::string why_not(Algorithm algorithm, const Conv2dGeometry& g) {
   }
   return "it needs an axis whose stride or dilation is 1 (a common factor is left out where zeros pad and 8 channels, "
          "or "
-         "several in each of the groups, are summed), with enough more taps than the "
-         "stride to save products, and "
+         "several in each of the groups, are summed), with enough more taps than the stride to save products, and "
          "neither above " +
          std::to_string(most_winograd_step) + "; use algorithm=\"auto\"";
 }

@@ -54,7 +54,7 @@ bool has_distant_planes(const Conv2dGeometry& g) {
   const std::int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
   if (plane % page == 0) return g.group_out_channels() >= outputs_of_pages;
   return g.group_out_channels() >= outputs && plane > short_plane &&
-         size_product(g.group_channels(), plane) > block_sizes().large_weights * 3 / 4;
+         size_product(g.group_channels(), plane) > block_sizes().large_input;
 }
 
 /// Low tiles load much for what they compute: where many output channels read the same vectors of pixels, those are
@@ -73,16 +73,14 @@ bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
 /// Whether the pixels of the next tiles are fetched ahead, in place: nothing else foresees what lies in planes far
 /// apart. For 16 images 1x1 of 384 channels to 64 on 14x14 is 1.14 times as fast, of 64 to 20 on 56x56 1.6 times; it
 /// costs 5 % where the L2 cache had most of it, and in place, where no panels are packed, the last cache (Zen 3). Tall
-/// tiles gain .05 with panels, and nothing in place (Emerald Rapids).
+/// tiles gain a twentieth with panels, and nothing in place (Emerald Rapids).
 template <class T>
 bool fetches_pixels_ahead(const Conv2dGeometry& g, const kernels::Table<T>& kernels, int tile_rows) {
   if (g.taps() != 1 || g.group_out_channels() <= tile_rows) return false;
-  const bool packs = packs_panels(g, kernels), few = has_few_registers(kernels);
-  const std::int64_t images = few ? g.batch : 1;
-  const std::int64_t least = !few    ? block_sizes().large_weights * 3 / 4
-                             : packs ? 2 * block_sizes().large_weights
-                                     : block_sizes().fetched_input;
-  return (few || packs) && size_product(images, g.channels, g.h.in, g.w.in, sizeof(T)) > least;
+  const bool packs = packs_panels(g, kernels);
+  const std::int64_t image = size_product(g.channels, g.h.in, g.w.in, sizeof(T));
+  if (!has_few_registers(kernels)) return packs && image > block_sizes().large_input;
+  return size_product(g.batch, image) > (packs ? 2 * block_sizes().large_weights : block_sizes().fetched_input);
 }
 
 /// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output

@@ -417,7 +417,7 @@ class PlaneVectors {
         sizeof(T));
     const bool strided = g_.h.stride > 1 || g_.w.stride > 1;
     return output_in_planes_ && !streams_ && g_.taps() <= most_taps &&
-           bytes > (strided ? 2 * block_sizes().streamed_conv_result : block_sizes().large_weights);
+           bytes > (strided ? 2 * block_sizes().streamed_conv_result : block_sizes().large_result);
   }
 
   int64_t rows_copied() const { return (row_unit_ - 1) * g_.h.stride + g_.h.effective_kernel(); }

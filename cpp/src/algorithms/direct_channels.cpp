@@ -54,7 +54,7 @@ bool waits_for_skipped_pixels(const Conv2dGeometry& g, const TensorView<const T>
   constexpr int64_t channels = 192, outputs = 256;
   return g.taps() == 1 && (g.h.stride > 1 || g.w.stride > 1) && input.stride(3) == 1 &&
          g.group_channels() >= channels && g.group_out_channels() >= outputs &&
-         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) > block_sizes().large_weights * 3 / 4;
+         size_product(g.batch, g.channels, g.h.in, g.w.in, sizeof(T)) > block_sizes().large_input;
 }
 
 /// Whether planes are copied pixel by pixel: where a segment then holds the taps of a row, where tiles are so low that
@@ -322,7 +322,7 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t pixel_bytes = size_product(g_.w.stride, g_.group_channels(), sizeof(T));
     const int64_t least_pixels = large_ && in_place_ ? least_pixels_of_large_weights : tile_.rows;
     const int64_t fitting =
-        std::max(least_pixels, writes_in_runs() ? block_sizes().copied_block / 2 / (pixel_bytes + result_bytes())
+        std::max(least_pixels, writes_in_runs() ? block_sizes().copied_block / 2 / (pixel_bytes + pixel_result_bytes())
                                                 : 2 * block_sizes().copied_block / pixel_bytes);
     const int64_t fewest = ceil_div(g_.w.out, fitting);
     const int64_t wanted = ceil_div((in_place_ ? 2 : 1) * run_.threads, g_.batch * g_.groups);
@@ -343,16 +343,15 @@ class ChannelVectors : DirectTasks<T> {
     return best;
   }
 
-  /// Those of a pixel.
-  int64_t result_bytes() const { return size_product(g_.group_out_channels(), sizeof(T)); }
+  int64_t pixel_result_bytes() const { return size_product(g_.group_out_channels(), sizeof(T)); }
 
   /// Whether results go to memory while weights cost nothing: all channels of some pixels want to leave together then
   /// (1x1 of 16 channels to 96 on 112x112 1.15 times as fast, of 64 to 160 on 80x80 1.08 times; within the L2 cache
   /// .95, Emerald Rapids).
   bool writes_in_runs() const {
     return output_channels_last_ && g_.groups == 1 &&
-           size_product(g_.batch, g_.out_pixels(), result_bytes()) > block_sizes().large_weights &&
-           size_product(g_.reduction(), result_bytes()) <= block_sizes().rows_together;
+           size_product(g_.batch, g_.out_pixels(), pixel_result_bytes()) > block_sizes().large_result &&
+           size_product(g_.reduction(), pixel_result_bytes()) <= block_sizes().rows_together;
   }
 
   /// The tiles of a row's piece, and the runs that hold them.

@@ -40,8 +40,8 @@ class PixelVectors : DirectTasks<T> {
     packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
     // run along rows instead (3x3 of 3 channels to 64 on 224x224: 1.15 times as fast as streaming ones, Zen 3).
-    runs_along_panels_ = packs_panels_ && low;
-    const bool large = !runs_along_panels_ && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    low_panels_ = packs_panels_ && low;
+    const bool large = !low_panels_ && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool once = reads_once();
@@ -69,9 +69,9 @@ class PixelVectors : DirectTasks<T> {
     const int64_t tile_bytes = size_product(tile_.vectors, lanes_, sizeof(T));
     if (packs_panels_) {
       // Tall tiles read a panel slowly enough for the L2 cache.
-      const int64_t room = runs_along_panels_ ? block_sizes().packed_panel : block_sizes().copied_block;
+      const int64_t room = low_panels_ ? block_sizes().packed_panel : block_sizes().copied_block;
       const int64_t fitting = std::max<int64_t>(1, room / size_product(tile_bytes, g_.taps()));
-      const int64_t most = runs_along_panels_ ? std::min(fitting, copy_channels_) : fitting;
+      const int64_t most = low_panels_ ? std::min(fitting, copy_channels_) : fitting;
       channels_in_place_ = panel_channels_ = EvenSplit(g_.group_channels(), most).largest();
       copy_channels_ = std::min(copy_channels_, panel_channels_);
       panel_elements_ = size_product(panel_channels_, g_.taps(), tile_.vectors, lanes_);
@@ -242,9 +242,9 @@ class PixelVectors : DirectTasks<T> {
     }
   }
 
-  /// Whether each pixel serves one tile alone, which takes all output channels, and they come from beyond the L2 cache,
-  /// or of so few that a copy costs as much, from planes of whole pages (1x1 of 12 to 512 channels to 1 to 3: 1.4
-  /// to 2.1 times as fast as from a copy, to 8 .7 to .9; Emerald Rapids).
+  /// Whether each pixel serves one tile alone, which takes all output channels: where pixels come from beyond the L2
+  /// cache; and on planes of whole pages, which would be copied, where a copy costs more than a few outputs do (1x1 of
+  /// 12 to 512 channels to 1 to 3: 1.4 to 2.1 times as fast as from a copy, to 8 .7 to .9; Emerald Rapids).
   bool reads_once() const {
     if (g_.taps() != 1 || g_.h.out != 1 || g_.w.stride != 1 || input_.stride(3) != 1 ||
         g_.group_out_channels() > tile_.rows) {
@@ -447,7 +447,7 @@ class PixelVectors : DirectTasks<T> {
     tile.c_row = target.channel;
     tile.columns = columns;
     tile.accumulate = !first;
-    tile.stream = streams_ && !runs_along_panels_ && !staged_ && first && last;
+    tile.stream = streams_ && !low_panels_ && !staged_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
     const EvenSplit pieces(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
@@ -511,7 +511,8 @@ class PixelVectors : DirectTasks<T> {
   int64_t panel_channels_ = 0, panel_elements_ = 0;
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;
-  bool packs_panels_ = false, runs_along_panels_ = false;
+  bool packs_panels_ = false;
+  bool low_panels_ = false;     ///< those of low tiles, which lie in the L1 cache and never stream their results
   bool fetches_ahead_ = false;  ///< pixels of the next tiles
   bool staged_ = false;         ///< results, since those of a row aren't neighbours
   bool crowds_caches_ = false;  ///< with what it reads in place

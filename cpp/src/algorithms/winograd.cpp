@@ -60,9 +60,8 @@ class Winograd {
     cuts_at_lines_ = epilogue_.streams_unless_added_to(run, g_.out_pixels()) && rows_are_lines();
     const bool in_lines = reinterpret_cast<std::uintptr_t>(run.output.data) % kernels::cache_line == 0;
     streams_ = epilogue_.streams(run, g_.out_pixels()) && (run.output.stride(1) == 1 || (cuts_at_lines_ && in_lines));
-    fetches_results_ =
-        !streams_ && run.output.stride(3) == 1 && run.output.stride(1) != 1 &&
-        size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) > block_sizes().large_weights;
+    fetches_results_ = !streams_ && run.output.stride(3) == 1 && run.output.stride(1) != 1 &&
+                       size_product(g_.batch, g_.out_channels, g_.out_pixels(), sizeof(T)) > block_sizes().large_result;
     tile_rows_ = h.tiles(g_.h.out);
     tile_columns_ = w.tiles(g_.w.out);
     row_units_ = ceil_div(tile_columns_, w.tile_phases);
