@@ -3,28 +3,42 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "conv2d_weights.hpp"
 #include "kernels/kernel_table.hpp"
 #include "tiling.hpp"
 
 namespace convpool {
 
+/// The fetches of a tile that runs through these segments.
+inline std::int64_t fetches_of(const kernels::Segment* segments, std::int64_t count) {
+  std::int64_t fetches = 0;
+  for (std::int64_t i = 0; i < count; ++i) fetches += kernels::fetches_of(segments[i].count);
+  return fetches;
+}
+
+/// Of one whose segments are the blocks of a reduction.
+inline std::int64_t fetches_of_blocks(std::int64_t steps) {
+  const std::int64_t rest = steps % reduction_block;
+  return steps / reduction_block * kernels::fetches_of(reduction_block) + (rest > 0 ? kernels::fetches_of(rest) : 0);
+}
+
 /// Memory that is read soon: rows far apart, which nothing else foresees. The tiles that run meanwhile fetch it to the
-/// L2 cache, a few lines with each of their segments, so that what they read doesn't queue behind it.
+/// L2 cache, a few lines at once, so that what they read doesn't queue behind it.
 template <class T>
 class LinesAhead {
  public:
   LinesAhead() = default;
 
-  /// `rows` rows of `count` elements, `row` apart, while so many segments run. The line in which a row begins counts
-  /// with what lies before it. Nothing is fetched where that would be more than `most` lines with a segment.
-  LinesAhead(const T* first, std::int64_t row, std::int64_t rows, std::int64_t count, std::int64_t segments,
-             std::int64_t most = 12)
+  /// `rows` rows of `count` elements, `row` apart, with so many fetches. The line in which a row begins counts with
+  /// what lies before it. Nothing is fetched where that would be more than `most` lines with one.
+  LinesAhead(const T* first, std::int64_t row, std::int64_t rows, std::int64_t count, std::int64_t fetches,
+             std::int64_t most = 4)
       : row_lines_(ceil_div(count, line)),
         gap_(row - row_lines_ * line),
         left_in_row_(row_lines_),
         left_(rows * row_lines_) {
     data_ = first + count - 1 - (row_lines_ - 1) * line;
-    each_ = ceil_div(left_, std::max<std::int64_t>(1, segments));
+    each_ = ceil_div(left_, std::max<std::int64_t>(1, fetches));
     if (each_ > most) left_ = 0;
   }
 
@@ -32,7 +46,8 @@ class LinesAhead {
   void take(kernels::TileArguments<T>& tile) {
     tile.ahead_lines = 0;
     if (left_ == 0) return;
-    const std::int64_t lines = std::min(left_, each_ * tile.segment_count * std::max<std::int64_t>(1, tile.tiles));
+    const std::int64_t fetches = fetches_of(tile.segments, tile.segment_count);
+    const std::int64_t lines = std::min(left_, each_ * fetches * std::max<std::int64_t>(1, tile.tiles));
     tile.ahead = data_;
     tile.ahead_lines = lines;
     tile.ahead_each = each_;

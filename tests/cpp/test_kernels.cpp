@@ -175,11 +175,65 @@ void check_runs_of_tiles(const kernels::Table<T>& table) {
   }
 }
 
+/// Results and panels of tiles that pack: what they leave is what tiles that read the panel leave, too.
+template <class T>
+void check_packing_tiles(const kernels::Table<T>& table) {
+  const std::vector<T> a = random_values<T>(8000), b = random_values<T>(20000);
+  const kernels::Segment segments[] = {{0, 0, 21}, {21, 1100, 4}};
+  constexpr std::ptrdiff_t steps = 25;
+  for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
+    if (table.packing_tile[v] == nullptr) continue;
+    const std::ptrdiff_t rows = table.tile_rows[v], columns = std::ptrdiff_t{v} * table.lanes,
+                         of_panel = steps * columns;
+    std::vector<T> c(3 * 14 * 80, T(9)), one(3 * 14 * 80, T(9)),
+        panels(static_cast<std::size_t>(3 * of_panel + 1), T(9));
+    kernels::TileArguments<T> t{};
+    t.segments = segments;
+    t.segment_count = 2;
+    t.a = a.data();
+    t.a_row = 31;
+    t.a_step = 1;
+    t.b = b.data();
+    t.b_vector = 3000;
+    t.b_step = 16;
+    t.c = c.data();
+    t.c_row = 80;
+    t.columns = columns;
+    t.low = -std::numeric_limits<T>::infinity();
+    t.high = std::numeric_limits<T>::infinity();
+    t.tiles = 3;
+    t.b_tile = 5;
+    t.c_tile = rows * t.c_row;
+    t.panel = panels.data();
+    table.packing_tile[v](t);
+    const kernels::Segment whole{0, 0, steps};
+    t.segments = &whole;
+    t.segment_count = 1;
+    t.b = panels.data();
+    t.b_vector = table.lanes;
+    t.b_step = columns;
+    t.b_tile = of_panel;
+    t.c = one.data();
+    table.tile[v][rows](t);
+    CAPTURE(v);
+    CHECK(c == one);
+    CHECK(panels.back() == T(9));
+    int wrong = 0;
+    for (std::ptrdiff_t i = 0; i < 3 * of_panel; ++i) {
+      const std::ptrdiff_t k = i % of_panel / columns, x = i % columns;
+      const std::ptrdiff_t from = k < 21 ? k * 16 : 1100 + (k - 21) * 16;
+      wrong += panels[static_cast<std::size_t>(i)] !=
+               b[static_cast<std::size_t>(i / of_panel * 5 + from + x / table.lanes * 3000 + x % table.lanes)];
+    }
+    CHECK(wrong == 0);
+  }
+}
+
 template <class T>
 void check_every_tile(const kernels::Table<T>& table) {
   using convpool::kernels::Segment;
   const std::vector<T> a = random_values<T>(4000), b = random_values<T>(20000);
-  const Segment segments[] = {{0, 0, 3}, {50, 700, 0}, {7, 1000, 5}};
+  const Segment segments[] = {{0, 0, 3}, {50, 700, 1}, {7, 1000, 40}};  // the last one fetches more than once
   for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
     for (int r = 1; r <= table.tile_rows[v]; ++r) {
       for (const int missing : {0, 1, table.lanes - 1, table.lanes}) {
@@ -241,6 +295,8 @@ TEST_CASE("transposition and register tiles of every ISA and shape") {
     check_transpose_to_crowded_targets(active_kernels().f64);
     check_every_tile(active_kernels().f32);
     check_every_tile(active_kernels().f64);
+    check_packing_tiles(active_kernels().f32);
+    check_packing_tiles(active_kernels().f64);
     check_runs_of_tiles(active_kernels().f32);
     check_runs_of_tiles(active_kernels().f64);
   }

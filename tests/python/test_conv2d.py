@@ -187,6 +187,22 @@ def test_rows_of_many_tiles(
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kernel", "out_channels"), [(1, 64), (3, 24), (3, 5)])
+def test_whole_tiles_of_padding(kernel: int, out_channels: int, dtype: Any, layout: str) -> None:
+    """No tap of a row shows them anything but zeros: beside the image, and between taps far apart."""
+    weight = values((out_channels, 8, kernel, kernel), dtype, 1)
+    bias = values((out_channels,), dtype, 2)
+    for padding, dilation, width in [((0, 140), 1, 8), ((0, 150), (1, 140), 9), ((3, 70), (2, 1), 8)]:
+        input = to_layout(values((1, 8, 8, width), dtype), layout)
+        options = {"padding": padding, "dilation": dilation, "layout": layout}
+        for algorithm in ("auto", "direct"):
+            got = convpool.conv2d(input, weight, bias, algorithm=algorithm, **options)
+            check_conv2d(got, input, weight, bias, algorithm=algorithm, **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
 def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
     """Pieces of the kernel, phases of the stride and of the dilation, sizes around the tiles'."""

@@ -515,7 +515,7 @@ class ChannelVectors : DirectTasks<T> {
   /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
   /// Not where few tiles use a set, which then comes faster by itself.
   LinesAhead<T> weights_ahead(int64_t group, int64_t v, int64_t vectors, int64_t c, int64_t tiles) const {
-    constexpr int64_t most_lines_per_segment = 4;
+    constexpr int64_t most_lines_per_fetch = 1;
     const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
     if (channels <= 0) return {};
     // As they lie they take as much, if the channels fill the vectors.
@@ -523,10 +523,10 @@ class ChannelVectors : DirectTasks<T> {
     if (packs_ && (channels < g_.group_channels() || g_.group_out_channels() % lanes_ != 0)) return {};
     const int64_t count = channels * g_.taps() * lanes_;
     // Twice as fast as would do if every tile saw every tap.
-    const int64_t segments = tiles * g_.taps() * ceil_div(channels, reduction_block) / 2;
-    if (vectors * count * int64_t{sizeof(T)} > most_lines_per_segment * segments * kernels::cache_line) return {};
+    const int64_t fetches = tiles * g_.taps() * fetches_of_blocks(channels) / 2;
+    if (vectors * count * int64_t{sizeof(T)} > most_lines_per_fetch * fetches * kernels::cache_line) return {};
     return {weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_, g_.reduction() * lanes_,
-            vectors, count, segments};
+            vectors, count, fetches};
   }
 
   /// What is copied next: other channels of these rows, or the first ones of the rows below, which a thread mostly
@@ -534,8 +534,8 @@ class ChannelVectors : DirectTasks<T> {
   LinesAhead<T> copy_ahead(int64_t n, int64_t group, Range channels, Range rows, int64_t tiles) const {
     // What some 30 output channels leave time for. With fewer, two threads would wait for the last cache: 288 channels
     // to 24 on 96x96 with stride 2 took 1.2 times as long.
-    constexpr int64_t most_lines_per_segment = 16;
-    const int64_t segments = tiles * g_.taps() * ceil_div(channels.end - channels.begin, reduction_block);
+    constexpr int64_t most_lines_per_fetch = 4;
+    const int64_t fetches = tiles * g_.taps() * fetches_of_blocks(channels.end - channels.begin);
     const bool below = channels.end == g_.group_channels();
     if (below) rows = {rows.end, std::min(g_.h.out, rows.end + rows_)};
     if (rows.begin >= rows.end) return {};
@@ -546,8 +546,8 @@ class ChannelVectors : DirectTasks<T> {
     if (first >= end) return {};
     const T* const from = this->image(n, group) + channels.begin * input_.stride(1) + first * input_.stride(2);
     const int64_t count = channels.end - channels.begin, pixels = (end - first) * g_.w.in;
-    if (input_channels_last_) return {from, input_.stride(3), pixels, count, segments, most_lines_per_segment};
-    return {from, input_.stride(1), count, pixels, segments, most_lines_per_segment};
+    if (input_channels_last_) return {from, input_.stride(3), pixels, count, fetches, most_lines_per_fetch};
+    return {from, input_.stride(1), count, pixels, fetches, most_lines_per_fetch};
   }
 
   /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.

@@ -149,6 +149,7 @@ class PixelVectors : DirectTasks<T> {
     T* data;
     Segment* segments;
     int64_t segment_count = 0, first = 0, vectors = 0;
+    int64_t elements = 0;  ///< of each
   };
 
   void run_task(int64_t task, T* block, T* stage, T* row_scratch, Segment* segments, Panel panel) const {
@@ -222,12 +223,16 @@ class PixelVectors : DirectTasks<T> {
             const T* const seen = from.data + segments[0].b;
             const int64_t read = columns * beside, channels = c_end - c;
             const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
-            const int64_t runs = beside * sets * ceil_div(channels, reduction_block);
-            if (t + beside < tiles.pieces) {
-              ahead = LinesAhead<T>(seen + read, from.step, channels, read, runs);
+            const int64_t in_blocks = packs_panels_ ? low_panels_ ? 0 : 1 : sets;
+            const int64_t fetches =
+                beside * (in_blocks * fetches_of_blocks(channels) + (sets - in_blocks) * kernels::fetches_of(channels));
+            // A thread mostly takes the columns beside these, too.
+            const bool goes_on = first && last && channel_split_.pieces == 1 && ow_end < g_.w.out;
+            if (t + beside < tiles.pieces || goes_on) {
+              ahead = LinesAhead<T>(seen + read, from.step, channels, read, fetches);
             } else if (!last && oh + 1 == oh_end) {
               ahead = LinesAhead<T>(seen - (ow - ow_begin) + channels * from.step, from.step,
-                                    std::min(g_.group_channels() - c_end, channels_at_once), read, runs);
+                                    std::min(g_.group_channels() - c_end, channels_at_once), read, fetches);
             }
           }
           run_tiles(segments, used, panel, from, target, n, group, outputs, {oh, rows, ow, vectors, columns, beside},
@@ -398,14 +403,15 @@ class PixelVectors : DirectTasks<T> {
     panel.vectors = vectors;
     panel.segment_count = 0;
     panel.first = channels.begin * g_.taps();
+    panel.elements = (channels.end - channels.begin) * g_.taps() * vectors * lanes_;
+    if (taps.begin == taps.end) return;
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
         const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel + taps.begin, count = taps.end - taps.begin;
         Segment* const last = panel.segments + panel.segment_count - 1;
-        const bool full = panel.segment_count > 0 && fetches_ahead_ && last->count >= reduction_block;
-        if (panel.segment_count > 0 && last->a + last->count == a && !full) {
+        if (panel.segment_count > 0 && last->a + last->count == a) {
           last->count += count;
         } else {
           panel.segments[panel.segment_count++] = {a, (a - panel.first) * vectors * lanes_, count};
@@ -450,55 +456,60 @@ class PixelVectors : DirectTasks<T> {
     tile.stream = streams_ && !low_panels_ && !staged_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
-    const EvenSplit pieces(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
-    const ptrdiff_t a_step = tile.a_step, b_step = tile.b_step;
-    if (packs_panels_) {
-      tile.segments = panel.segments;
-      tile.segment_count = panel.segment_count;
-      tile.a_step = 1;
-      tile.b_step = vectors * lanes_;
-    }
+    const int64_t count = outputs.end - outputs.begin, tallest = run_.kernels.tile_rows[vectors];
     const bool along = beside > 1, down = !along && takes_all(outputs, vectors);
-    const int64_t rows_in_run = down && !packs_panels_ ? tiles.rows : 1;
-    tile.a_tile = tile.b_tile = 0;
-    if (along) {
-      tile.b_tile = packs_panels_ ? panel_elements_ : columns;
-    } else if (down) {
-      tile.b_tile = from.row;
-    }
+    const bool packs = packs_panels_ && (low_panels_ || count > tallest);
+    const int64_t rows_in_run = down && !packs ? tiles.rows : 1;
+    const ptrdiff_t a_step = tile.a_step, b_step = tile.b_step;
     for (int64_t row = 0; row < tiles.rows; row += rows_in_run) {
-      tile.b = from.data + row * from.row;
-      if (packs_panels_) {
-        for (int64_t i = 0; i < beside; ++i) {
-          run_.kernels.pack_panel[vectors]({segments, used, panel.first, a_step, tile.b + i * columns, lanes_, b_step,
-                                            panel.data + i * panel_elements_});
-        }
-        tile.b = panel.data;
-      }
-      for_each_equal_pieces(pieces, [&](int64_t begin, int64_t count, int64_t equal) {
-        const int64_t at_once = along ? 1 : equal;
-        if (along || down) {
-          tile.tiles = along ? beside : rows_in_run;
-          tile.c_tile = along ? columns : target.row;
-        } else {
-          tile.tiles = equal;
-          tile.a_tile = count * tile.a_row;
-          tile.c_tile = count * tile.c_row;
-        }
-        for (int64_t piece = 0; piece < equal; piece += at_once, begin += count) {
+      // Tiles along the row, down the rows, or for one set of output channels after the other.
+      const auto run_sets = [&](kernels::TileKernel<T> kernel, int64_t begin, int64_t height, int64_t sets) {
+        tile.tiles = along ? beside : down ? rows_in_run : sets;
+        tile.a_tile = along || down ? 0 : height * tile.a_row;
+        tile.c_tile = along ? columns : down ? target.row : height * tile.c_row;
+        const int64_t at_once = along ? 1 : sets;
+        for (int64_t set = 0; set < sets; set += at_once, begin += height) {
           const int64_t k = group * g_.group_out_channels() + outputs.begin + begin;
           tile.a = run_.weights.data + k * g_.reduction();
           tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
           tile.c = target.at(begin, tiles.oh + row, tiles.ow);
           ahead.take(tile);
-          run_.kernels.tile[vectors][count](tile);
+          kernel(tile);
           if (!last || !epilogue_.remains()) continue;
           for (int64_t r = row; r < row + rows_in_run; ++r) {
             const int64_t oh = tiles.oh + r;
-            epilogue_.finish_channels(target.at(begin, oh, tiles.ow), tile.c_row, count * at_once, columns * beside, n,
+            epilogue_.finish_channels(target.at(begin, oh, tiles.ow), tile.c_row, height * at_once, columns * beside, n,
                                       k, oh * g_.w.out + tiles.ow);
           }
         }
+      };
+      tile.b = from.data + row * from.row;
+      tile.b_tile = along ? columns : down ? from.row : 0;
+      int64_t done = 0;
+      if (packs) {
+        tile.segments = segments;
+        tile.segment_count = used;
+        tile.a_step = a_step;
+        tile.b_step = b_step;
+        if (low_panels_) {
+          for (int64_t i = 0; i < beside; ++i) {
+            run_.kernels.pack_panel[vectors]({segments, used, panel.first, a_step, tile.b + i * columns, lanes_, b_step,
+                                              panel.data + i * panel.elements});
+          }
+        } else {
+          tile.panel = panel.data;
+          run_sets(run_.kernels.packing_tile[vectors], 0, tallest, 1);
+          done = tallest;
+        }
+        tile.segments = panel.segments;
+        tile.segment_count = panel.segment_count;
+        tile.a_step = 1;
+        tile.b = panel.data;
+        tile.b_step = vectors * lanes_;
+        tile.b_tile = along ? panel.elements : 0;
+      }
+      for_each_equal_pieces(EvenSplit(count - done, tallest), [&](int64_t begin, int64_t height, int64_t sets) {
+        run_sets(run_.kernels.tile[vectors][height], done + begin, height, sets);
       });
     }
   }

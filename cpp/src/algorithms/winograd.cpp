@@ -44,7 +44,7 @@ constexpr int64_t stage_pixels = 64;
 /// Measured with AVX-512 (Zen 5): 512 channels on 14x14 1.2 times as fast, 16 images of 7x7, too; weights that the last
 /// cache holds are better left to the prefetchers (256 channels .92), unless it is far (BlockSizes), and so are those
 /// of a single tile's rows (.9).
-constexpr int64_t fetching_steps = 16, most_fetched_lines = 64;
+constexpr int64_t most_fetched_lines = 32;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
 /// writing them to memory would cost more.
 constexpr int64_t large_packed_bytes = 8 << 20;
@@ -149,7 +149,7 @@ class Winograd {
     const int64_t packed = packs_ ? round_up(shape_.vectors * elements_ * weight_pitch(channels_at_once_), 16) : 0;
     const int64_t packing = packs_ ? winograd_packing_scratch(g_, axes_, lanes_) : 0;
     const SlottedWorkspace<T> scratch(transformed + products + strip + packed + packing, run_.threads);
-    const SlottedWorkspace<kernels::Segment> segment_scratch(most_segments(), run_.threads);
+    const SlottedWorkspace<kernels::Segment> segment_scratch(axes_.parts(), run_.threads);
     parallel_for(g_.groups * blocks_.pieces * channel_split_.pieces, run_.threads, [&](int64_t task, int thread) {
       Task t{};
       const int64_t piece = task % channel_split_.pieces;
@@ -482,21 +482,14 @@ class Winograd {
     const int64_t count = channels.end - channels.begin;
     const bool together = count == part_pitch_;
     const int64_t runs = together ? 1 : axes_.parts(), length = together ? axes_.parts() * count : count;
-    const int64_t most = fetches_ ? fetching_steps : length;
-    int64_t used = 0;
     for (int64_t r = 0; r < runs; ++r) {
-      for (int64_t step = 0; step < length; step += most) {
-        segments[used++] = {r * part_pitch_ + channels.begin + step, (r * count + step) * lanes_,
-                            std::min(most, length - step)};
-      }
+      segments[r] = {r * part_pitch_ + channels.begin, r * count * lanes_, length};
     }
-    return used;
+    return runs;
   }
 
-  int64_t most_segments() const { return axes_.parts() * (fetches_ ? ceil_div(part_pitch_, fetching_steps) : 1); }
-
   /// The weights of the element after e, or those of the first for the next few vectors of output channels.
-  LinesAhead<T> weights_ahead(const Task& t, int64_t v, int64_t width, int64_t e, int64_t segments) const {
+  LinesAhead<T> weights_ahead(const Task& t, int64_t v, int64_t width, int64_t e, int64_t fetches) const {
     if (!fetches_) return {};
     const int64_t pitch = weight_pitch(g_.group_channels()), vector = elements_ * pitch;
     if (++e == elements_) {
@@ -507,7 +500,7 @@ class Winograd {
             vector,
             std::min(width, vectors_ - v),
             pitch - lanes_,
-            segments,
+            fetches,
             most_fetched_lines};
   }
 
@@ -536,7 +529,7 @@ class Winograd {
         std::fill_n(products + with.end * columns, (t.tiles - with.end) * columns, T(0));
       }
       const EvenSplit rows(with.end - with.begin, run_.kernels.tile_rows[width]);
-      LinesAhead<T> ahead = weights_ahead(t, v, width, e, rows.pieces * tile.segment_count);
+      LinesAhead<T> ahead = weights_ahead(t, v, width, e, rows.pieces * fetches_of(tile.segments, tile.segment_count));
       for_each_equal_pieces(rows, [&](int64_t piece, int64_t tall, int64_t tiles) {
         const int64_t first = with.begin + piece;
         tile.a = t.transformed + e * transformed_pitch_ + first * channel_pitch_;

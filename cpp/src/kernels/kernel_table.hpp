@@ -18,7 +18,14 @@ inline constexpr int max_tile_vectors = 4;
 inline constexpr int max_tile_rows = 14;
 inline constexpr int vector_alignment = 64, cache_line = 64;  // bytes
 
-/// A run of `count` steps of a reduction: where A and B start, in elements from the tile's base pointers.
+/// How often a tile of several vectors fetches lines ahead while there are any left: once for so many steps of a
+/// segment, for its last ones up to twice as many; of one vector as much at once for each segment.
+inline constexpr ptrdiff_t steps_of_a_fetch = 8;
+static constexpr ptrdiff_t fetches_of(ptrdiff_t steps) {
+  return steps <= 2 * steps_of_a_fetch ? 1 : (steps - 1) / steps_of_a_fetch;
+}
+
+/// A run of `count` steps of a reduction, at least one: where A and B start, in elements from the tile's base pointers.
 struct Segment {
   ptrdiff_t a, b, count;
 };
@@ -49,14 +56,16 @@ struct TileArguments {
   bool accumulate;
   bool stream;  ///< whole cache lines of C, of tiles that write no others, go past the caches; see finish_streaming
   ptrdiff_t tiles, a_tile, b_tile, c_tile;
-  /// Lines that are written soon, `fetched_rows` for each tile, to be fetched while the sums run; where null, those of
-  /// C.
+  /// Lines that are written soon, one in each of `fetched_rows` rows for each tile, to be fetched while the sums run;
+  /// where null, those of C.
   T* fetched;
   ptrdiff_t fetched_row, fetched_rows, fetched_tile;
-  /// What is read soon: with each segment the next `ahead_each` of `ahead_lines` cache lines are fetched to the L2
-  /// cache. They lie in rows of `ahead_row_lines`, with gaps between them; `ahead_left_in_row` are left of the first.
+  /// What is read soon: with each fetch the next `ahead_each` of `ahead_lines` cache lines come to the L2 cache. They
+  /// lie in rows of `ahead_row_lines`, with gaps between them; `ahead_left_in_row` are left of the first.
   const T* ahead;
   ptrdiff_t ahead_lines, ahead_each, ahead_row_lines, ahead_left_in_row, ahead_gap;
+  /// Where a packing tile writes what it reads of B, V vectors for each step: a panel for the tiles that follow.
+  T* panel;
 };
 
 /// What a tile reads of B, V vectors for each step, in the order of A:
@@ -248,6 +257,8 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
+  /// The tallest tiles, which pack a panel while they compute; null where registers are few.
+  TileKernel<T> packing_tile[max_tile_vectors + 1];
   void (*pack_panel[max_tile_vectors + 1])(const PanelArguments<T>&);
   /// What was streamed is seen by other threads as other stores are.
   void (*finish_streaming)();

@@ -13,7 +13,7 @@ constexpr int tallest_tile(int vectors) {
   return rows < max_tile_rows ? rows : max_tile_rows;
 }
 
-template <class T, int R, int V>
+template <class T, int R, int V, bool Packs = false>
 CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   constexpr int L = lanes<T>;
   const bool whole = t.columns >= V * L;
@@ -27,8 +27,19 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   const bool direct = whole || masks_are_cheap;
   alignas(vector_alignment) T stage[masks_are_cheap ? 1 : R * V * L];
   const T *in_a = t.a, *in_b = t.b, *row_bias = t.row_bias, *ahead = t.ahead;
-  T *out = t.c, *fetched = t.fetched;
+  T *out = t.c, *fetched = t.fetched, *panel = t.panel;
   ptrdiff_t ahead_lines = t.ahead_lines, left_in_row = t.ahead_left_in_row;
+  // What the sums read waits for lines that are fetched, unless there are buffers for all of them at once. Few fetches
+  // don't pay for themselves. Nor do steps of one vector pay for being cut (14 x 1, segments of 3: 7 %). Loops of
+  // other tiles have no second copy for steps of 1; small ones were 3 % slower so (AVX2).
+  constexpr bool few_lines = R * V <= 20, cuts_segments = V > 1;
+  constexpr ptrdiff_t few_fetches = 4;
+  const ptrdiff_t fetch_count =
+      t.segment_count > 0 ? t.segment_count * (cuts_segments ? fetches_of(t.segments->count) : 1) : 0;
+  const ptrdiff_t fetched_row = fetched != nullptr ? t.fetched_row : t.c_row;
+  const ptrdiff_t rows_fetched = fetched != nullptr ? t.fetched_rows : stream ? 0 : R;
+  const bool counts_fetches = fetch_count > 0 && (!few_lines || fetched != nullptr);
+  const ptrdiff_t rows_at_once = counts_fetches ? (rows_fetched - 1) / fetch_count + 1 : 0;
   for (ptrdiff_t tiles = t.tiles;;) {
     Vec<T> acc[R][V];
     if (t.accumulate) {
@@ -63,12 +74,14 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     }
 
     // The results' lines arrive while the sums run: a store that misses the caches would hold up those behind it.
-    if (fetched != nullptr) {
-      for (ptrdiff_t r = 0; r < t.fetched_rows; ++r) __builtin_prefetch(fetched + r * t.fetched_row, 1);
-      fetched += t.fetched_tile;
-    } else if (!stream) {
+    const T* written = fetched != nullptr ? fetched : out;
+    ptrdiff_t rows_left = rows_fetched;
+    if (fetched == nullptr && !stream && (few_lines || fetch_count <= few_fetches)) {
       unroll<R>([&](auto r) { unroll<V>([&](auto v) { __builtin_prefetch(out + r * t.c_row + v * L, 1); }); });
+      rows_left = 0;
     }
+    bool fetches = rows_left > 0 || ahead_lines > 0;
+    if (fetched != nullptr) fetched += t.fetched_tile;
 
     // Three rows to a pointer: base, base + row, base + 2 * row are all addressing modes, so that 14 rows take five
     // pointers and one stride and everything stays in general registers.
@@ -81,24 +94,47 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
       const char* a[G];
       unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in_a + s->a) + 3 * g * row; });
       const T* b = in_b + s->b;
-      for (ptrdiff_t i = 0; i < t.ahead_each && ahead_lines > 0; ++i, --ahead_lines, ahead += line) {
-        if (left_in_row == 0) {
-          ahead += t.ahead_gap;
-          left_in_row = t.ahead_row_lines;
+      ptrdiff_t left = s->count;
+      do {
+        const bool cuts = cuts_segments && fetches;
+        if (fetches) {
+          ptrdiff_t rows = rows_left < rows_at_once ? rows_left : rows_at_once;
+          for (rows_left -= rows; rows > 0; --rows, written += fetched_row) {
+            __builtin_prefetch(written, 1);
+            if (!few_lines && step_by_step(int{fetched == nullptr}) != 0) {
+              unroll<V - 1>([&](auto v) { __builtin_prefetch(written + (v + 1) * L, 1); });
+            }
+          }
+          const ptrdiff_t each = cuts_segments ? t.ahead_each : t.ahead_each * fetches_of(s->count);
+          ptrdiff_t lines = ahead_lines < each ? ahead_lines : each;
+          for (ahead_lines -= lines; lines > 0; --lines, ahead += line) {
+            if (left_in_row == 0) {
+              ahead += t.ahead_gap;
+              left_in_row = t.ahead_row_lines;
+            }
+            --left_in_row;
+            __builtin_prefetch(ahead, 0, 2);
+          }
+          fetches = rows_left > 0 || ahead_lines > 0;
         }
-        --left_in_row;
-        __builtin_prefetch(ahead, 0, 2);
-      }
-      for (ptrdiff_t n = s->count; n > 0; --n) {
-        Vec<T> bv[V];
-        unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
-        unroll<R>([&](auto r) {
-          const T x = *reinterpret_cast<const T*>(a[r / 3] + (r % 3) * row);
-          unroll<V>([&](auto v) { acc[r][v] += x * bv[v]; });
-        });
-        unroll<G>([&](auto g) { a[g] += a_step; });
-        b += b_step;
-      }
+        ptrdiff_t n = !cuts || left <= 2 * steps_of_a_fetch ? left : steps_of_a_fetch;
+        if (!few_lines) n = step_by_step(n);
+        left -= n;
+        do {
+          Vec<T> bv[V];
+          unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
+          if constexpr (Packs) {
+            unroll<V>([&](auto v) { store(panel + v * L, bv[v]); });
+            panel += V * L;
+          }
+          unroll<R>([&](auto r) {
+            const T x = *reinterpret_cast<const T*>(a[r / 3] + (r % 3) * row);
+            unroll<V>([&](auto v) { acc[r][v] += x * bv[v]; });
+          });
+          unroll<G>([&](auto g) { a[g] = few_lines ? a[g] + a_step : step_by_step(a[g] + a_step); });
+          b = few_lines ? b + b_step : step_by_step(b + b_step);
+        } while (--n > 0);
+      } while (cuts_segments && left > 0);
     }
 
     if (clamps) {
@@ -151,6 +187,8 @@ CONVPOOL_KERNEL void pack_panel(const PanelArguments<T>& p) {
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);
+  if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32)
+    table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, true>;
   table.pack_panel[V] = pack_panel<T, V>;
   unroll<tallest_tile(V)>([&](auto r) { table.tile[V][r + 1] = outer_product_tile<T, r + 1, V>; });
 }

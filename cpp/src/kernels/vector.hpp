@@ -331,6 +331,14 @@ CONVPOOL_INLINE V pinned(V v) {
   return v;
 }
 
+/// Keeps a pointer or a counter in a general register, step by step: GCC otherwise works out where a loop of few rounds
+/// leaves it, and unrolls the loop.
+template <class P>
+CONVPOOL_INLINE P step_by_step(P p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
 // NaN in `v` stays NaN.
 template <class T>
 CONVPOOL_INLINE Vec<T> clamp(Vec<T> v, Vec<T> low, Vec<T> high) {
