@@ -116,6 +116,26 @@ void check_transpose_to_crowded_targets(const kernels::Table<T>& table) {
   }
 }
 
+/// Of these segments, each row of A 31 elements from the last, vectors of B 3000 and steps 16 apart, rows of C 80.
+template <class T, std::size_t N>
+kernels::TileArguments<T> tile_arguments(const kernels::Segment (&segments)[N], const std::vector<T>& a,
+                                         const std::vector<T>& b, std::vector<T>& c) {
+  kernels::TileArguments<T> t{};
+  t.segments = segments;
+  t.segment_count = N;
+  t.a = a.data();
+  t.a_row = 31;
+  t.a_step = 2;
+  t.b = b.data();
+  t.b_vector = 3000;
+  t.b_step = 16;
+  t.c = c.data();
+  t.c_row = 80;
+  t.low = -std::numeric_limits<T>::infinity();
+  t.high = std::numeric_limits<T>::infinity();
+  return t;
+}
+
 /// Three tiles in a call, moving along A, or along B with the same A, each as a call of its own would leave it.
 template <class T>
 void check_runs_of_tiles(const kernels::Table<T>& table) {
@@ -128,21 +148,9 @@ void check_runs_of_tiles(const kernels::Table<T>& table) {
           const std::ptrdiff_t columns = v * table.lanes - missing;
           if (columns < 1) continue;
           std::vector<T> c(3 * 14 * 80, T(9)), one(3 * 14 * 80, T(9));
-          kernels::TileArguments<T> t{};
-          t.segments = segments;
-          t.segment_count = 2;
-          t.a = a.data();
-          t.a_row = 31;
-          t.a_step = 2;
-          t.b = b.data();
-          t.b_vector = 3000;
-          t.b_step = 16;
-          t.c = c.data();
-          t.c_row = 80;
+          kernels::TileArguments<T> t = tile_arguments(segments, a, b, c);
           t.columns = columns;
           t.row_bias = bias.data();
-          t.low = -std::numeric_limits<T>::infinity();
-          t.high = std::numeric_limits<T>::infinity();
           t.tiles = 3;
           t.a_tile = along_a ? r * t.a_row : 0;
           t.b_tile = along_a ? 0 : 5;
@@ -187,20 +195,9 @@ void check_packing_tiles(const kernels::Table<T>& table) {
                          of_panel = steps * columns;
     std::vector<T> c(3 * 14 * 80, T(9)), one(3 * 14 * 80, T(9)),
         panels(static_cast<std::size_t>(3 * of_panel + 1), T(9));
-    kernels::TileArguments<T> t{};
-    t.segments = segments;
-    t.segment_count = 2;
-    t.a = a.data();
-    t.a_row = 31;
+    kernels::TileArguments<T> t = tile_arguments(segments, a, b, c);
     t.a_step = 1;
-    t.b = b.data();
-    t.b_vector = 3000;
-    t.b_step = 16;
-    t.c = c.data();
-    t.c_row = 80;
     t.columns = columns;
-    t.low = -std::numeric_limits<T>::infinity();
-    t.high = std::numeric_limits<T>::infinity();
     t.tiles = 3;
     t.b_tile = 5;
     t.c_tile = rows * t.c_row;
@@ -240,20 +237,9 @@ void check_every_tile(const kernels::Table<T>& table) {
         const int columns = v * table.lanes - missing;
         if (columns < 1) continue;
         std::vector<T> c(static_cast<std::size_t>(16 * 80), T(0.25));
-        kernels::TileArguments<T> t{};
-        t.segments = segments;
-        t.segment_count = 3;
-        t.a = a.data();
-        t.a_row = 31;
-        t.a_step = 2;
-        t.b = b.data();
-        t.b_vector = 3000;
-        t.b_step = 16;
-        t.c = c.data();
-        t.c_row = 80;
+        kernels::TileArguments<T> t = tile_arguments(segments, a, b, c);
         t.columns = columns;
         t.low = T(-0.5);
-        t.high = std::numeric_limits<T>::infinity();
         t.accumulate = true;
         table.tile[v][r](t);
         int wrong = 0;

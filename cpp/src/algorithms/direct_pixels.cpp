@@ -444,12 +444,8 @@ class PixelVectors : DirectTasks<T> {
                  bool last) const {
     const int64_t vectors = tiles.vectors, columns = tiles.columns, beside = tiles.beside;
     TileArguments<T> tile{};
-    tile.segments = segments;
-    tile.segment_count = used;
     tile.a_row = g_.reduction();
-    tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
     tile.b_vector = lanes_;
-    tile.b_step = walks_columns_ ? 1 : from.step;
     tile.c_row = target.channel;
     tile.columns = columns;
     tile.accumulate = !first;
@@ -460,7 +456,6 @@ class PixelVectors : DirectTasks<T> {
     const bool along = beside > 1, down = !along && takes_all(outputs, vectors);
     const bool packs = packs_panels_ && (low_panels_ || count > tallest);
     const int64_t rows_in_run = down && !packs ? tiles.rows : 1;
-    const ptrdiff_t a_step = tile.a_step, b_step = tile.b_step;
     for (int64_t row = 0; row < tiles.rows; row += rows_in_run) {
       // Tiles along the row, down the rows, or for one set of output channels after the other.
       const auto run_sets = [&](kernels::TileKernel<T> kernel, int64_t begin, int64_t height, int64_t sets) {
@@ -483,18 +478,18 @@ class PixelVectors : DirectTasks<T> {
           }
         }
       };
+      tile.segments = segments;
+      tile.segment_count = used;
+      tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
       tile.b = from.data + row * from.row;
+      tile.b_step = walks_columns_ ? 1 : from.step;
       tile.b_tile = along ? columns : down ? from.row : 0;
       int64_t done = 0;
       if (packs) {
-        tile.segments = segments;
-        tile.segment_count = used;
-        tile.a_step = a_step;
-        tile.b_step = b_step;
         if (low_panels_) {
           for (int64_t i = 0; i < beside; ++i) {
-            run_.kernels.pack_panel[vectors]({segments, used, panel.first, a_step, tile.b + i * columns, lanes_, b_step,
-                                              panel.data + i * panel.elements});
+            run_.kernels.pack_panel[vectors]({segments, used, panel.first, tile.a_step, tile.b + i * columns, lanes_,
+                                              tile.b_step, panel.data + i * panel.elements});
           }
         } else {
           tile.panel = panel.data;
