@@ -187,9 +187,11 @@ CONVPOOL_KERNEL void pack_panel(const PanelArguments<T>& p) {
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);
-  if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32)
+  if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32) {
     table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, true>;
-  table.pack_panel[V] = pack_panel<T, V>;
+  } else {
+    table.pack_panel[V] = pack_panel<T, V>;
+  }
   unroll<tallest_tile(V)>([&](auto r) { table.tile[V][r + 1] = outer_product_tile<T, r + 1, V>; });
 }
 
