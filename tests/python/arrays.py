@@ -19,6 +19,11 @@ def values(shape: Any, dtype: Any = np.float32, seed: int = 0, kind: str = "norm
     return numbers.astype(dtype)
 
 
+def to_layout(array: Any, layout: str) -> Any:
+    """An NCHW array, or an image of one, in that layout."""
+    return array if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(array, -3, -1))
+
+
 def _not_to_be_read(dtype: Any) -> Any:
     return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import convpool
-from arrays import FORMS, OUT_FORMS, values
+from arrays import FORMS, OUT_FORMS, to_layout, values
 from comparison import assert_same_bits, assert_same_specials, check_conv2d, plain
 from convpool import nn, reference
-from test_conv2d import ACTIVATIONS, GENERAL, LAYERS, SPECIAL, convolutions, run, to_layout
+from test_conv2d import ACTIVATIONS, GENERAL, LAYERS, SPECIAL, convolutions, run
 
 
 @pytest.mark.usefixtures("isa")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import convpool
-from arrays import values
+from arrays import to_layout, values
 from comparison import assert_same_bits, check_conv2d
 from convpool import nn
-from test_conv2d import LAYERS, to_layout
+from test_conv2d import LAYERS
 
 
 @pytest.mark.usefixtures("isa")

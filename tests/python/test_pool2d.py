@@ -8,14 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convpool
-from arrays import FORMS, OUT_FORMS, values
+from arrays import FORMS, OUT_FORMS, to_layout, values
 from comparison import assert_same_bits, assert_same_specials, check_avg_pool2d, plain
 from convpool import reference
 from guarded import guarded_memory, needs_guards
-
-
-def to_layout(array: Any, layout: str) -> Any:
-    return array if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(array, -3, -1))
 
 
 def check_max_pool2d(input: Any, *args: Any, num_threads: int | None = None, **options: Any) -> None:
