@@ -111,6 +111,17 @@ def test_elements_that_stand_for_many(axes: tuple[int, ...], layout: str) -> Non
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("hop", "channels"), [(16, 112), (32, 100), (4, 100), (8, 104)])
+def test_frames_that_overlap(hop: int, channels: int) -> None:
+    """Neighbouring taps of the last channels, or of the others, may follow one another in memory."""
+    frames = np.lib.stride_tricks.sliding_window_view(values((1000,)), channels)[::hop][:40][None, None]
+    for weight_shape, padding in [((32, channels, 1, 3), (0, 1)), ((20, channels, 1, 4), (0, 2))]:
+        weight = values(weight_shape, seed=1)
+        case: dict[str, Any] = {"padding": padding, "layout": "NHWC", "algorithm": "direct"}
+        check_conv2d(convpool.conv2d(frames, weight, **case), frames, weight, None, **case)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_single_rows_copied_in_pieces(layout: str, dtype: Any) -> None:

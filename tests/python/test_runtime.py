@@ -66,6 +66,10 @@ for layout in ("NCHW", "NHWC"):
             )
             bits.update(pooled[0])
             bits.update(pooled[1])
+wide = rng.standard_normal((1, 24, 1414, 32), dtype=np.float32)
+weight = rng.standard_normal((32, 32, 3, 3), dtype=np.float32)
+options = {"padding": (8, 1), "dilation": (8, 1), "layout": "NHWC", "algorithm": "direct"}
+bits.update(convpool.conv2d(wide, weight, **options))
 print(json.dumps(bits.hexdigest()))
 """
 
@@ -73,7 +77,7 @@ print(json.dumps(bits.hexdigest()))
 def test_the_size_of_the_caches_leaves_no_trace_in_the_results() -> None:
     results = {
         python(BITS, CONVPOOL_CACHE_SIZES=sizes)
-        for sizes in ("32,1024,32768", "16,256,4096", "128,4096,262144", "nonsense")
+        for sizes in ("32,1024,32768", "32,2048,32768", "16,256,4096", "128,4096,262144", "nonsense")
     }
     assert len(results) == 1
 

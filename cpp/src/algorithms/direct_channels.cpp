@@ -70,7 +70,7 @@ bool interleaves(const Conv2dGeometry& g, const TensorView<const T>& input, cons
 }
 
 /// Whether tiles beside the padding go in parts, so that they need no zeros and the input no copy: by the geometry and
-/// the order of the axes alone, since the order of the sums changes. Measured on Emerald Rapids, 3x3 with stride 2:
+/// the layout alone, since the order of the sums changes. Measured on Emerald Rapids, 3x3 with stride 2:
 /// channels-last 1.0 to 1.1 times as fast, .75 to .95 where the pixels of a tile crowd the L1 cache; planes of 24 to
 /// 256 channels on 14x14 to 160x160 1.0 to 1.45 times, the more the fewer outputs there are, but .85 to .95 where there
 /// are many weights or planes are whole pages.
@@ -134,7 +134,8 @@ class ChannelVectors : DirectTasks<T> {
     }
     const bool shares_taps = segments_are_many();
     const bool copies_anyway = interleaves_ && (takes_rows_of_taps(g_) || !g_.w.padded());
-    if (!in_place_ && !copies_anyway && tiles_stay_inside_ && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
+    const bool needs_no_padding = tiles_stay_inside_ && parts_.size() == 0;
+    if (!in_place_ && !copies_anyway && needs_no_padding && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
     // Where there aren't output channels enough to share out.
     const int64_t others = size_product(g_.batch, g_.groups, ceil_div(vectors_, tile_.vectors));
     if (others < run.threads) rows_ = std::min(rows_, ceil_div(g_.h.out, ceil_div(run.threads, others)));
@@ -157,9 +158,8 @@ class ChannelVectors : DirectTasks<T> {
       pieces = std::max(pieces, ceil_div(vectors_, most));
     }
     channel_split_ = EvenSplit(vectors_, round_up(ceil_div(vectors_, pieces), tile_.vectors));
-    const int64_t input_pixels = input_channels_last_ ? input_.stride(3) : 1;
-    fetches_rows_ = (!in_place_ || g_.taps() > 1) && !large_ && input_.stride(2) == g_.w.in * input_pixels &&
-                    size_product(g_.batch, g_.channels, g_.h.in, g_.w.in, sizeof(T)) > block_sizes().large_weights;
+    fetches_rows_ = (!in_place_ || g_.taps() > 1) && !large_ && this->rows_come_from_afar();
+    rows_inside_ = g_.h.outputs_all_inside();
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
     if (shares_taps) share_taps();
     row_pitch_ = size_product(list_pitch_, taps_.size());
@@ -177,14 +177,15 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t partial = output_channels_last_  ? 0
                             : keeps_partial_sums() ? size_product(rows_, g_.w.out, channel_split_.largest(), lanes_)
                                                    : most_waiting() * tile_.vectors * lanes_;
-    const int64_t segments = size_product(row_pitch_, listed_rows_);
+    const int64_t segments = size_product(row_pitch_, listed_rows_ + 1);
     const int64_t packed = packs_ ? size_product(tile_.vectors, copy_channels_, g_.taps(), lanes_) : 0;
     const SlottedWorkspace<T> scratch(round_up(copy, 16) + round_up(partial, 16) + packed, run_.threads);
     constexpr int64_t head = ceil_div(sizeof(Lists), sizeof(Segment));
     const SlottedWorkspace<Segment> segment_scratch(head + segments, run_.threads);
     const auto lists = [&](int thread) { return reinterpret_cast<Lists*>(segment_scratch.slot(thread)); };
     for (int thread = 0; thread < run_.threads; ++thread) {
-      new (lists(thread)) Lists{segment_scratch.slot(thread) + head, -1, 0, 0, 0, 0};
+      Segment* const inside = segment_scratch.slot(thread) + head;
+      new (lists(thread)) Lists{inside, inside + row_pitch_, -1, 0, 0, false, 0, 0};
     }
     parallel_for(g_.batch * g_.groups * row_tasks_ * tile_split_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
@@ -196,15 +197,17 @@ class ChannelVectors : DirectTasks<T> {
   }
 
  private:
-  /// The segments of rows [begin, end), from a task's first row, piece of a row and channel on. Relative to where an
-  /// image begins or its copy, they are those of the next image and group, too: 32 groups of 16 channels took a tenth
-  /// of their time to list them.
+  /// The segments of the rows that see the image with all taps, relative to where their windows begin: the same for
+  /// every such row, image and group. And those of the others among the rows [begin, end), from a task's first row,
+  /// piece of a row and channel on.
   struct Lists {
-    Segment* segments;
+    Segment *inside, *segments;
     int64_t first_row, tile_piece, first_channel;
+    bool has_inside;
     int64_t begin, end;
 
     void are_of(int64_t row, int64_t piece, int64_t channel) {
+      if (piece != tile_piece || channel != first_channel) has_inside = false;
       if (row != first_row || piece != tile_piece || channel != first_channel) begin = end = 0;
       first_row = row, tile_piece = piece, first_channel = channel;
     }
@@ -215,12 +218,12 @@ class ChannelVectors : DirectTasks<T> {
     int64_t begin, count, taps;
   };
 
-  /// Neighbouring tiles of a row, of `count` outputs each, and the taps that they see, as an index to taps_. A tile
-  /// beside the padding may have parts: for those taps that some of its outputs alone see, these.
+  /// Neighbouring tiles of a row, of `count` outputs each, and the taps that they take, as an index to taps_: all that
+  /// some output sees; or, of a single tile that goes in parts, what all of them see.
   struct TileRun {
     int64_t ow, count, tiles, taps;
     int64_t first;                           ///< how many tiles of the row lie before it
-    int64_t parts_begin = 0, parts_end = 0;  ///< in parts_, beside the first one
+    int64_t parts_begin = 0, parts_end = 0;  ///< its parts with the other taps, in parts_
     int64_t pixels() const { return count * tiles; }
     /// Those of the tiles [begin, end) of the row.
     TileRun within(Range piece) const {
@@ -303,7 +306,8 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   /// The index to taps_ of such taps.
-  int64_t index_of(const Range& taps) {
+  int64_t index_of(Range taps) {
+    if (taps.begin == taps.end) taps = {0, 0};
     const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
     const Range* const known = std::find_if(taps_.begin(), taps_.end(), same);
     const int64_t index = known - taps_.begin();
@@ -505,14 +509,17 @@ class ChannelVectors : DirectTasks<T> {
       const InputWindow<T> window =
           in_place_ ? whole_input(n, group)
                     : copy_block(n, group, c, c_end, oh_begin, oh_end, columns_of(row_piece), block);
-      const Listing listing{window, c, c_end, lists.segments};
       lists.are_of(oh_begin, tile_piece, c);
       const bool last = c_end == g_.group_channels();
       Waiting waiting;
       const EvenSplit sets(v_end - v_begin, tile_.vectors);
       const int64_t all_tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, tile_split_.pieces);
       LinesAhead<T> ahead;
-      if (fetches_rows_) ahead = rows_ahead(n, group, {c, c_end}, {oh_begin, oh_end}, sets.pieces * all_tiles);
+      if (fetches_rows_) {
+        const int64_t fetches = sets.pieces * all_tiles * g_.taps() * fetches_of_blocks(c_end - c);
+        ahead =
+            this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}}, {rows_, copy_channels_, in_place_}, fetches);
+      }
       for (int64_t set = 0; set < sets.pieces; ++set) {
         const int64_t v = v_begin + sets.begin(set), next = v_begin + sets.end(set), width = next - v;
         const PackedTaps weights = packs_ ? pack(group, v, width, {c, c_end}, packed) : packed_ahead(group, v, c);
@@ -522,12 +529,8 @@ class ChannelVectors : DirectTasks<T> {
                        : weights_ahead(group, v_begin, sets.largest(), c_end, all_tiles);
         }
         for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
-          if (oh < lists.begin || oh >= lists.end) {
-            lists.begin = oh_begin + (oh - oh_begin) / listed_rows_ * listed_rows_;
-            lists.end = std::min(oh_end, lists.begin + listed_rows_);
-            list_rows(listing, lists.begin, lists.end);
-          }
-          const Segment* const lists_of_row = lists.segments + (oh - lists.begin) * row_pitch_;
+          InputWindow<T> of_row = window;
+          const Segment* const lists_of_row = find_lists(lists, oh, oh_end, {c, c_end}, of_row);
           for (const TileRun* run = row_piece.begin; run != row_piece.end; ++run) {
             const TileRun tiles = run->within(row_piece.tiles);
             const int64_t pixel = (oh - oh_begin) * g_.w.out + tiles.ow;
@@ -543,7 +546,7 @@ class ChannelVectors : DirectTasks<T> {
               waiting.sums_row = width * lanes_;
               waiting.sums = partial;
             }
-            run_tiles(lists_of_row, window, weights, n, group, v, width, oh, tiles, {c, c_end},
+            run_tiles(lists_of_row, of_row, weights, n, group, v, width, oh, tiles, {c, c_end},
                       waiting.sums + waiting.pixels * waiting.sums_row, waiting.sums_row, ahead);
             if (!transposes) continue;
             if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = tiles.ow;
@@ -595,32 +598,6 @@ class ChannelVectors : DirectTasks<T> {
             vectors, count, fetches};
   }
 
-  /// What is read next: other channels of these rows, or the first ones of the rows below, of the next group or image,
-  /// which a thread mostly takes after them. Neither planes nor rows of a few channels are what a prefetcher foresees.
-  LinesAhead<T> rows_ahead(int64_t n, int64_t group, Range channels, Range rows, int64_t tiles) const {
-    // What some 30 output channels leave time for. With fewer, two threads would wait for the last cache: 288 channels
-    // to 24 on 96x96 with stride 2 took 1.2 times as long.
-    constexpr int64_t most_lines_per_fetch = 4;
-    const int64_t fetches = tiles * g_.taps() * fetches_of_blocks(channels.end - channels.begin);
-    const bool below = channels.end == g_.group_channels();
-    if (below) rows.begin = rows.end < g_.h.out ? rows.end : 0;
-    rows.end = std::min(g_.h.out, rows.begin + rows_);
-    if (below && rows.begin == 0 && ++group == g_.groups) group = 0, ++n;
-    if (n == g_.batch) return {};
-    const int64_t next = below ? 0 : channels.end;
-    channels = {next, std::min(g_.group_channels(), next + copy_channels_)};
-    // In place the rows that both see aren't read from afar twice.
-    const int64_t seen =
-        in_place_ && below && rows.begin > 0 ? g_.h.start(rows.begin - 1) + g_.h.effective_kernel() : 0;
-    const int64_t first = std::max({int64_t{0}, g_.h.start(rows.begin), seen});
-    const int64_t end = std::min(g_.h.in, g_.h.start(rows.begin) + this->rows_read(rows.end - rows.begin));
-    if (first >= end) return {};
-    const T* const from = this->image(n, group) + channels.begin * input_.stride(1) + first * input_.stride(2);
-    const int64_t count = channels.end - channels.begin, pixels = (end - first) * g_.w.in;
-    if (input_channels_last_) return {from, input_.stride(3), pixels, count, fetches, most_lines_per_fetch};
-    return {from, input_.stride(1), count, pixels, fetches, most_lines_per_fetch};
-  }
-
   /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
   struct Waiting {
     T* sums = nullptr;
@@ -638,21 +615,33 @@ class ChannelVectors : DirectTasks<T> {
     }
   }
 
-  struct Listing {
-    const InputWindow<T>& window;
-    int64_t c_begin, c_end;
-    Segment* segments;
-  };
-
-  /// The segments of each row in [begin, end), for each range of taps, relative to a tile's first pixel. The first
-  /// entry of a list has nothing but how many follow.
-  void list_rows(const Listing& listing, int64_t begin, int64_t end) const {
-    Segment* to = listing.segments;
-    for (int64_t oh = begin; oh < end; ++oh) {
-      for (const Range& taps : taps_) {
-        to->count = list_segments(listing.window, listing.c_begin, listing.c_end, oh, taps, to + 1);
-        to += list_pitch_;
+  /// The lists of a row, made if need be, and where in its window they begin.
+  const Segment* find_lists(Lists& lists, int64_t oh, int64_t oh_end, Range channels, InputWindow<T>& window) const {
+    if (oh >= rows_inside_.begin && oh < rows_inside_.end) {
+      const int64_t row = g_.h.start(oh);
+      window.base += (row - window.first_row) * window.row;
+      window.first_row = row;
+      if (!lists.has_inside) list_row(window, channels, oh, lists.inside);
+      lists.has_inside = true;
+      return lists.inside;
+    }
+    if (oh < lists.begin || oh >= lists.end) {
+      lists.begin = lists.first_row + (oh - lists.first_row) / listed_rows_ * listed_rows_;
+      lists.end = std::min(oh_end, lists.begin + listed_rows_);
+      Segment* to = lists.segments;
+      for (int64_t row = lists.begin; row < lists.end; ++row, to += row_pitch_) {
+        if (row < rows_inside_.begin || row >= rows_inside_.end) list_row(window, channels, row, to);
       }
+    }
+    return lists.segments + (oh - lists.begin) * row_pitch_;
+  }
+
+  /// The segments of a row for each range of taps, relative to a tile's first pixel. The first entry of a list has
+  /// nothing but how many follow.
+  void list_row(const InputWindow<T>& window, Range channels, int64_t oh, Segment* to) const {
+    for (const Range& taps : taps_) {
+      to->count = list_segments(window, channels.begin, channels.end, oh, taps, to + 1);
+      to += list_pitch_;
     }
   }
 
@@ -758,15 +747,15 @@ class ChannelVectors : DirectTasks<T> {
     int64_t used = 0;
     for (int64_t c = c_begin; c < c_end; c += reduction_block) {
       const int64_t channels = std::min(reduction_block, c_end - c);
-      const int64_t apart = g_.taps() == 1 ? 0 : used;  // parts of tiles go block by block
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, in_place_, oh, i, row)) continue;
         for (int64_t j = taps.begin; j < taps.end; ++j) {
           const Segment next{row + window.channel_offset(c) + j * g_.w.dilation * window.pixel,
                              (reduction_index(g_, c, i, j) - c_begin * g_.taps()) * lanes_, channels};
-          // Few channels, pixel by pixel: the taps of a row follow one another in both operands.
-          if (used > apart) {
+          // Few channels, pixel by pixel: the taps of a row follow one another in both operands. Several blocks are to
+          // have as many segments each, which views of overlapping windows might not.
+          if (used > 0 && (g_.taps() == 1 || c_end - c_begin <= reduction_block)) {
             Segment& last = segments[used - 1];
             if (last.a + last.count * window.channel == next.a && last.b + last.count * lanes_ == next.b) {
               last.count += next.count;
@@ -828,8 +817,10 @@ class ChannelVectors : DirectTasks<T> {
       const Segment* const list = lists + all.taps * list_pitch_;
       run(all, list + 1, list->count, last);
     } else {
-      for (int64_t i = 0; first && i < where.count; ++i) {
-        std::copy_n(tile.column_bias, tile.columns, c + i * tile.c_row);
+      if (first) {
+        tile.accumulate = false;
+        run(all, nullptr, 0, false);
+        tile.accumulate = true;
       }
       // A block's sums are complete before the next one's, so that they don't show how many blocks are taken together.
       const int64_t blocks = ceil_div(input_channels.end - input_channels.begin, reduction_block);
@@ -853,6 +844,7 @@ class ChannelVectors : DirectTasks<T> {
   bool in_place_ = false, has_parts_ = false, input_channels_last_ = false, interleaves_ = false;
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, copied_width_ = 0, column_step_ = 1, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  Range rows_inside_{0, 0};
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   bool large_ = false;
   bool fetches_rows_ = false;  ///< ahead: from an input that the L2 cache doesn't hold
@@ -875,7 +867,9 @@ void run_direct_by_channels(const Conv2dRun<T>& run) {
   const Conv2dGeometry& g = run.geometry;
   const auto whole_rows = [&](const Conv2dRun<T>& piece) { ChannelVectors<T>{piece, g}(); };
   int64_t columns = most_columns;
-  if (!reads_in_place(g, run.input, run.kernels)) {
+  // Padded rows are cut where a copy wants it even if they are read in place: how tiles lie shows in the sums of those
+  // that have parts.
+  if (g.w.padded() || !reads_in_place(g, run.input, run.kernels)) {
     const int64_t copied =
         size_product(g.h.effective_kernel(), std::min(reduction_block, g.group_channels()), sizeof(T));
     columns =

@@ -88,6 +88,9 @@ class PixelVectors : DirectTasks<T> {
     }
     most_beside_ = std::min(most_beside_, columns_.largest());
     fetches_ahead_ = fetches_pixels_ahead(g_, run.kernels, tile_.rows) && (low || packs_panels_);
+    fetches_rows_ = g_.taps() > 1 && !low && this->rows_come_from_afar();
+    const int64_t rows_bytes = size_product(g_.group_channels(), g_.h.kernel, rows.row_pitch(), sizeof(T));
+    runs_along_ = !packs_panels_ && rows_bytes <= block_sizes().panel;
     crowds_caches_ = !once && !packs_panels_ && crowds_caches();
     row_tasks_ = ceil_div(g_.h.out, rows_);
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
@@ -184,6 +187,7 @@ class PixelVectors : DirectTasks<T> {
           in_place ? whole_input(n, group, ow_begin, ow_read)
                    : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
       const bool first = c == 0, last = c_end == g_.group_channels();
+      bool fetches_rows = fetches_rows_;
       for (int64_t oh = oh_begin, rows; oh < oh_end; oh += rows) {
         rows = rows_alike(in_place, oh, oh_end);
         int64_t used = 0;
@@ -204,6 +208,13 @@ class PixelVectors : DirectTasks<T> {
           if (packs_panels_ && (relists || vectors != panel.vectors)) {
             list_panel(window, {c, c_end}, oh, taps, vectors, panel);
           }
+          if (fetches_rows) {
+            const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
+            const int64_t fetches = (oh_end - oh_begin) * tiles.pieces * sets * fetches_of(segments, used);
+            ahead = this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}}, {rows_, channels_at_once, in_place},
+                                     fetches, column, columns_.pieces);
+            fetches_rows = false;
+          }
           const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
                              g_.h.stride * window.row};
           // Tiles run along the row, for some output channels after the others, while what they read stays in the L1
@@ -212,7 +223,11 @@ class PixelVectors : DirectTasks<T> {
           beside = 1;
           const int64_t width = vectors * lanes_;
           int64_t most_beside = most_beside_;
-          if (!packs_panels_ && takes_all(outputs, vectors)) most_beside = rows == 1 ? tiles.pieces : 1;
+          if (!packs_panels_ && takes_all(outputs, vectors)) {
+            most_beside = rows == 1 ? tiles.pieces : 1;
+          } else if (runs_along_) {
+            most_beside = tiles.pieces;
+          }
           for (; beside < most_beside && t + beside < tiles.pieces && ow + (beside + 1) * width <= ow_end; ++beside) {
             const Range others = taps_of(ow + beside * width, width);
             if (tiles.end(t + beside) - tiles.begin(t + beside) != vectors || others.begin != taps.begin ||
@@ -520,6 +535,8 @@ class PixelVectors : DirectTasks<T> {
   bool packs_panels_ = false;
   bool low_panels_ = false;     ///< those of low tiles, which lie in the L1 cache and never stream their results
   bool fetches_ahead_ = false;  ///< pixels of the next tiles
+  bool fetches_rows_ = false;   ///< that are read next
+  bool runs_along_ = false;     ///< a row for each few output channels, since the L1 cache holds what they all read
   bool staged_ = false;         ///< results, since those of a row aren't neighbours
   bool crowds_caches_ = false;  ///< with what it reads in place
 };
