@@ -91,6 +91,7 @@ def test_tiles_beside_the_padding(layout: str, dtype: Any) -> None:
         ((1, 128, 10, 64), (48, 128, 3, 3), {"padding": 1, "padding_mode": "circular"}),
         ((1, 128, 64, 64), (20, 128, 3, 3), {"padding": 1, "stride": 2}),
         ((1, 512, 6, 20), (32, 512, 3, 3), {"padding": 1, "stride": 2}),
+        ((1, 9, 160, 640), (16, 9, 5, 3), {"padding": 1, "stride": 2}),
     ]:
         check_direct(in_shape, weight_shape, options, layout, dtype)
         check_addition(in_shape, weight_shape, options, layout, dtype)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "block_sizes.hpp"
 #include "direct_tasks.hpp"
@@ -69,6 +70,19 @@ bool interleaves(const Conv2dGeometry& g, const TensorView<const T>& input, cons
           g.group_out_channels() >= enough_outputs);
 }
 
+/// Whether planes of whole pages, whose lines share sets of the L1 cache, had better be copied: from the L2 cache, or
+/// where even that has too few ways for their lines. Copied from beyond it, they take longer than what they wait in
+/// place (3x3 with stride 2 on 160x160 to 640x640, 16 to 64 channels 1.02 to 1.16 times as fast in place; on 64x64 to
+/// 128x128 .84 to 1.05).
+template <class T>
+bool crowds_caches(const Conv2dGeometry& g) {
+  constexpr int64_t large_image = 3 << 20, way = 128 << 10, ways = 16;
+  const int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
+  if (plane <= kernels::same_set_bytes || plane % kernels::same_set_bytes != 0) return false;
+  return size_product(g.channels, plane) < large_image ||
+         size_product(g.group_channels(), std::gcd(plane, way)) > ways * way;
+}
+
 /// Whether tiles beside the padding go in parts, so that they need no zeros and the input no copy: by the geometry and
 /// the layout alone, since the order of the sums changes. Measured on Emerald Rapids, 3x3 with stride 2:
 /// channels-last 1.0 to 1.1 times as fast, .75 to .95 where the pixels of a tile crowd the L1 cache; planes of 24 to
@@ -86,9 +100,7 @@ bool cuts_tiles_into_parts(const Conv2dGeometry& g, const TensorView<const T>& i
   const int64_t terms_of_a_part = channels_last(input) ? 96 : 32;
   if (g.group_channels() * g.h.kernel < terms_of_a_part) return false;
   if (channels_last(input)) return size_product(g.w.stride, g.channels, sizeof(T)) % few_sets != 0;
-  const int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
-  const bool whole_pages = plane > kernels::same_set_bytes && plane % kernels::same_set_bytes == 0;
-  return !whole_pages && size_product(g.reduction(), g.group_out_channels(), sizeof(T)) <= many_weights;
+  return !crowds_caches<T>(g) && size_product(g.reduction(), g.group_out_channels(), sizeof(T)) <= many_weights;
 }
 
 /// Whether it goes without a copy of the input.
