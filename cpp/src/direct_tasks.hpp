@@ -33,6 +33,28 @@ bool reads_as_one_row(const Conv2dRun<T>& run) {
          g.w.in == g.w.out && rows_contiguous(run.input) && rows_contiguous(run.output);
 }
 
+/// f(run), of a 1x1 on images of one pixel as one of a single image, whose rows they are, so that weights are read once
+/// for all of them (16 images of 2048 to 1000 channels 10 times as fast, of 960 to 240 2.5 times; channels-last images
+/// of 7x7 pixels 1.0 to 1.2 times, of 14x14 and more .84 to 1.04, Emerald Rapids). By what scratch is measured with, so
+/// not by the array to add.
+template <class T, class F>
+void as_one_image(const Conv2dRun<T>& run, F&& f) {
+  const Conv2dGeometry& g = run.geometry;
+  const bool pixels = g.h.in * g.w.in == 1 && g.out_pixels() == 1 && reads_as_one_row(run);
+  const bool dense = run.output.stride(0) == g.out_channels && (g.out_channels == 1 || run.output.stride(1) == 1);
+  if (g.batch == 1 || !pixels || !dense) return f(run);
+  const auto joined = [&](auto view) {
+    view.shape = {1, view.size(1), g.batch, 1};
+    view.strides[2] = view.strides[3] = view.stride(0);
+    return view;
+  };
+  Conv2dGeometry geometry = g;
+  geometry.batch = 1;
+  geometry.h.in = geometry.h.out = g.batch;
+  f(Conv2dRun<T>{geometry, joined(run.input), joined(run.output), run.weights, joined(run.add), run.activation,
+                 run.threads, run.kernels, run.blocking});
+}
+
 /// Makes that row of it.
 template <class T>
 void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& output) {

@@ -111,6 +111,66 @@ def test_elements_that_stand_for_many(axes: tuple[int, ...], layout: str) -> Non
         check_conv2d(convpool.conv2d(view, weight, **case), view, weight, None, **case)
 
 
+def strided_images(array: Any, form: str) -> Any:
+    """The same images with gaps between them or their channels, in reverse, or with the batch innermost."""
+    batch, channels = array.shape[:2]
+    if form == "gaps":
+        view = np.full((2 * batch, *array.shape[1:]), 7, array.dtype)[::2]
+    elif form == "channel gaps":
+        view = np.full((batch, 2 * channels, *array.shape[2:]), 7, array.dtype)[:, ::2]
+    elif form == "reversed":
+        view = np.full(array.shape, 7, array.dtype)[::-1, ::-1]
+    else:
+        view = np.full(array.shape[::-1], 7, array.dtype).transpose(3, 2, 1, 0)
+    view[...] = array
+    return view
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (6, 1)])
+def test_small_images_of_a_batch(size: tuple[int, int], dtype: Any) -> None:
+    """A 1x1 takes those of one pixel as one image."""
+    for batch, channels, out_channels, groups in [
+        (9, 70, 33, 1),
+        (30, 64, 2, 1),
+        (2, 24, 40, 4),
+        (17, 1, 5, 1),
+        (16, 64, 1, 1),
+    ]:
+        in_shape, weight_shape = (batch, channels, *size), (out_channels, channels // groups, 1, 1)
+        options = {"groups": groups, "activation": "relu"}
+        for layout in ("NCHW", "NHWC"):
+            check_direct(in_shape, weight_shape, options, layout, dtype)
+            check_addition(in_shape, weight_shape, options, layout, dtype)
+        input, weight = values(in_shape, dtype), values(weight_shape, dtype, 1)
+        case: dict[str, Any] = {"groups": groups, "algorithm": "direct"}
+        joined = convpool.conv2d(input, weight, **case)
+        add = values(joined.shape, dtype, 3)
+        added = convpool.conv2d(input, weight, add=add, **case)
+        for i in range(0, batch, 4):
+            assert_same_bits(joined[i], convpool.conv2d(input[i], weight, **case))
+        for form in ("gaps", "channel gaps", "reversed", "batch innermost"):
+            out = strided_images(np.zeros_like(joined), form)
+            memory = out.base if out.base.base is None else out.base.base
+            before = memory.size - out.size
+            gaps = int((memory == 7).sum())
+            assert gaps == before
+            convpool.conv2d(
+                strided_images(input, form), weight, add=strided_images(add, form), out=out, **case
+            )
+            np.testing.assert_allclose(out, added, rtol=1e-5, atol=1e-4)
+            assert int((memory == 7).sum()) == gaps
+            np.testing.assert_allclose(
+                convpool.conv2d(strided_images(input, form), weight, **case), joined, rtol=1e-5, atol=1e-4
+            )
+    # An axis of one row may have any stride.
+    input, weight = values((4, 5, 8), dtype)[:, None], values((16, 8, 1, 1), dtype, 1)
+    out = np.empty((1, 4, 5, 16), dtype).transpose(1, 0, 2, 3)
+    convpool.conv2d(input, weight, layout="NHWC", algorithm="direct", out=out)
+    check_conv2d(out, input, weight, layout="NHWC", algorithm="direct")
+
+
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(("hop", "channels"), [(16, 112), (32, 100), (4, 100), (8, 104)])
 def test_frames_that_overlap(hop: int, channels: int) -> None:

@@ -5,14 +5,16 @@
 // is left out. Two orientations share that: output channels in the vectors (direct_channels.cpp) or pixels
 // (direct_pixels.cpp). A third is for few output channels of a 1x1 alone (direct_sums.cpp).
 
-#include "conv2d_algorithm.hpp"
+#include "direct_tasks.hpp"
 
 namespace convpool {
 
 template <class T>
 void run_direct(const Conv2dRun<T>& run, WeightForm form) {
-  if (form == WeightForm::plain_sums) return run_direct_by_sums(run);
-  form == WeightForm::plain ? run_direct_by_pixels(run) : run_direct_by_channels(run);
+  as_one_image(run, [&](const Conv2dRun<T>& whole) {
+    if (form == WeightForm::plain_sums) return run_direct_by_sums(whole);
+    form == WeightForm::plain ? run_direct_by_pixels(whole) : run_direct_by_channels(whole);
+  });
 }
 
 template void run_direct(const Conv2dRun<float>&, WeightForm);
