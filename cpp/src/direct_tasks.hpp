@@ -252,19 +252,6 @@ class DirectTasks {
     if (run > 0) copy(run_source, run_row, run);
   }
 
-  /// The taps of a row that don't show only zeros to the outputs [ow, ow + count).
-  Range taps_seen(std::int64_t ow, std::int64_t count) const {
-    Range taps{0, g_.w.kernel};
-    if (g_.padding_mode != PaddingMode::zeros) return taps;
-    const auto is_zero = [&](std::int64_t j) {
-      const Range inside = g_.w.outputs_inside(j);
-      return ow + count <= inside.begin || ow >= inside.end;
-    };
-    while (taps.begin < taps.end && is_zero(taps.begin)) ++taps.begin;
-    while (taps.begin < taps.end && is_zero(taps.end - 1)) --taps.end;
-    return taps;
-  }
-
   const T* image(std::int64_t n, std::int64_t group) const {
     return input_.data + n * input_.stride(0) + group * g_.group_channels() * input_.stride(1);
   }

@@ -10,6 +10,7 @@
 #include "direct_tasks.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
+#include "row_tiles.hpp"
 #include "run_pieces.hpp"
 #include "workspace.hpp"
 
@@ -123,19 +124,18 @@ class ChannelVectors : DirectTasks<T> {
     input_channels_last_ = channels_last(input_);
     interleaves_ = interleaves(g_, input_, run.kernels);
     in_place_ = reads_in_place(g_, input_, run.kernels);
-    has_parts_ = cuts_tiles_into_parts(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
-    list_cuts();
-    tile_ = choose_tile_of_pieces();
+    tiles_ = RowTiles(g_, run.kernels, vectors_, plane_cost(), pixels_per_flush,
+                      cuts_tiles_into_parts(g_, input_, run.kernels));
+    tile_ = tiles_.shape();
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     column_step_ = interleaves_ && g_.w.kernel == 1 ? g_.w.stride : 1;
     padded_width_ = (g_.w.out - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel();
-    cut_tiles();
     // Weights that don't fit the L2 cache want more tiles, even if fewer channels can be copied at a time then.
     large_ = size_product(g_.reduction(), vectors_, lanes_, sizeof(T)) > block_sizes().large_weights;
     const int64_t copied_channels = std::min<int64_t>(g_.group_channels(), (large_ ? 1 : 4) * reduction_block);
     const int64_t row_elements = size_product(padded_width_, in_place_ ? g_.group_channels() : copied_channels);
-    rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_in_row_, row_elements, !in_place_);
+    rows_ = this->rows_per_task((large_ ? 4 : 1) * tiles_per_block, tiles_.count(), row_elements, !in_place_);
     copy_channels_ = in_place_ ? g_.group_channels() : this->channels_per_copy(rows_, padded_width_);
     // Rows between those that a 1x1 reads take no cache, though scratch.
     const int64_t pixel_bytes = size_product(g_.group_channels(), sizeof(T));
@@ -146,17 +146,18 @@ class ChannelVectors : DirectTasks<T> {
     }
     const bool shares_taps = segments_are_many();
     const bool copies_anyway = interleaves_ && (takes_rows_of_taps(g_) || !g_.w.padded());
-    const bool needs_no_padding = tiles_stay_inside_ && parts_.size() == 0;
-    if (!in_place_ && !copies_anyway && needs_no_padding && g_.h.out > 1 && !shares_taps) read_cut_rows_in_place();
+    if (!in_place_ && !copies_anyway && tiles_.need_no_padding() && g_.h.out > 1 && !shares_taps) {
+      read_cut_rows_in_place();
+    }
     // Where there aren't output channels enough to share out.
     const int64_t others = size_product(g_.batch, g_.groups, ceil_div(vectors_, tile_.vectors));
     if (others < run.threads) rows_ = std::min(rows_, ceil_div(g_.h.out, ceil_div(run.threads, others)));
     row_tasks_ = ceil_div(g_.h.out, rows_);
-    tile_split_ = EvenSplit(tiles_in_row_, tiles_in_row_);
+    tile_split_ = EvenSplit(tiles_.count(), tiles_.count());
     copied_width_ = padded_width_;
     // A plane that reads as one row, or has only one: the row is shared out.
     const bool shares_row = g_.h.out == 1 && (in_place_ || interleaves_);
-    if (shares_row) tile_split_ = EvenSplit(tiles_in_row_, ceil_div(tiles_in_row_, pieces_of_the_row()));
+    if (shares_row) tile_split_ = EvenSplit(tiles_.count(), ceil_div(tiles_.count(), pieces_of_the_row()));
     if (shares_row && !in_place_) copy_pieces_of_the_row();
     weights_ = run.weights.data;
     if (run.weights.packed_later) prepare_packing();
@@ -173,8 +174,8 @@ class ChannelVectors : DirectTasks<T> {
     fetches_rows_ = (!in_place_ || g_.taps() > 1) && !large_ && this->rows_come_from_afar();
     rows_inside_ = g_.h.outputs_all_inside();
     list_pitch_ = size_product(ceil_div(copy_channels_, reduction_block), g_.taps()) + 1;
-    if (shares_taps) share_taps();
-    row_pitch_ = size_product(list_pitch_, taps_.size());
+    if (shares_taps) tiles_.share_taps();
+    row_pitch_ = size_product(list_pitch_, tiles_.taps().size());
     listed_rows_ = std::clamp<int64_t>(list_bytes / size_product(row_pitch_, sizeof(Segment)), 1, rows_);
   }
 
@@ -225,25 +226,6 @@ class ChannelVectors : DirectTasks<T> {
     }
   };
 
-  /// Some outputs of a tile, and the taps that see the image from each of them, as an index to taps_.
-  struct TilePart {
-    int64_t begin, count, taps;
-  };
-
-  /// Neighbouring tiles of a row, of `count` outputs each, and the taps that they take, as an index to taps_: all that
-  /// some output sees; or, of a single tile that goes in parts, what all of them see.
-  struct TileRun {
-    int64_t ow, count, tiles, taps;
-    int64_t first;                           ///< how many tiles of the row lie before it
-    int64_t parts_begin = 0, parts_end = 0;  ///< its parts with the other taps, in parts_
-    int64_t pixels() const { return count * tiles; }
-    /// Those of the tiles [begin, end) of the row.
-    TileRun within(Range piece) const {
-      const int64_t begin = std::max(first, piece.begin), end = std::min(first + tiles, piece.end);
-      return {ow + (begin - first) * count, count, end - begin, taps, begin, parts_begin, parts_end};
-    }
-  };
-
   /// What a tile's part of the planes that a vector of output channels goes to costs beside its sums: their lines are
   /// fetched for each tile. Measured with many registers: 1x1 of 256 to 1024 channels on 14x14 is 1.03 times as fast in
   /// tiles of 14 pixels by 2 vectors as of 6 by 4.
@@ -251,126 +233,6 @@ class ChannelVectors : DirectTasks<T> {
     constexpr double products_of_a_line = 8;
     if (output_channels_last_ || has_few_registers(run_.kernels)) return 0;
     return products_of_a_line * static_cast<double>(lanes_) / static_cast<double>(g_.reduction());
-  }
-
-  /// Where a tap leaves the image: a row is cut there, if the pieces are worth a tile. With wide dilations most taps
-  /// fall wholly into the padding then.
-  void list_cuts() {
-    cuts_ = ScratchList<int64_t>(size_product(2, g_.w.kernel) + 2);
-    cuts_.push_back(0);
-    cuts_.push_back(g_.w.out);
-    if (g_.padding_mode == PaddingMode::zeros) {
-      for (int64_t j = 0; j < g_.w.kernel; ++j) {
-        const Range inside = g_.w.outputs_inside(j);
-        for (const int64_t cut : {inside.begin, inside.end}) {
-          if (cut > 0 && cut < g_.w.out) cuts_.push_back(cut);
-        }
-      }
-    }
-    std::sort(cuts_.begin(), cuts_.end());
-  }
-
-  /// f(first, end) for the pieces of a row whose tiles are so tall at most.
-  template <class F>
-  void for_each_piece_of_row(int64_t tallest, F&& f) const {
-    const int64_t least = ceil_div(tallest, 2);
-    for (int64_t i = 1, from = 0; i < cuts_.size(); ++i) {
-      const bool last = i + 1 == cuts_.size();
-      if (!last && (cuts_[i] - cuts_[from] < least || g_.w.out - cuts_[i] < least)) continue;
-      f(cuts_[from], cuts_[i]);
-      from = i;
-    }
-  }
-
-  /// As choose_tile(), by the taps that the pieces' tiles see: lower tiles leave out more of them.
-  TileShape choose_tile_of_pieces() const {
-    TileShape best{1, 1};
-    double best_cost = std::numeric_limits<double>::infinity();
-    for (int v = 1; v <= std::min<int64_t>(kernels::max_tile_vectors, vectors_); ++v) {
-      const int tallest = run_.kernels.tile_rows[v];
-      double cost = 0;
-      for_each_piece_of_row(tallest, [&](int64_t first, int64_t end) {
-        const Range taps = this->taps_seen(first, end - first);
-        cost += static_cast<double>((end - first) * (taps.end - taps.begin)) *
-                tiling_cost(EvenSplit(end - first, tallest), EvenSplit(vectors_, v), cost_of_load(run_.kernels),
-                            plane_cost());
-      });
-      if (cost < best_cost) {
-        best_cost = cost;
-        best = {static_cast<int>(EvenSplit(g_.w.out, tallest).largest()), v};
-      }
-    }
-    return best;
-  }
-
-  void cut_tiles() {
-    const int64_t tallest = run_.kernels.tile_rows[tile_.vectors], least = ceil_div(tallest, 2);
-    const int64_t tiles_at_most = 2 * ceil_div(g_.w.out, least);
-    // Each end of a tap's outputs lies in one tile.
-    const int64_t edges = has_parts_ ? size_product(2, g_.w.kernel) : 0;
-    runs_ = ScratchList<TileRun>(tiles_at_most);
-    parts_ = ScratchList<TilePart>(edges);
-    taps_ = ScratchList<Range>(tiles_at_most + edges);
-    for_each_piece_of_row(tallest, [&](int64_t first, int64_t end) {
-      const EvenSplit tiles(end - first, tallest);
-      for (int64_t t = 0; t < tiles.pieces; ++t) add_tile(first + tiles.begin(t), tiles.end(t) - tiles.begin(t));
-    });
-  }
-
-  /// The index to taps_ of such taps.
-  int64_t index_of(Range taps) {
-    if (taps.begin == taps.end) taps = {0, 0};
-    const auto same = [&](const Range& other) { return other.begin == taps.begin && other.end == taps.end; };
-    const Range* const known = std::find_if(taps_.begin(), taps_.end(), same);
-    const int64_t index = known - taps_.begin();
-    if (known == taps_.end()) taps_.push_back(taps);
-    return index;
-  }
-
-  /// Leaves in `taps` those that all of the tile's outputs see, and lists the others with the outputs that do.
-  void list_parts(int64_t ow, int64_t count, Range& taps) {
-    const auto outputs_of = [&](int64_t j) {
-      const Range inside = g_.w.outputs_inside(j);
-      return Range{std::max(inside.begin, ow), std::min(inside.end, ow + count)};
-    };
-    Range shared{taps.end, taps.end};
-    for (int64_t j = taps.begin, end; j < taps.end; j = end) {
-      const Range outputs = outputs_of(j);
-      for (end = j + 1; end < taps.end; ++end) {
-        const Range next = outputs_of(end);
-        if (next.begin != outputs.begin || next.end != outputs.end) break;
-      }
-      if (outputs.end - outputs.begin == count) {
-        shared = {j, end};
-      } else if (outputs.begin < outputs.end) {
-        parts_.push_back({outputs.begin - ow, outputs.end - outputs.begin, index_of({j, end})});
-      }
-    }
-    taps = shared;
-  }
-
-  void add_tile(int64_t ow, int64_t count) {
-    Range taps = this->taps_seen(ow, count);
-    const int64_t parts_begin = parts_.size();
-    if (has_parts_) list_parts(ow, count, taps);
-    const bool whole = parts_.size() == parts_begin;
-    const int64_t index = index_of(taps);
-    if (taps.begin < taps.end) {
-      const int64_t first = g_.w.start(ow) + taps.begin * g_.w.dilation;
-      const int64_t last = g_.w.start(ow + count - 1) + (taps.end - 1) * g_.w.dilation;
-      tiles_stay_inside_ = tiles_stay_inside_ && first >= 0 && last < g_.w.in;
-    }
-    tile_.rows = std::max(tile_.rows, static_cast<int>(count));
-    const int64_t first = tiles_in_row_++;
-    if (whole && runs_.size() > 0) {
-      TileRun& run = runs_[runs_.size() - 1];
-      if (run.parts_begin == run.parts_end && run.count == count && run.taps == index &&
-          run.pixels() + count <= pixels_per_flush) {
-        ++run.tiles;
-        return;
-      }
-    }
-    runs_.push_back({ow, count, 1, index, first, parts_begin, parts_.size()});
   }
 
   /// Rows that are cut where a tap leaves the image need no padding. So they go without a copy, a few channels of as
@@ -416,9 +278,9 @@ class ChannelVectors : DirectTasks<T> {
         static_cast<double>(g_.w.out) * static_cast<double>(g_.group_channels()) * (in_place_ ? 1 : 3);
     int64_t best = fewest;
     double least = std::numeric_limits<double>::infinity();
-    for (int64_t pieces = fewest; pieces <= std::min(wanted, tiles_in_row_); ++pieces) {
+    for (int64_t pieces = fewest; pieces <= std::min(wanted, tiles_.count()); ++pieces) {
       const int64_t shares = std::min(ceil_div(wanted, pieces), sets);
-      if (pieces * shares < wanted && pieces < tiles_in_row_) continue;
+      if (pieces * shares < wanted && pieces < tiles_.count()) continue;
       const double read = weights * static_cast<double>(pieces) + pixels * static_cast<double>(shares);
       if (read < least) best = pieces, least = read;
     }
@@ -436,19 +298,8 @@ class ChannelVectors : DirectTasks<T> {
            size_product(g_.reduction(), pixel_result_bytes()) <= block_sizes().rows_together;
   }
 
-  /// The tiles of a row's piece, and the runs that hold them.
-  struct PieceOfRow {
-    Range tiles;
-    const TileRun *begin, *end;
-  };
-
-  PieceOfRow piece_of_row(int64_t piece) const {
-    const Range tiles{tile_split_.begin(piece), tile_split_.end(piece)};
-    const auto begin = std::partition_point(runs_.begin(), runs_.end(),
-                                            [&](const TileRun& run) { return run.first + run.tiles <= tiles.begin; });
-    const auto end =
-        std::partition_point(begin, runs_.end(), [&](const TileRun& run) { return run.first < tiles.end; });
-    return {tiles, begin, end};
+  RowTiles::Piece piece_of_row(int64_t piece) const {
+    return tiles_.piece({tile_split_.begin(piece), tile_split_.end(piece)});
   }
 
   /// Of a single row each task copies what its own tiles read, all channels of it where that is not much.
@@ -466,24 +317,16 @@ class ChannelVectors : DirectTasks<T> {
   struct CopiedColumns {
     int64_t first, count;  ///< of every column_step_-th one, from the first on
   };
-  CopiedColumns columns_of(const PieceOfRow& piece) const {
+  CopiedColumns columns_of(const RowTiles::Piece& piece) const {
     const TileRun first = piece.begin->within(piece.tiles), last = piece.end[-1].within(piece.tiles);
     return {g_.w.start(first.ow),
             (last.ow + last.pixels() - first.ow - 1) * g_.w.stride / column_step_ + g_.w.effective_kernel()};
   }
 
-  /// By the geometry alone: whether taps in the padding are taken shows where a weight isn't finite.
+  /// Whether lists of their own for all ranges of taps would outgrow the cache: by the geometry alone, since it shows
+  /// where a weight isn't finite whether taps in the padding are taken.
   bool segments_are_many() const {
-    return size_product(g_.taps() + 1, taps_.size(), sizeof(Segment)) > most_list_bytes;
-  }
-
-  /// Every tile takes all taps, those in the padding too: lists of their own would outgrow the cache.
-  void share_taps() {
-    Range all = taps_[0];
-    for (const Range& taps : taps_) all = {std::min(all.begin, taps.begin), std::max(all.end, taps.end)};
-    for (TileRun& run : runs_) run.taps = 0;
-    taps_[0] = all;
-    taps_.resize_down(1);
+    return size_product(g_.taps() + 1, tiles_.taps().size(), sizeof(Segment)) > most_list_bytes;
   }
 
   /// Weights that lie as they came: of a few channels at a time, so that they stay in the cache beside what they
@@ -509,7 +352,7 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t tile_piece = task % tile_split_.pieces;
-    const PieceOfRow row_piece = piece_of_row(tile_piece);
+    const RowTiles::Piece row_piece = piece_of_row(tile_piece);
     task /= tile_split_.pieces;
     const int64_t oh_begin = task % row_tasks_ * rows_;
     const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
@@ -525,7 +368,7 @@ class ChannelVectors : DirectTasks<T> {
       const bool last = c_end == g_.group_channels();
       Waiting waiting;
       const EvenSplit sets(v_end - v_begin, tile_.vectors);
-      const int64_t all_tiles = (oh_end - oh_begin) * ceil_div(tiles_in_row_, tile_split_.pieces);
+      const int64_t all_tiles = (oh_end - oh_begin) * ceil_div(tiles_.count(), tile_split_.pieces);
       LinesAhead<T> ahead;
       if (fetches_rows_) {
         const int64_t fetches = sets.pieces * all_tiles * g_.taps() * fetches_of_blocks(c_end - c);
@@ -651,7 +494,7 @@ class ChannelVectors : DirectTasks<T> {
   /// The segments of a row for each range of taps, relative to a tile's first pixel. The first entry of a list has
   /// nothing but how many follow.
   void list_row(const InputWindow<T>& window, Range channels, int64_t oh, Segment* to) const {
-    for (const Range& taps : taps_) {
+    for (const Range& taps : tiles_.taps()) {
       to->count = list_segments(window, channels.begin, channels.end, oh, taps, to + 1);
       to += list_pitch_;
     }
@@ -789,7 +632,7 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
     const bool first = input_channels.begin == 0, last = input_channels.end == g_.group_channels();
     T* const out = this->result(n, k, oh, where.ow);
-    const bool whole = where.parts_begin == where.parts_end;
+    const bool whole = where.whole();
     TileArguments<T> tile{};
     const int64_t step = in_place_ ? 1 : column_step_;
     tile.a_row = g_.w.stride / step * window.pixel;
@@ -842,7 +685,7 @@ class ChannelVectors : DirectTasks<T> {
           const int64_t each = list->count / blocks;
           run(part, list + 1 + block * each, each, is_last);
         };
-        for (int64_t p = where.parts_begin; p < where.parts_end; ++p) run_part(parts_[p], false);
+        for (int64_t p = where.parts_begin; p < where.parts_end; ++p) run_part(tiles_.part(p), false);
         run_part(all, last && block + 1 == blocks);
       }
     }
@@ -853,7 +696,7 @@ class ChannelVectors : DirectTasks<T> {
 
   int64_t vectors_ = 0;
   TileShape tile_{};
-  bool in_place_ = false, has_parts_ = false, input_channels_last_ = false, interleaves_ = false;
+  bool in_place_ = false, input_channels_last_ = false, interleaves_ = false;
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
   int64_t padded_width_ = 0, copied_width_ = 0, column_step_ = 1, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
   Range rows_inside_{0, 0};
@@ -862,12 +705,7 @@ class ChannelVectors : DirectTasks<T> {
   bool fetches_rows_ = false;  ///< ahead: from an input that the L2 cache doesn't hold
   bool packs_ = false;         ///< weights, right before they are used: no other task wants them
   const T* weights_ = nullptr;
-  int64_t tiles_in_row_ = 0;
-  bool tiles_stay_inside_ = true;  ///< no tap that a tile takes lies beside the image's columns
-  ScratchList<int64_t> cuts_;      ///< of a row, see list_cuts()
-  ScratchList<TileRun> runs_;
-  ScratchList<TilePart> parts_;
-  ScratchList<Range> taps_;
+  RowTiles tiles_;
   Workspace packed_;  ///< after the lists: taken last, given back first
   EvenSplit tile_split_{1, 1}, channel_split_{1, 1};
 };

@@ -9,6 +9,7 @@
 #include "direct_tasks.hpp"
 #include "padded_rows.hpp"
 #include "parallel.hpp"
+#include "row_tiles.hpp"
 #include "workspace.hpp"
 
 namespace convpool {
@@ -197,7 +198,7 @@ class PixelVectors : DirectTasks<T> {
           const int64_t vectors = tiles.end(t) - tiles.begin(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
           const auto taps_of = [&](int64_t x, int64_t count) {
-            return walks_columns_ ? Range{0, g_.w.kernel} : this->taps_seen(x, count);
+            return walks_columns_ ? Range{0, g_.w.kernel} : taps_seen(g_, x, count);
           };
           const Range taps = taps_of(ow, columns);
           const bool relists = taps.begin != listed.begin || taps.end != listed.end;

@@ -665,10 +665,9 @@ template <class T, Weighted weighted>
 const PlaneTileKind<T>& rows_together(ptrdiff_t kernel_rows) {
   if constexpr (specialised<T>) {
     // Two rows share what they read as well: 2x3 on 48x48 1.28 times as fast as row by row, 2x2 1.08 times.
-    if constexpr (CONVPOOL_VECTOR_REGISTERS >= 32) {
-      if (kernel_rows <= 2) return plane_tile_kind<T, 2, 1, 1, weighted>;
-    }
-    return *with_tap_chunk<5>(kernel_rows, [](auto chunk) { return &plane_tile_kind<T, chunk, 1, 1, weighted>; });
+    constexpr int least = CONVPOOL_VECTOR_REGISTERS < 32 ? 1 : 2;
+    return *with_tap_chunk<5, least>(kernel_rows,
+                                     [](auto chunk) { return &plane_tile_kind<T, chunk, 1, 1, weighted>; });
   } else {
     return plane_tile_kind<T, 3, 1, 1, weighted>;
   }

@@ -223,15 +223,15 @@ CONVPOOL_INLINE bool bounded(T low, T high) {
 }
 
 /// Taps of one axis go in chunks of Chunk and Chunk - 1, at most `Most`: f(Chunk), which is one of a few that serve any
-/// count.
-template <int Most, class F>
+/// count, `Least` up to two taps.
+template <int Most, int Least = 1, class F>
 CONVPOOL_INLINE auto with_tap_chunk(ptrdiff_t taps, F f) {
   if constexpr (Most == 3) {
     return taps == 1 ? f(Constant<1>{}) : f(Constant<3>{});
   } else if (CONVPOOL_VECTOR_REGISTERS < 32 && (taps == 2 || taps == 3)) {
     return f(Constant<3>{});
   } else if (taps <= 2) {
-    return f(Constant<1>{});
+    return f(Constant<Least>{});
   } else {
     return taps <= 4 || taps == 6 || taps == 7 || taps == 11 ? f(Constant<4>{}) : f(Constant<5>{});
   }
