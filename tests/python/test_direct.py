@@ -17,7 +17,7 @@ from convpool import nn
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 def test_rows_cut_at_the_taps_of_a_wide_dilation(padding_mode: str, layout: str) -> None:
-    """They are read in place where no tile sees padding, and from a copy where one does."""
+    """They are read in place where no tile sees padding; where one does, it goes in parts or reads a copy."""
     for size, dilation, channels in [
         (33, 12, 70),
         (33, 6, 33),
@@ -78,7 +78,7 @@ def check_addition(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_tiles_beside_the_padding(layout: str, dtype: Any) -> None:
-    """Read in place they have parts: all of their outputs, and those alone that other taps see."""
+    """They go in parts: all outputs with the taps that see the image from each, and some with others."""
     for in_shape, weight_shape, options in [
         ((2, 130, 9, 31), (40, 130, 3, 3), {"stride": 2, "padding": 1, "activation": "relu"}),
         ((1, 70, 7, 7), (24, 70, 3, 3), {"padding": 1, "activation": "silu"}),

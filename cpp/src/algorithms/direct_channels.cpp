@@ -667,16 +667,13 @@ class ChannelVectors : DirectTasks<T> {
       run_.kernels.tile[width][part.count](tile);
     };
     const TilePart all{0, where.count, where.taps};
-    tile.accumulate = !(first && whole);
+    tile.accumulate = !first;
     if (whole) {
       const Segment* const list = lists + all.taps * list_pitch_;
       run(all, list + 1, list->count, last);
     } else {
-      if (first) {
-        tile.accumulate = false;
-        run(all, nullptr, 0, false);
-        tile.accumulate = true;
-      }
+      if (first) run(all, nullptr, 0, false);  // the bias, to which every part adds
+      tile.accumulate = true;
       // A block's sums are complete before the next one's, so that they don't show how many blocks are taken together.
       const int64_t blocks = ceil_div(input_channels.end - input_channels.begin, reduction_block);
       for (int64_t block = 0; block < blocks; ++block) {
