@@ -61,6 +61,7 @@ add_library(convpool_core OBJECT
   cpp/src/conv2d_weights.cpp
   cpp/src/cpu_features.cpp
   cpp/src/geometry.cpp
+  cpp/src/line_stage.cpp
   cpp/src/parallel.cpp
   cpp/src/patches.cpp
   cpp/src/thread_pool.cpp

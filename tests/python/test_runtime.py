@@ -82,6 +82,62 @@ def test_the_size_of_the_caches_leaves_no_trace_in_the_results() -> None:
     assert len(results) == 1
 
 
+# Results of a MB and more, which go past a last cache of 4 MB, from any place in memory on.
+POOLED = """
+import hashlib, json
+import numpy as np
+import convpool
+
+rng = np.random.default_rng(0)
+bits = []
+for shape, options in (
+    ((1, 24, 160, 161), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    ((2, 24, 150, 192), {"kernel_size": 3, "stride": 1}),
+    ((3, 32, 150, 150), {"kernel_size": 2}),
+    ((3, 32, 150, 128), {"kernel_size": 2}),
+    ((2, 40, 151, 200), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ((22, 48, 28, 28), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    ((90, 48, 14, 14), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    ((3, 48, 70, 70), {"kernel_size": 5, "stride": 1, "padding": 2}),
+    ((3, 48, 64, 64), {"kernel_size": 3, "stride": 1, "padding": 2, "dilation": 2}),
+    ((2, 40, 90, 190), {"kernel_size": (4, 5), "stride": (1, 2), "padding": (2, 1)}),
+    ((2, 40, 90, 190), {"kernel_size": (1, 3), "stride": 1, "padding": (0, 1)}),
+    ((1, 9, 400, 410), {"kernel_size": 25, "stride": 1, "padding": 12}),
+    ((2, 2, 900, 620), {"kernel_size": 2, "stride": 1}),
+):
+    for layout in ("NCHW", "NHWC"):
+        for dtype in ("float32", "float64", "int16"):
+            if dtype == "float64" and shape[0] == 1:
+                continue
+            place = shape if layout == "NCHW" else (shape[0], *shape[2:], shape[1])
+            image = (rng.standard_normal(place) * 1000).astype(dtype)
+            options = {**options, "layout": layout}
+            poolings = [("max", convpool.max_pool2d, options)]
+            if dtype != "int16" and "dilation" not in options:
+                poolings.append(("avg", convpool.avg_pool2d, {**options, "count_include_pad": False}))
+            for name, pool, given in poolings:
+                digest = hashlib.sha256(fresh := pool(image, **given))
+                if name == "max" and dtype != "int16":
+                    for result in pool(image, return_indices=True, **given):
+                        digest.update(result)
+                for shift, num_threads in ((0, 2), (1, 1), (13, 2)):
+                    memory = np.full(fresh.size + 96, 7, dtype)
+                    begin = -memory.ctypes.data % 64 // memory.itemsize + shift
+                    out = memory[begin : begin + fresh.size].reshape(fresh.shape)
+                    pool(image, out=out, num_threads=num_threads, **given)
+                    digest.update(memory[begin - shift : begin + fresh.size + 16])
+                bits.append([name, layout, dtype, shape, str(given["kernel_size"]), digest.hexdigest()])
+print(json.dumps(bits))
+"""
+
+
+@pytest.mark.parametrize("isa", convpool.available_isas())
+def test_poolings_past_the_caches_are_the_same(isa: str) -> None:
+    through = python(POOLED, CONVPOOL_ISA=isa, CONVPOOL_CACHE_SIZES="48,2048,65536")
+    past = python(POOLED, CONVPOOL_ISA=isa, CONVPOOL_CACHE_SIZES="32,1024,4096")
+    assert past == through
+
+
 # -------------------------------------------------------------------------------- threads
 
 

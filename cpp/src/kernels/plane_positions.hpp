@@ -90,7 +90,7 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
         if (++set == period) set = 0;
       }
       const ptrdiff_t begin = top * width, end = bottom * width;
-      const bool streams = a.stream && starts_line<Op>(out + begin, out_at + begin);
+      const bool streams = a.past_caches && a.waiting == nullptr && starts_line<Op>(out + begin, out_at + begin);
       const auto reduce_down = [&](ptrdiff_t x, auto inside) CONVPOOL_INLINED {
         const Item middle = load_item<Op>(values, positions, x - base);
         const Item item = reduce_around<T, K>(middle, [&](auto i, const Item& nearer) CONVPOOL_INLINED {
@@ -111,7 +111,7 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
       }
     }
   }
-  if (a.stream) streaming_fence();
+  if (a.past_caches) streaming_fence();
 }
 
 template <class T>

@@ -2,6 +2,8 @@
 
 // What an instruction set offers to the pooling algorithms. The same rules as for kernel_table.hpp.
 
+#include <cstddef>
+
 #include "row_arguments.hpp"
 
 namespace convpool::kernels {
@@ -134,11 +136,18 @@ struct WindowAxis {
 /// Scratch in which rows of results stand one after another, reduced down their columns.
 inline constexpr ptrdiff_t lines_elements = 2048;
 
+/// Whole cache lines in scratch that are to go past the caches. A kernel stores of them while its input is on its way,
+/// a few after each of its own vectors, and takes off those that it stored.
+struct WaitingLines {
+  const std::byte* from = nullptr;
+  std::byte* to = nullptr;
+  ptrdiff_t count = 0;
+};
+
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
 /// row_count is for each row of results. scratch: as many elements as the windows of a row cover, at least
-/// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. stream: whole cache
-/// lines of results go past the caches, and what is read is fetched ahead; seen by other threads once the kernel
-/// returns.
+/// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. past_caches: neither
+/// what is read nor the results are to be found in them. waiting: earlier results, and positions, or null.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -151,10 +160,12 @@ struct WindowRowsArguments {
   const T* row_count;
   T* scratch;
   std::int64_t* out_at;
-  bool stream;
+  bool past_caches;
+  WaitingLines *waiting, *waiting_at;
 };
 
-/// Whole windows over an image whose channels are neighbours, at least a vector of them. stream: as above.
+/// Whole windows over an image whose channels are neighbours, at least a vector of them. With past_caches,
+/// results go past the caches where the kernel can; see PoolTable::streamed_channels.
 template <class T>
 struct WindowPixelsArguments {
   const T* in;
@@ -166,7 +177,7 @@ struct WindowPixelsArguments {
   DivisorArguments<T> divisor;
   const T* row_count;
   std::int64_t* out_at;
-  bool stream;
+  bool past_caches;
 };
 
 /// out[r * out_step] = reduction of the count >= 1 elements from in + r * in_row on, a sum divided by divisor.
@@ -213,6 +224,10 @@ struct PoolTable {
   ReductionKernels<T> max_at;  ///< with positions
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
+  void (*store_lines)(WaitingLines&);  ///< all that wait
+  /// window_pixels stores results past the caches where each pixel has a multiple of so many channels, on cache lines
+  /// throughout; positions as well, or 0 where it doesn't.
+  int streamed_channels, streamed_positions;
   void (*finish_streaming)();  ///< what was streamed before is seen by other threads before what comes after
   /// to[c * to_row + r] = from[r * from_row + c]; the same of positions. Both null for integers.
   void (*transpose)(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row);

@@ -86,6 +86,10 @@ constexpr ReductionKernels<T> make_reduction() {
   return kernels;
 }
 
+CONVPOOL_KERNEL void store_lines(WaitingLines& waiting) {
+  while (waiting.count > 0) store_waiting_lines<float, 1>(waiting);
+}
+
 template <class T>
 constexpr PoolTable<T> make_pool_table() {
   PoolTable<T> table{};
@@ -95,6 +99,9 @@ constexpr PoolTable<T> make_pool_table() {
   if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
+  table.store_lines = store_lines;
+  table.streamed_channels = static_cast<int>(streamed_channels<T>);
+  table.streamed_positions = positions_are_streamed<T> ? lanes<T> : 0;
   table.finish_streaming = finish_streaming;
   if constexpr (is_floating<T>) {
     table.transpose = transpose<T>;

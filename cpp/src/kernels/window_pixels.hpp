@@ -11,6 +11,13 @@ namespace {
 /// How far ahead in each row memory is fetched.
 inline constexpr ptrdiff_t pixel_prefetch_bytes = 2048;
 
+/// Vectors of channels that are taken together.
+inline constexpr int vectors_of_pixel = 4;
+
+/// Where a pixel has a multiple of so many channels, every vector is a part of a line that is stored whole.
+template <class T>
+inline constexpr ptrdiff_t streamed_channels = sizeof(Vec<T>) == cache_line ? lanes<T> : vectors_of_pixel * lanes<T>;
+
 /// The results of columns [begin, end) in R rows, for U vectors of channels: KH rows a window, S apart, or `rows.count`
 /// of them where KH is 0.
 template <class Op, int KH, int KW, int S, int R, int U>
@@ -56,7 +63,7 @@ CONVPOOL_INLINE void reduce_pixel_rows(const CoveredRows<typename Op::Element>& 
   unroll<KW - S>([&](auto j) { reduce_column(begin * S - a.w.pad + j, column[j]); });
   for (ptrdiff_t o = begin; o < end; ++o) {
     const ptrdiff_t x = o * S - a.w.pad + (KW - S);
-    if (S == 1 && stream) prefetch(x);
+    if (S == 1 && a.past_caches) prefetch(x);
     unroll<S>([&](auto j) { reduce_column(x + j, column[(KW - S) + j]); });
     unroll<R>([&](auto r) {
       unroll<U>([&](auto u) {
@@ -81,12 +88,9 @@ template <class Op, int KH, int KW, int S>
 CONVPOOL_KERNEL void window_pixels(const WindowPixelsArguments<typename Op::Element>& a) {
   using T = typename Op::Element;
   constexpr ptrdiff_t L = lanes<T>;
-  constexpr int U = 4;
+  constexpr int U = vectors_of_pixel;
   constexpr int at_once = KH > S && S == 1 && CONVPOOL_VECTOR_REGISTERS >= 32 ? 2 : 1;
-  // Where every vector is a part of a line that is stored whole.
-  constexpr ptrdiff_t line_channels = sizeof(Vec<T>) == cache_line ? L : U * L;
-  static_assert(sizeof(Vec<T>) * U % cache_line == 0);
-  const bool stream = a.stream && pixels_are_lines(a, line_channels);
+  const bool stream = a.past_caches && pixels_are_lines(a, streamed_channels<T>);
   // Pixels whose channels take several turns are fetched from memory once for all of them.
   constexpr ptrdiff_t block_elements = 32768 / ptrdiff_t{sizeof(T)};
   const ptrdiff_t block = a.channels <= U * L               ? a.w.out

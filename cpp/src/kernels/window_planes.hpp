@@ -53,10 +53,10 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
     unroll<K>([&](auto i) { has_row[i][edge] = LaneSet<T>(lanes_with_row<T>(r, v, i, D, a.h.in, width)); });
     ++edge;
   }
+  WaitingLines waiting = waiting_lines(a.waiting);
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const top = a.in + p * a.in_plane + r.first;
     T* const out = a.out + p * a.out_plane + begin;
-    const bool streams = a.stream && reinterpret_cast<std::uintptr_t>(out) % cache_line == 0;
     ptrdiff_t v = 0, edge = 0, column_set = 0;
     const auto reduce_down = [&](auto whole) CONVPOOL_INLINED {
       const auto load_row = [&](auto i) CONVPOOL_INLINED {
@@ -90,9 +90,8 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
             result = Op::combine(result, taps);
           }
         });
-        if (streams && x + L <= end - begin) {
-          store_streaming(out + x, divisor.apply(result, 0, L));
-        } else if (decltype(whole)::value != 0) {
+        store_waiting_lines<T, 1>(waiting);
+        if (decltype(whole)::value != 0) {
           store(out + x, divisor.apply(result, 0, L));
         } else {
           store_result<Op>(result, divisor, out, static_cast<T*>(nullptr), nullptr, 0, x, end - begin - x);
@@ -107,7 +106,7 @@ CONVPOOL_KERNEL void window_planes(const WindowRowsArguments<typename Op::Elemen
     reduce_until(whole_end, Constant<1>{});
     reduce_until(vectors + 1, Constant<0>{});
   }
-  if (a.stream) streaming_fence();
+  put_back(waiting, a.waiting);
 }
 
 template <class Op>

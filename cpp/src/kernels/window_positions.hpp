@@ -62,7 +62,7 @@ class PartOfVector {
 /// R rows of results along the rows of a plane.
 template <class T, int KH, int KW, int S, int R>
 CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const WindowRowsArguments<T>& a, T* out,
-                                          std::int64_t* out_at) {
+                                          std::int64_t* out_at, WaitingLines& waiting, WaitingLines& waiting_at) {
   using Op = MaxAtOf<T>;
   using Item = typename Op::Item;
   using Index = typename Op::Index;
@@ -87,13 +87,10 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
   };
   // Copies: for all that is known of vectors they may be stores to the arguments.
   const ptrdiff_t in_row = a.in_row, out_row = a.out_row, columns = a.w.in, results = a.w.out, pad = a.w.pad;
-  FetchAhead<T> next_rows(rows.first, S * R * in_row, a.stream);
-  const ptrdiff_t pitch = R > 1 ? out_row : 0;
-  const ptrdiff_t streamed_values = streamed_results(a.stream, out, pitch, results);
-  const ptrdiff_t streamed = streamed_results(a.stream, out_at, pitch, results) < streamed_values ? 0 : streamed_values;
+  FetchAhead<T> next_rows(rows.first, S * R * in_row, a.past_caches);
   for (ptrdiff_t o = 0; o < results; o += L) {
     // The last results overlap what is done already rather than fill a part of a vector.
-    if (results - o < L && results > L && streamed == 0) o = results - L;
+    if (results - o < L && results > L) o = results - L;
     const ptrdiff_t x = o * S - pad, left = results - o;
     next_rows.template fetch<S * S * R>();
     Item acc[R];
@@ -144,8 +141,10 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
     unroll<R>([&](auto r) {
       acc[r].at += lane;
       store_result<Op>(acc[r], RowDivisor<Op>({}, T(1)), out + r * out_row, static_cast<Index*>(nullptr),
-                       out_at + r * out_row, base, o, left, o < streamed);
+                       out_at + r * out_row, base, o, left);
     });
+    store_waiting_lines<T, R>(waiting);
+    store_waiting_lines<std::int64_t, R* int{sizeof(std::int64_t) / sizeof(T)}>(waiting_at);
   }
 }
 
@@ -153,6 +152,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
 template <class T, int K, int S>
 CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
   constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && K > S ? 4 : 2;
+  WaitingLines waiting = waiting_lines(a.waiting), waiting_at = waiting_lines(a.waiting_at);
   for (ptrdiff_t p = 0; p < a.planes; ++p) {
     const T* const plane = a.in + p * a.in_plane;
     for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
@@ -161,15 +161,16 @@ CONVPOOL_KERNEL void window_row_positions(const WindowRowsArguments<T>& a) {
       std::int64_t* const out_at = a.out_at + p * a.out_plane + o * a.out_row;
       const CoveredRows<T> rows = covered_rows(plane, a.in_row, a.h, a.w.in, o);
       if (fit_at_once<K, 1>(rows, a.h, o, a.row_end, at_once)) {
-        reduce_row_positions<T, K, K, S, at_once>(rows, a, out, out_at);
+        reduce_row_positions<T, K, K, S, at_once>(rows, a, out, out_at, waiting, waiting_at);
         o += at_once;
       } else {
-        reduce_row_positions<T, 0, K, S, 1>(rows, a, out, out_at);
+        reduce_row_positions<T, 0, K, S, 1>(rows, a, out, out_at, waiting, waiting_at);
         ++o;
       }
     }
   }
-  if (a.stream) streaming_fence();
+  put_back(waiting, a.waiting);
+  put_back(waiting_at, a.waiting_at);
 }
 
 /// R rows of one column of results, all channels.
@@ -204,10 +205,13 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
   }
 }
 
+template <class T>
+inline constexpr bool positions_are_streamed = sizeof(Vec<T>) == cache_line;
+
 template <class T, int K, int S>
 CONVPOOL_KERNEL void window_pixel_positions(const WindowPixelsArguments<T>& a) {
   constexpr int at_once = CONVPOOL_VECTOR_REGISTERS >= 32 && K > S ? 4 : 2;
-  const bool stream = a.stream && sizeof(Vec<T>) == cache_line && pixels_are_lines(a, lanes<T>) &&
+  const bool stream = a.past_caches && positions_are_streamed<T> && pixels_are_lines(a, lanes<T>) &&
                       starts_line<MaxAtOf<T>>(a.out, a.out_at);
   for (ptrdiff_t o = a.row_begin; o < a.row_end;) {
     o = group_start<K, S, 1>(a.h, o, a.row_begin, a.row_end, at_once);

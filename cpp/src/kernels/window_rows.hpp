@@ -15,21 +15,35 @@ namespace {
 /// stride 1; where the caches hold the input, the longer distance costs 3 to 8 %.
 inline constexpr ptrdiff_t prefetch_bytes = 4096, far_prefetch_bytes = 12288;
 
-/// How many results of each of some rows are to be streamed: those in whole lines, of rows that start with one. Parts
-/// of a line that are stored apart would cost more than they save.
-template <class T>
-CONVPOOL_INLINE ptrdiff_t streamed_results(bool stream, const T* row, ptrdiff_t pitch, ptrdiff_t count) {
-  constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
-  if (!stream || reinterpret_cast<std::uintptr_t>(row) % cache_line != 0 || pitch % line != 0) return 0;
-  return count / line * line;
-}
-
 /// Whether the results of every line_channels channels of a pixel are whole cache lines.
 template <class T>
 CONVPOOL_INLINE bool pixels_are_lines(const WindowPixelsArguments<T>& a, ptrdiff_t line_channels) {
   constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
   return a.channels % line_channels == 0 && reinterpret_cast<std::uintptr_t>(a.out) % cache_line == 0 &&
          a.out_pixel % line == 0 && a.out_row % line == 0;
+}
+
+/// A copy: for all that is known of vectors they may be stores to what it points to.
+CONVPOOL_INLINE WaitingLines waiting_lines(const WaitingLines* given) {
+  return given == nullptr ? WaitingLines{} : *given;
+}
+CONVPOOL_INLINE void put_back(const WaitingLines& left, WaitingLines* given) {
+  if (given != nullptr) *given = left;
+}
+
+/// Stores as much of what waits as `Vectors` results take, at least a line, if there is as much.
+template <class T, int Vectors>
+CONVPOOL_INLINE void store_waiting_lines(WaitingLines& waiting) {
+  constexpr ptrdiff_t vectors_of_line = cache_line / ptrdiff_t{sizeof(Vec<T>)}, L = lanes<T>;
+  constexpr ptrdiff_t lines = (Vectors + vectors_of_line - 1) / vectors_of_line;
+  if (waiting.count < lines) return;
+  const T* const from = reinterpret_cast<const T*>(waiting.from);
+  T* const to = reinterpret_cast<T*>(waiting.to);
+#pragma GCC unroll 1
+  for (ptrdiff_t x = 0; x < lines * vectors_of_line * L; x += L) store_streaming(to + x, load(from + x));
+  waiting.from += lines * cache_line;
+  waiting.to += lines * cache_line;
+  waiting.count -= lines;
 }
 
 /// Fetches the rows that come after a group of new ones, in the order of memory: the hardware follows one long stream
@@ -206,7 +220,7 @@ inline constexpr bool skips_checks = specialised<T> && !masks_are_cheap;
 template <class Op, int KW, int S, int D, int R, bool Centred>
 class UncheckedResults {
  public:
-  CONVPOOL_INLINE UncheckedResults(const WindowAxis& w, const RowDivisor<Op>& divisor, ptrdiff_t out_row, bool stream) {
+  CONVPOOL_INLINE UncheckedResults(const WindowAxis& w, const RowDivisor<Op>& divisor, ptrdiff_t out_row) {
     constexpr ptrdiff_t ahead = !Centred && (S == 1 || KW >= 3) ? S * L : 0;  // what a step loads for the next
     const ptrdiff_t lead = Centred ? 0 : w.pad;                               // of the first load
     begin = (lead + S * L - 1) / (S * L) * L;
@@ -217,8 +231,8 @@ class UncheckedResults {
     row_end_ = (w.out + L - 1) / L * L;
     read_on_ = row_end_ * S + ahead - lead - w.in;
     written_on_ = row_end_ - w.out;
-    runs_on_ = !stream && lead == 0 && (w.out - 1) * S + (KW - 1) * D - w.pad < w.in &&
-               divisor.usual_columns(0, w.out) == w.out && out_row == w.out;
+    runs_on_ = lead == 0 && (w.out - 1) * S + (KW - 1) * D - w.pad < w.in && divisor.usual_columns(0, w.out) == w.out &&
+               out_row == w.out;
   }
   CONVPOOL_INLINE ptrdiff_t end(const Behind& behind) const {
     return runs_on_ && written_on_ <= behind.results && read_on_ <= behind.input ? row_end_ : end_;
@@ -237,15 +251,15 @@ class UncheckedResults {
 template <class Op, int KH, int KW, int S, int D, int R, bool Centred>
 CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, ptrdiff_t in_row, const WindowAxis& w,
                                         const RowDivisor<Op>& divisor, typename Op::Element* out, ptrdiff_t out_row,
-                                        bool stream, ptrdiff_t groups, const Behind& behind) {
+                                        bool far, ptrdiff_t groups, const Behind& behind, WaitingLines& waiting) {
   using T = typename Op::Element;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
-  const ptrdiff_t results = w.out, streamed = streamed_results(stream, out, R > 1 || groups > 1 ? out_row : 0, results);
+  const ptrdiff_t results = w.out;
   ptrdiff_t x = 0;
   // Rows that a group is the first to read, at least, where the height isn't known.
   constexpr int new_rows = KH == 0 ? 1 : S * R;
-  FetchAhead<T> next_rows(rows.first, new_rows * in_row, stream);
+  FetchAhead<T> next_rows(rows.first, new_rows * in_row, far);
   const auto load_columns = [&](auto inside) CONVPOOL_INLINED {
     next_rows.template fetch<new_rows>();
     const Columns<T, R> columns = reduce_columns<Op, KH, S, D, R, decltype(inside)::value != 0>(rows, in_row, x);
@@ -253,9 +267,7 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
     return columns;
   };
   const auto finish = [&](auto inside, Vec<T> result, int r, ptrdiff_t o) CONVPOOL_INLINED {
-    if (o < streamed) {
-      store_streaming(out + r * out_row + o, divisor.apply(result, o, L));
-    } else if constexpr (decltype(inside)::value != 0) {
+    if constexpr (decltype(inside)::value != 0) {
       store(out + r * out_row + o, divisor.apply_usual(result));
     } else {
       store_result<Op>(result, divisor, out + r * out_row, static_cast<T*>(nullptr), nullptr, 0, o, results - o);
@@ -316,11 +328,12 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
       }
     }
     unroll<R>([&](auto r) { finish(inside, result.row[r], r, o); });
+    store_waiting_lines<T, R>(waiting);
   };
-  [[maybe_unused]] const UncheckedResults<Op, KW, S, D, R, Centred> unchecked(w, divisor, out_row, stream);
+  [[maybe_unused]] const UncheckedResults<Op, KW, S, D, R, Centred> unchecked(w, divisor, out_row);
   for (; groups > 0; --groups) {
     x = Centred ? 0 : -w.pad;
-    next_rows = FetchAhead<T>(rows.first, new_rows * in_row, stream);
+    next_rows = FetchAhead<T>(rows.first, new_rows * in_row, far);
     if constexpr (S == 1) next = load_columns(Constant<0>{});
     if constexpr (Centred) {
       unroll<R>([&](auto r) { odd.row[r] = Op::identity(); });
@@ -364,6 +377,7 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
   constexpr int most_at_once = CONVPOOL_VECTOR_REGISTERS >= 32 ? 4 : 2;
   constexpr ptrdiff_t narrow = 2 * lanes<T>;
   RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[a.row_begin] : T(1));
+  WaitingLines waiting = waiting_lines(a.waiting);
   const auto reduce_plane = [&](const T* plane, T* plane_out, const Behind& planes_behind,
                                 auto at_once) CONVPOOL_INLINED {
     constexpr int R = decltype(at_once)::value;
@@ -384,13 +398,14 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
           const ptrdiff_t end = o + groups * R, bottom = (end - 1) * S - a.h.pad + (KH - 1) * D;
           const Behind behind{(a.row_end - end) * a.out_row + planes_behind.results,
                               (a.h.in - 1 - bottom) * a.in_row + planes_behind.input};
-          reduce_window_rows<Op, KH, KW, S, D, R, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream,
-                                                           groups, behind);
+          reduce_window_rows<Op, KH, KW, S, D, R, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.past_caches,
+                                                           groups, behind, waiting);
           o = end;
           continue;
         }
       }
-      reduce_window_rows<Op, 0, KW, S, D, 1, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.stream, 1, {});
+      reduce_window_rows<Op, 0, KW, S, D, 1, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.past_caches, 1,
+                                                      {}, waiting);
       ++o;
     }
   };
@@ -408,7 +423,7 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
     }
     reduce_plane(plane, out, behind, Constant<most_at_once>{});
   }
-  if (a.stream) streaming_fence();
+  put_back(waiting, a.waiting);
 }
 
 /// As window_rows, for windows of one row that halve rows without gaps, with one divisor: the rows of a plane are one.
