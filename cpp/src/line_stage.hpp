@@ -30,7 +30,7 @@ class LineStage {
   void finish();
 
  private:
-  static constexpr std::int64_t line = 64;
+  static constexpr std::int64_t line = kernels::cache_line;
   static std::int64_t room(std::int64_t most) { return round_up(most, line) + line; }
 
   std::byte *now_, *before_;

@@ -12,18 +12,6 @@
 
 namespace convpool {
 
-/// Whether the kernel stores a task's results past the caches itself; see PoolTable::streamed_channels.
-template <class T>
-bool stores_lines(const kernels::WindowRowsArguments<T>&, const kernels::PoolTable<T>&) {
-  return false;
-}
-template <class T>
-bool stores_lines(const kernels::WindowPixelsArguments<T>& a, const kernels::PoolTable<T>& kernels) {
-  const int channels = a.out_at == nullptr ? kernels.streamed_channels : kernels.streamed_positions;
-  const auto on_lines = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kernels::cache_line == 0; };
-  return channels > 0 && a.channels % channels == 0 && on_lines(a.out) && on_lines(a.out_at);
-}
-
 /// A pooling's results past the caches: its kernels make some rows of them, or some planes, after others.
 template <class T>
 class StagedResults {
@@ -34,7 +22,8 @@ class StagedResults {
       : run_(run), row_(row) {
     if (!without_gaps) return;
     const std::int64_t bytes = std::int64_t{sizeof(T)} + (run.positions ? std::int64_t{sizeof(std::int64_t)} : 0);
-    const std::int64_t plane = size_product(run.geometry.h.out, row), at_once = run.channels_last ? 2 : 4;
+    const std::int64_t plane = size_product(run.geometry.h.out, row),
+                       at_once = run.channels_last && !run.positions ? 2 : 4;
     const auto fitting = [&](std::int64_t results) {
       return std::max<std::int64_t>(1, wanted / bytes / std::max<std::int64_t>(1, results));
     };
@@ -46,10 +35,10 @@ class StagedResults {
     if (run.positions) positions_.emplace(LineStage::scratch(most_ * std::int64_t{sizeof(std::int64_t)}), run.threads);
   }
 
-  /// kernel(task), in pieces.
+  /// kernel(task), in pieces unless it stores_lines itself.
   template <class Arguments>
-  void run(void (*kernel)(const Arguments&), const Arguments& task, int thread) const {
-    if (!values_ || stores_lines(task, run_.kernels)) {
+  void run(void (*kernel)(const Arguments&), const Arguments& task, bool stores_lines, int thread) const {
+    if (!values_ || stores_lines) {
       kernel(task);
       return;
     }

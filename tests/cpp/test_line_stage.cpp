@@ -39,7 +39,9 @@ TEST_CASE("staged bytes arrive where they belong, in whole lines but for the end
   for (const std::int64_t total : {0, 1, 40, 63, 64, 65, 200, 1000}) {
     for (const std::int64_t begin : {0, 1, 8, 60, 63}) {
       for (const std::int64_t piece : {1, 24, 64, 100, 999}) {
-        std::vector<std::byte> source(static_cast<std::size_t>(total)), memory(2048, std::byte{7}), scratch(8192);
+        const auto scratch_bytes = static_cast<std::size_t>(LineStage::scratch(piece));
+        std::vector<std::byte> source(static_cast<std::size_t>(total)), memory(2048, std::byte{7}),
+            scratch(scratch_bytes + 2 * line, std::byte{9});
         for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i * 31 % 251);
         std::byte* const array = on_a_line(memory) + line + begin;
         stored = 0;
@@ -55,6 +57,8 @@ TEST_CASE("staged bytes arrive where they belong, in whole lines but for the end
         std::vector<std::byte> expected(memory.size(), std::byte{7});
         std::copy(source.begin(), source.end(), expected.begin() + (array - memory.data()));
         CHECK(memory == expected);
+        const std::byte* const behind = on_a_line(scratch) + scratch_bytes;
+        CHECK(std::all_of(behind, behind + line, [](std::byte b) { return b == std::byte{9}; }));
         const std::int64_t first = (begin + line - 1) / line, last = (begin + total) / line;
         CHECK(stored == std::max<std::int64_t>(0, last - first));
       }

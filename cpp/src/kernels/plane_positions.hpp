@@ -40,6 +40,7 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
   using Index = typename Op::Index;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
+  constexpr int wide_vectors = lanes<T> / lanes<std::int64_t>;
   constexpr ptrdiff_t widest = widest_of_plane_positions<T, K, D>;
   constexpr int half = K / 2, side = half * D;
   constexpr ptrdiff_t band_elements = 24 * 256 / ptrdiff_t{sizeof(T)};
@@ -70,6 +71,8 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
       const ptrdiff_t bottom = top + band_rows < a.row_end ? top + band_rows : a.row_end;
       const ptrdiff_t first = (top > side ? top - side : 0) * width;
       const ptrdiff_t past = (bottom + side < a.h.in ? bottom + side : a.h.in) * width;
+      const ptrdiff_t begin = top * width, end = bottom * width;
+      const bool streams = a.past_caches && a.waiting == nullptr && starts_line<Op>(out + begin, out_at + begin);
       // Element x of the plane is in the buffers' element x - base.
       const ptrdiff_t base = (top - side) * width;
       const auto load_pixels = [&](ptrdiff_t x) CONVPOOL_INLINED {
@@ -79,6 +82,10 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
       for (ptrdiff_t x = first, set = 0; x < past; x += L) {
         const Vec<T> next = x + L < past ? load_pixels(x + L) : Vec<T>{};
         const Vec<Index> at = lane + static_cast<Index>(x);
+        if (a.fetches_results) {
+          __builtin_prefetch(out + x);
+          unroll<wide_vectors>([&](auto v) { __builtin_prefetch(out_at + x + v * lanes<std::int64_t>); });
+        }
         const Item item = reduce_around<T, K>({current, at}, [&](auto j, const Item& nearer) CONVPOOL_INLINED {
           constexpr int tap = decltype(j)::value;
           const Item there{neighbours<T, tap * D>(previous, current, next, All{}), at + Index(tap * D)};
@@ -89,8 +96,6 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
         current = next;
         if (++set == period) set = 0;
       }
-      const ptrdiff_t begin = top * width, end = bottom * width;
-      const bool streams = a.past_caches && a.waiting == nullptr && starts_line<Op>(out + begin, out_at + begin);
       const auto reduce_down = [&](ptrdiff_t x, auto inside) CONVPOOL_INLINED {
         const Item middle = load_item<Op>(values, positions, x - base);
         const Item item = reduce_around<T, K>(middle, [&](auto i, const Item& nearer) CONVPOOL_INLINED {
@@ -111,7 +116,7 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
       }
     }
   }
-  if (a.past_caches) streaming_fence();
+  if (a.past_caches && a.waiting == nullptr) streaming_fence();
 }
 
 template <class T>

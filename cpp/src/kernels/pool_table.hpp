@@ -136,8 +136,8 @@ struct WindowAxis {
 /// Scratch in which rows of results stand one after another, reduced down their columns.
 inline constexpr ptrdiff_t lines_elements = 2048;
 
-/// Whole cache lines in scratch that are to go past the caches. A kernel stores of them while its input is on its way,
-/// a few after each of its own vectors, and takes off those that it stored.
+/// Whole cache lines in scratch that are to go past the caches. A kernel may store of them while its input is on its
+/// way, a few after each of its own vectors, and takes off those that it stored.
 struct WaitingLines {
   const std::byte* from = nullptr;
   std::byte* to = nullptr;
@@ -146,8 +146,10 @@ struct WaitingLines {
 
 /// Whole windows over planes whose pixels are neighbours: rows [row_begin, row_end) of results of each plane.
 /// row_count is for each row of results. scratch: as many elements as the windows of a row cover, at least
-/// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. past_caches: neither
-/// what is read nor the results are to be found in them. waiting: earlier results, and positions, or null.
+/// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. past_caches: what is
+/// read comes from memory, and results are to go there; only window_planes with positions stores some past the caches
+/// itself, where nothing is waiting. waiting: results that were made before, and positions, or null. fetches_results:
+/// those of the next rows are fetched ahead, as the L2 cache doesn't hold them.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
@@ -160,7 +162,7 @@ struct WindowRowsArguments {
   const T* row_count;
   T* scratch;
   std::int64_t* out_at;
-  bool past_caches;
+  bool past_caches, fetches_results;
   WaitingLines *waiting, *waiting_at;
 };
 
@@ -224,9 +226,9 @@ struct PoolTable {
   ReductionKernels<T> max_at;  ///< with positions
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
-  void (*store_lines)(WaitingLines&);  ///< all that wait
+  void (*store_lines)(WaitingLines&);  ///< all that wait; null where no store passes the caches
   /// window_pixels stores results past the caches where each pixel has a multiple of so many channels, on cache lines
-  /// throughout; positions as well, or 0 where it doesn't.
+  /// throughout; with positions, or 0 where it doesn't.
   int streamed_channels, streamed_positions;
   void (*finish_streaming)();  ///< what was streamed before is seen by other threads before what comes after
   /// to[c * to_row + r] = from[r * from_row + c]; the same of positions. Both null for integers.

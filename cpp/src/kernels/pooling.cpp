@@ -86,7 +86,7 @@ constexpr ReductionKernels<T> make_reduction() {
   return kernels;
 }
 
-CONVPOOL_KERNEL void store_lines(WaitingLines& waiting) {
+[[maybe_unused]] CONVPOOL_KERNEL void store_lines(WaitingLines& waiting) {
   while (waiting.count > 0) store_waiting_lines<float, 1>(waiting);
 }
 
@@ -99,7 +99,9 @@ constexpr PoolTable<T> make_pool_table() {
   if constexpr (has_index<T>) table.max_at = make_reduction<MaxAtOf<T>, T>();
   table.split_phases = split_phases<T>;
   table.pad_rows = pad_rows<T>;
+#if !defined(CONVPOOL_ISA_NEON)
   table.store_lines = store_lines;
+#endif
   table.streamed_channels = static_cast<int>(streamed_channels<T>);
   table.streamed_positions = positions_are_streamed<T> ? lanes<T> : 0;
   table.finish_streaming = finish_streaming;

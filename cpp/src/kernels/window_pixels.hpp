@@ -144,6 +144,7 @@ CONVPOOL_KERNEL void separate_window_pixels(const WindowPixelsArguments<typename
   constexpr ptrdiff_t L = lanes<T>;
   // Long runs of channels: pixels may be as far apart as makes them compete for the same places in the cache.
   constexpr int U = CONVPOOL_VECTOR_REGISTERS / (DownFirst ? 4 : 2);
+  const bool stream = a.past_caches && pixels_are_lines(a, streamed_channels<T>);
   for (ptrdiff_t o = a.row_begin; o < a.row_end; ++o) {
     const CoveredRows<T> rows = covered_rows(a.in, a.in_row, a.h, a.w.in, o);
     const RowDivisor<Op> divisor(a.divisor, Op::divided ? a.row_count[o] : T(1));
@@ -173,7 +174,14 @@ CONVPOOL_KERNEL void separate_window_pixels(const WindowPixelsArguments<typename
             for (ptrdiff_t j = 0; j < columns.count; ++j, pixel += columns.step) combine_next(acc, pixel);
           }
         }
-        unroll<V>([&](auto v) { store(out + c + v * L, divisor.apply_to_pixel(acc[v], x)); });
+        unroll<V>([&](auto v) {
+          const Vec<T> result = divisor.apply_to_pixel(acc[v], x);
+          if (stream) {
+            store_streaming(out + c + v * L, result);
+          } else {
+            store(out + c + v * L, result);
+          }
+        });
       };
       ptrdiff_t c = 0;
       for (; c + U * L <= a.channels; c += U * L) channels(c, Constant<U>{});
@@ -181,6 +189,7 @@ CONVPOOL_KERNEL void separate_window_pixels(const WindowPixelsArguments<typename
       if (c < a.channels) channels(a.channels - L, Constant<1>{});  // overlaps what is done already
     }
   }
+  if (stream) streaming_fence();
 }
 
 template <class Op, int KW, int S>

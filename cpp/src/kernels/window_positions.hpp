@@ -68,6 +68,8 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
   using Index = typename Op::Index;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
+  constexpr int wide_vectors = lanes<T> / lanes<std::int64_t>;
+  const bool fetches = a.fetches_results;
   Vec<Index> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i * S);
   // The columns that are loaded whole, from a vector's first window on.
@@ -93,6 +95,13 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
     if (results - o < L && results > L) o = results - L;
     const ptrdiff_t x = o * S - pad, left = results - o;
     next_rows.template fetch<S * S * R>();
+    if (fetches) {
+      unroll<R>([&](auto r) {
+        __builtin_prefetch(out + (r + R) * out_row + o);
+        unroll<wide_vectors>(
+            [&](auto v) { __builtin_prefetch(out_at + (r + R) * out_row + o + v * lanes<std::int64_t>); });
+      });
+    }
     Item acc[R];
     if (x >= 0 && x + reach <= columns) [[likely]] {
       reduce_positions<T, KH, KW, S, R>(

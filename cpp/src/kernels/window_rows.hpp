@@ -251,7 +251,8 @@ class UncheckedResults {
 template <class Op, int KH, int KW, int S, int D, int R, bool Centred>
 CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, ptrdiff_t in_row, const WindowAxis& w,
                                         const RowDivisor<Op>& divisor, typename Op::Element* out, ptrdiff_t out_row,
-                                        bool far, ptrdiff_t groups, const Behind& behind, WaitingLines& waiting) {
+                                        bool far, ptrdiff_t groups, const Behind& behind, WaitingLines& waiting,
+                                        bool fetches) {
   using T = typename Op::Element;
   using All = typename MakeIndices<lanes<T>>::type;
   constexpr ptrdiff_t L = lanes<T>;
@@ -327,6 +328,7 @@ CONVPOOL_INLINE void reduce_window_rows(CoveredRows<typename Op::Element> rows, 
         });
       }
     }
+    if (fetches) unroll<R>([&](auto r) { __builtin_prefetch(out + (r + R) * out_row + o); });
     unroll<R>([&](auto r) { finish(inside, result.row[r], r, o); });
     store_waiting_lines<T, R>(waiting);
   };
@@ -399,13 +401,13 @@ CONVPOOL_KERNEL void window_rows(const WindowRowsArguments<typename Op::Element>
           const Behind behind{(a.row_end - end) * a.out_row + planes_behind.results,
                               (a.h.in - 1 - bottom) * a.in_row + planes_behind.input};
           reduce_window_rows<Op, KH, KW, S, D, R, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.past_caches,
-                                                           groups, behind, waiting);
+                                                           groups, behind, waiting, a.fetches_results);
           o = end;
           continue;
         }
       }
       reduce_window_rows<Op, 0, KW, S, D, 1, Centred>(rows, a.in_row, a.w, divisor, out, a.out_row, a.past_caches, 1,
-                                                      {}, waiting);
+                                                      {}, waiting, a.fetches_results);
       ++o;
     }
   };
