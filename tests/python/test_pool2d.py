@@ -533,6 +533,20 @@ def test_positions_in_planes_that_keep_their_size(
         check_max_pool2d(input, kernel_size, **options)
 
 
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_positions_far_apart_in_planes_too_large_to_be_transposed_whole(dtype: Any) -> None:
+    for shape in ((17, 150, 151), (2, 9, 301, 100)):
+        input = values(shape, dtype, kind="small")
+        for kernel_size, stride, padding, dilation in (
+            (3, 3, 1, 1),
+            (2, 4, 0, 3),
+            ((9, 3), (2, 5), (4, 1), 2),
+        ):
+            for num_threads in (1, 2):
+                check_max_pool2d(input, kernel_size, stride, padding, dilation, num_threads=num_threads)
+
+
 # Arrays that pass the caches: from 24 MB with their results, of which 4 MB at least.
 STREAMED = {
     "whole lines": ((48, 256, 256), {"kernel_size": 3, "stride": 1, "padding": 1}),
