@@ -16,11 +16,11 @@ namespace convpool {
 template <class T>
 class StagedResults {
  public:
-  /// row: how many results make a row. wanted: bytes of them that a kernel is to make at once. None are staged unless
-  /// an image's follow one another without a gap, nor where so few rows as kernels can make at once hold too many.
-  StagedResults(const Pool2dRun<T>& run, std::int64_t row, std::int64_t wanted, bool without_gaps)
-      : run_(run), row_(row) {
-    if (!without_gaps) return;
+  /// row: how many results make a row. wanted: bytes of them that a kernel is to make at once. stages: whether results
+  /// pass the caches, and those of an image follow one another without a gap. Where so few rows as kernels take at once
+  /// hold too many, they go through the caches.
+  StagedResults(const Pool2dRun<T>& run, std::int64_t row, std::int64_t wanted, bool stages) : run_(run), row_(row) {
+    if (!stages || run.kernels.store_lines == nullptr) return;
     const std::int64_t bytes = std::int64_t{sizeof(T)} + (run.positions ? std::int64_t{sizeof(std::int64_t)} : 0);
     const std::int64_t plane = size_product(run.geometry.h.out, row),
                        at_once = run.channels_last && !run.positions ? 2 : 4;

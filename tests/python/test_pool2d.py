@@ -536,15 +536,33 @@ def test_positions_in_planes_that_keep_their_size(
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_positions_far_apart_in_planes_too_large_to_be_transposed_whole(dtype: Any) -> None:
-    for shape in ((17, 150, 151), (2, 9, 301, 100)):
+    """From 64K elements on, input and results, they are for every instruction set and cache."""
+    for shape in ((9, 310, 301), (2, 9, 701, 130)):
         input = values(shape, dtype, kind="small")
+        input[..., 40:60, :] = -np.inf
+        input.reshape(-1)[::1013] = np.nan
         for kernel_size, stride, padding, dilation in (
             (3, 3, 1, 1),
             (2, 4, 0, 3),
-            ((9, 3), (2, 5), (4, 1), 2),
+            ((9, 3), (3, 5), (4, 1), 2),
         ):
             for num_threads in (1, 2):
                 check_max_pool2d(input, kernel_size, stride, padding, dilation, num_threads=num_threads)
+
+
+@pytest.mark.usefixtures("isa")
+def test_rows_of_windows_further_apart_than_any_plane_is_high() -> None:
+    far = 2**63
+    for threads in (1, 2):
+        check_max_pool2d(
+            values((1, 16, 4, 9), np.float32),
+            kernel_size=(2, 3),
+            stride=(far - 2, 3),
+            padding=((far - 5, 0), (0, 0)),
+            dilation=(far - 3, 1),
+            ceil_mode=True,
+            num_threads=threads,
+        )
 
 
 # Arrays that pass the caches: from 24 MB with their results, of which 4 MB at least.

@@ -105,9 +105,10 @@ for shape, options in (
     ((6, 48, 64, 64), {"kernel_size": 3, "stride": 1, "padding": 2, "dilation": 2}),
     ((4, 40, 90, 190), {"kernel_size": (4, 5), "stride": (1, 2), "padding": (2, 1)}),
     ((4, 40, 90, 190), {"kernel_size": (1, 3), "stride": 1, "padding": (0, 1)}),
+    ((8, 32, 160, 160), {"kernel_size": 3}),
     ((6, 60, 100, 101), {"kernel_size": 4, "stride": 3, "padding": 2}),
     ((24, 40, 42, 42), {"kernel_size": (2, 3), "stride": 1}),
-    ((2, 9, 400, 410), {"kernel_size": 25, "stride": 1, "padding": 12}),
+    ((1, 9, 400, 410), {"kernel_size": 25, "stride": 1, "padding": 12}),
     ((2, 2, 700, 620), {"kernel_size": 2, "stride": 1}),
 ):
     for layout in ("NCHW", "NHWC"):

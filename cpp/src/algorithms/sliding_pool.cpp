@@ -34,15 +34,13 @@ constexpr int64_t few_taps = 7;
 /// Lines of rows that are reduced along together.
 constexpr int64_t lines_at_once_bytes = 32 << 10;
 
-/// Rows of the input that `rows` rows of results read, padding among them.
-int64_t rows_read(const Axis& h, int64_t rows) {
-  return std::min(h.in, size_product(rows - 1, h.stride) + h.effective_kernel());
-}
+/// At most so many rows of the input do `rows` rows of results read.
+int64_t rows_read(const Axis& h, int64_t rows) { return std::min(h.in, h.covered_span(rows)); }
 
 /// How many rows of results are made of transposed planes at once, or none: all of them where the planes fit; else,
-/// with positions and strides above 2, as many as a strip holds. Such results leave most of a vector of pixels empty
-/// (3x3 with stride 3 of 32 channels on 112x112 420 us, in strips 145, Emerald Rapids; with stride 2 strips lose a
-/// tenth).
+/// with positions and columns more than 2 apart, as many as a strip holds, unless strips would share most of their rows
+/// or windows skip most. Taking rows apart by such strides goes element by element (3x3 with stride 3 of 32 channels on
+/// 112x112 420 us, in strips 145, Emerald Rapids; with stride 2 strips lose a tenth).
 template <class T>
 int64_t transposed_rows(const Pool2dRun<T>& run) {
   const Pool2dGeometry& g = run.geometry;
@@ -60,7 +58,8 @@ int64_t transposed_rows(const Pool2dRun<T>& run) {
   for (int64_t step = int64_t{1} << 20; step > 0; step /= 2) {
     if (rows + step <= g.h.out && bytes(rows + step) <= room) rows += step;
   }
-  return rows;
+  const int64_t new_rows = size_product(rows, g.h.stride);
+  return rows_read(g.h, rows) <= 2 * new_rows && g.h.stride / 2 <= g.h.effective_kernel() ? rows : 0;
 }
 
 template <class T>
@@ -158,7 +157,9 @@ class SlidingPool {
       if (transposed_) {
         const int64_t channels = blocks.end(task % blocks.pieces) - c;
         const int64_t first_read = std::clamp<int64_t>(g_.h.start(t.rows.begin), 0, g_.h.in);
-        const int64_t read_end = std::clamp(g_.h.start(t.rows.end - 1) + g_.h.effective_kernel(), first_read, g_.h.in);
+        const int64_t last_start = g_.h.start(t.rows.end - 1);
+        const int64_t read_end =
+            std::max(first_read, last_start + std::min(g_.h.effective_kernel(), g_.h.in - last_start));
         const int64_t first = t.rows.begin * g_.w.out, results = t.rows.end * g_.w.out - first;
         T* const image = images.slot(thread);
         run_.kernels.transpose(in + first_read * g_.w.in, run_.input.stride(1), channels,

@@ -90,7 +90,7 @@ bool run_rows(const Pool2dRun<T>& run) {
   if (kernel == nullptr) kernel = by_rows;
   if (kernel == nullptr) return false;
   // Stores to lines that no near cache has wait for one another: Emerald Rapids, 3x3 with stride 1 over 224 columns of
-  // 64 channels 1.25 times as fast, of 4 and 8 MB 1.1; positions are twice as many bytes, and gain in the L2 cache,
+  // 64 channels 1.25 times as fast, of 4 and 8 MB 1.1; positions of float are twice as many bytes, and gain in the L2 cache,
   // too.
   const int64_t elements = size_product(g.batch, g.channels, g.h.in * g.w.in + g.h.out * g.w.out);
   usual.fetches_results =

@@ -48,9 +48,10 @@ CONVPOOL_KERNEL void window_plane_positions(const WindowRowsArguments<T>& a) {
   alignas(vector_alignment) T values[band_elements + 2 * side * widest + 2 * L];
   alignas(vector_alignment) Index positions[band_elements + 2 * side * widest + 2 * L];
   const ptrdiff_t width = a.w.in, pixels = a.h.in * width;
-  // Bands of whole vectors, where that leaves them high: what is streamed must begin with a line.
-  ptrdiff_t band_rows = band_elements / width, whole_rows = L;
-  while (whole_rows > 1 && whole_rows / 2 * width % L == 0) whole_rows /= 2;
+  // Bands of whole lines, where that leaves them high: what is streamed must begin with one.
+  constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
+  ptrdiff_t band_rows = band_elements / width, whole_rows = line;
+  while (whole_rows > 1 && whole_rows / 2 * width % line == 0) whole_rows /= 2;
   if (band_rows > whole_rows) band_rows -= band_rows % whole_rows;
   Vec<Index> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Index>(i);

@@ -149,7 +149,7 @@ struct WaitingLines {
 /// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. past_caches: what is
 /// read comes from memory, and results are to go there; only window_planes with positions stores some past the caches
 /// itself, where nothing is waiting. waiting: results that were made before, and positions, or null. fetches_results:
-/// those of the next rows are fetched ahead, as the L2 cache doesn't hold them.
+/// their lines are fetched before they are written, by window_rows and by all with positions.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
