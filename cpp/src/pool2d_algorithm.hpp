@@ -50,8 +50,8 @@ bool run_whole_plane_pool(const Pool2dRun<T>& run);
 template <class T>
 bool run_window_pool(const Pool2dRun<T>& run);
 
-/// Every window: along the rows first, then down the columns. Small planes, or strips of them, are transposed before,
-/// as many as a vector has lanes.
+/// Every window: along the rows first, then down the columns. Small planes, or strips of larger ones, are transposed
+/// before, as many as a vector has lanes.
 template <class T>
 void run_sliding_pool(const Pool2dRun<T>& run);
 

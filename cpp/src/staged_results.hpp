@@ -22,6 +22,7 @@ class StagedResults {
   StagedResults(const Pool2dRun<T>& run, std::int64_t row, std::int64_t wanted, bool stages) : run_(run), row_(row) {
     if (!stages || run.kernels.store_lines == nullptr) return;
     const std::int64_t bytes = std::int64_t{sizeof(T)} + (run.positions ? std::int64_t{sizeof(std::int64_t)} : 0);
+    // As many rows as kernels take at once.
     const std::int64_t plane = size_product(run.geometry.h.out, row),
                        at_once = run.channels_last && !run.positions ? 2 : 4;
     const auto fitting = [&](std::int64_t results) {

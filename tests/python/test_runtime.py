@@ -82,7 +82,7 @@ def test_the_size_of_the_caches_leaves_no_trace_in_the_results() -> None:
     assert len(results) == 1
 
 
-# Results of a MB and more, which go past a last cache of 4 MB, from any place in memory on.
+# From 3 MB on with their results, which then go past a last cache of 4 MB, from any place in memory on.
 POOLED = """
 import hashlib, json
 import numpy as np
@@ -140,8 +140,8 @@ print(json.dumps(bits))
 
 @pytest.mark.parametrize("isa", convpool.available_isas())
 def test_poolings_past_the_caches_are_the_same(isa: str) -> None:
-    through = python(POOLED, CONVPOOL_ISA=isa, CONVPOOL_CACHE_SIZES="48,2048,65536")
-    past = python(POOLED, CONVPOOL_ISA=isa, CONVPOOL_CACHE_SIZES="32,1024,4096")
+    through = python(POOLED, timeout=300, CONVPOOL_ISA=isa, CONVPOOL_CACHE_SIZES="48,2048,65536")
+    past = python(POOLED, timeout=300, CONVPOOL_ISA=isa, CONVPOOL_CACHE_SIZES="32,1024,4096")
     assert past == through
 
 

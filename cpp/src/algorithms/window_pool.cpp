@@ -63,8 +63,9 @@ void start_at(const Pool2dRun<T>& run, int64_t n, int64_t c, Arguments& a) {
   if (run.positions) a.out_at = run.indices.data + n * run.indices.stride(0) + c * run.indices.stride(1);
 }
 
+/// Whether results, and their positions where there are any, start with cache lines.
 template <class T>
-bool start_lines(const T* out, const int64_t* out_at) {
+bool both_start_lines(const T* out, const int64_t* out_at) {
   const auto on_line = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kernels::cache_line == 0; };
   return on_line(out) && on_line(out_at);
 }
@@ -90,8 +91,8 @@ bool run_rows(const Pool2dRun<T>& run) {
   if (kernel == nullptr) kernel = by_rows;
   if (kernel == nullptr) return false;
   // Stores to lines that no near cache has wait for one another: Emerald Rapids, 3x3 with stride 1 over 224 columns of
-  // 64 channels 1.25 times as fast, of 4 and 8 MB 1.1; positions of float are twice as many bytes, and gain in the L2 cache,
-  // too.
+  // 64 channels 1.25 times as fast, of 4 and 8 MB 1.1; positions of float are twice as many bytes, and gain in the L2
+  // cache, too.
   const int64_t elements = size_product(g.batch, g.channels, g.h.in * g.w.in + g.h.out * g.w.out);
   usual.fetches_results =
       !usual.past_caches && (run.positions || size_product(elements, sizeof(T)) > block_sizes().large_result);
@@ -117,7 +118,7 @@ bool run_rows(const Pool2dRun<T>& run) {
     start_at(run, n, c, a);
     const int64_t first = a.row_begin * a.out_row;
     const bool stores_lines = in_bands && a.out_plane % int64_t{kernels::cache_line / sizeof(T)} == 0 &&
-                              start_lines(a.out + first, a.out_at + first);
+                              both_start_lines(a.out + first, a.out_at + first);
     staged.run(kernel, a, stores_lines, thread);
   });
   return true;
@@ -198,7 +199,7 @@ bool run_pixels(const Pool2dRun<T>& run) {
     a.row_begin = rows.begin(task % rows.pieces);
     a.row_end = rows.end(task % rows.pieces);
     start_at(run, task / rows.pieces, 0, a);
-    staged.run(kernel, a, whole_lines && start_lines(a.out, a.out_at), thread);
+    staged.run(kernel, a, whole_lines && both_start_lines(a.out, a.out_at), thread);
   });
   return true;
 }

@@ -148,8 +148,8 @@ struct WaitingLines {
 /// row_count is for each row of results. scratch: as many elements as the windows of a row cover, at least
 /// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. past_caches: what is
 /// read comes from memory, and results are to go there; only window_planes with positions stores some past the caches
-/// itself, where nothing is waiting. waiting: results that were made before, and positions, or null. fetches_results:
-/// their lines are fetched before they are written, by window_rows and by all with positions.
+/// itself, where waiting is null. waiting: results that were made before, and positions, or null. fetches_results:
+/// their lines are fetched before they are written, with positions, or where rows are reduced from registers.
 template <class T>
 struct WindowRowsArguments {
   const T* in;
