@@ -22,9 +22,9 @@ class StagedResults {
   StagedResults(const Pool2dRun<T>& run, std::int64_t row, std::int64_t wanted, bool stages) : run_(run), row_(row) {
     if (!stages || run.kernels.store_lines == nullptr) return;
     const std::int64_t bytes = std::int64_t{sizeof(T)} + (run.positions ? std::int64_t{sizeof(std::int64_t)} : 0);
-    // As many rows as kernels take at once.
-    const std::int64_t plane = size_product(run.geometry.h.out, row),
-                       at_once = run.channels_last && !run.positions ? 2 : 4;
+    const std::int64_t plane = size_product(run.geometry.h.out, row);
+    // What window_pixels takes at once, and what others do, at most.
+    const std::int64_t at_once = run.channels_last && !run.positions ? 2 : 4;
     const auto fitting = [&](std::int64_t results) {
       return std::max<std::int64_t>(1, wanted / bytes / std::max<std::int64_t>(1, results));
     };
@@ -83,6 +83,7 @@ class StagedResults {
     return {memory.slot(thread), most_ * std::int64_t{sizeof(Element)}, to, run_.kernels.store_lines};
   }
 
+  /// Twice that stays in the L2 cache.
   static constexpr std::int64_t most_bytes = 256 << 10;
 
   const Pool2dRun<T>& run_;

@@ -149,7 +149,7 @@ struct WaitingLines {
 /// lines_elements, and 12 * lanes after them. out_at: for positions, which lie as the results do. past_caches: what is
 /// read comes from memory, and results are to go there; only window_planes with positions stores some past the caches
 /// itself, where waiting is null. waiting: results that were made before, and positions, or null. fetches_results:
-/// their lines are fetched before they are written, with positions, or where rows are reduced from registers.
+/// kernels that reduce rows from registers, and those with positions, fetch lines of results before they write them.
 template <class T>
 struct WindowRowsArguments {
   const T* in;

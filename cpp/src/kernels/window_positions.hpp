@@ -153,7 +153,7 @@ CONVPOOL_INLINE void reduce_row_positions(const CoveredRows<T>& rows, const Wind
                        out_at + r * out_row, base, o, left);
     });
     store_waiting_lines<T, R>(waiting);
-    store_waiting_lines<std::int64_t, R* int{sizeof(std::int64_t) / sizeof(T)}>(waiting_at);
+    store_waiting_lines<std::int64_t, R * wide_vectors>(waiting_at);
   }
 }
 
@@ -214,6 +214,7 @@ CONVPOOL_INLINE void reduce_pixel_positions(const CoveredRows<T>& rows, const Wi
   }
 }
 
+/// Whether a vector of values and the vectors of its positions are whole lines.
 template <class T>
 inline constexpr bool positions_are_streamed = sizeof(Vec<T>) == cache_line;
 
