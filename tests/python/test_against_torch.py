@@ -208,13 +208,16 @@ def test_state_from_torch() -> None:
 
 
 def test_initial_values_have_the_same_bounds() -> None:
+    nn.manual_seed(0)
+    torch.manual_seed(0)
+    # Of 2048 values uniform on +-b, the largest is below .98 b once in 10^18 draws.
     for ours, theirs in (
-        (nn.Conv2d(8, 64, 3, groups=2), torch.nn.Conv2d(8, 64, 3, groups=2)),
-        (nn.Linear(50, 200), torch.nn.Linear(50, 200)),
+        (nn.Conv2d(8, 2048, 3, groups=2), torch.nn.Conv2d(8, 2048, 3, groups=2)),
+        (nn.Linear(50, 2048), torch.nn.Linear(50, 2048)),
     ):
         for parameter, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             other = other.detach().numpy()
             assert parameter.shape == other.shape
             assert parameter.dtype == other.dtype
-            assert abs(parameter).max() == pytest.approx(abs(other).max(), rel=0.1)
-            assert parameter.std() == pytest.approx(other.std(), rel=0.25)
+            assert abs(parameter).max() == pytest.approx(abs(other).max(), rel=0.02)
+            assert parameter.std() == pytest.approx(other.std(), rel=0.1)
