@@ -36,9 +36,9 @@ struct BlockSizes {
   std::int64_t narrow_planes;
   /// Winograd's transformed tiles, and the strip of the input that neighbouring ones share.
   std::int64_t winograd_tiles, winograd_strip;
-  /// Transformed weights of which a core wants so much leave the last cache before they are wanted again; or come from
-  /// so far that blocks want more tiles for them.
-  std::int64_t winograd_weights_in_memory, large_winograd_weights;
+  /// Transformed weights of which a core wants so much leave the last cache before they are wanted again, or come from
+  /// so far that blocks want more tiles for them; and such that are fetched while others are used.
+  std::int64_t large_winograd_weights, fetched_winograd_weights;
   /// Rows that a sliding window keeps.
   std::int64_t sliding_rows;
   /// Batches of channels-last images from this size on are fetched ahead, as they may not be in the last cache.
@@ -68,10 +68,11 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.narrow_planes = l1 * 3 / 4;
   b.winograd_tiles = l2 * 3 / 4;
   b.winograd_strip = l1 * 3 / 4;
-  b.winograd_weights_in_memory = last / 2;
-  // More than 128 MB are a socket's, shared by many cores and far from each (3x3 of 128 to 512 channels on 28x28 to
-  // 56x56 1.05 to 1.15 times as fast, Emerald Rapids; on Zen 5, whose last cache is near, .92).
-  b.large_winograd_weights = caches.last > 128 << 20 ? 2 * l2 : b.winograd_weights_in_memory;
+  // More than 128 MB are a socket's, shared by many cores and far from each (3x3 of 128 to 512 channels on 14x14 to
+  // 56x56 1.1 to 1.35 times as fast, Emerald Rapids; on Zen 5, whose last cache is near, .92).
+  const bool far = caches.last > 128 << 20;
+  b.large_winograd_weights = far ? 2 * l2 : last / 2;
+  b.fetched_winograd_weights = far ? l2 / 2 : last / 2;
   b.sliding_rows = l2 * 7 / 16;
   b.fetched_input = last / 8;
   // Not from smaller sizes on where the last cache is a socket's: a call whose results go past it looks 1.1 times as

@@ -32,6 +32,8 @@ TEST_CASE("block sizes grow with the caches, between bounds") {
   CHECK(small.winograd_tiles < 512 << 10);
   CHECK(blocks(48, 2 << 10, 128 << 10).large_winograd_weights == 32 << 20);
   CHECK(blocks(48, 2 << 10, 129 << 10).large_winograd_weights == 4 << 20);
+  CHECK(blocks(48, 2 << 10, 128 << 10).fetched_winograd_weights == 32 << 20);
+  CHECK(blocks(48, 2 << 10, 129 << 10).fetched_winograd_weights == 1 << 20);
   CHECK(blocks(1, 1, 1).copied_block == 64 << 10);
   CHECK(blocks(1 << 20, 1 << 20, 1 << 20).copied_block == 512 << 10);
 }

@@ -156,9 +156,11 @@ void check_runs_of_tiles(const kernels::Table<T>& table) {
           t.b_tile = along_a ? 0 : 5;
           t.c_tile = r * t.c_row;
           t.ahead = b.data();
-          t.ahead_lines = 5;  // over rows of two lines and more than one of the tiles
+          t.ahead_pieces = 5;  // over rows of two and more than one of the tiles
           t.ahead_each = 1;
-          t.ahead_row_lines = 2;
+          t.ahead_lines = missing + 1;
+          t.ahead_step = 16;
+          t.ahead_row_pieces = 2;
           t.ahead_left_in_row = 1;
           t.ahead_gap = 3;
           table.tile[v][r](t);

@@ -38,12 +38,14 @@ constexpr int64_t least_tiles = 28, most_elements = 64 * 36;
 constexpr int64_t most_transformed_bytes = 8 << 20;
 /// As many tiles as fit into so much, for weights that don't stay in the last cache.
 constexpr int64_t most_bytes_for_large_weights = 16 << 20;
+/// What a column vector of a tile costs once, for choose_tile(): its weights mostly come from beyond the L1 cache.
+/// Tiles of 8 x 3 and 14 x 2 vectors are 1.02 to 1.14 times as fast as 6 x 4 (64 to 512 channels on 7x7 to 56x56,
+/// Emerald Rapids).
+constexpr double column_cost = 0.1;
 /// Neighbouring tiles share a stage of results.
 constexpr int64_t stage_pixels = 64;
-/// Weights of many megabytes come from memory while the products before them run: a few lines with each few steps.
-/// Measured with AVX-512 (Zen 5): 512 channels on 14x14 1.2 times as fast, 16 images of 7x7, too; weights that the last
-/// cache holds are better left to the prefetchers (256 channels .92), unless it is far (BlockSizes), and so are those
-/// of a single tile's rows (.9).
+/// Weights that come from afar are fetched while the products before them run: a few lines with each few steps. Those
+/// of a single tile's rows are better left to the prefetchers (.9).
 constexpr int64_t most_fetched_lines = 32;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
 /// writing them to memory would cost more.
@@ -81,7 +83,8 @@ class Winograd {
     // Where the tiles make fewer blocks than there are threads, each has some of the output channels.
     const int64_t fewest_tasks = g_.groups * ceil_div(tiles, std::max(least, most_tiles));
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles),
-                         std::max<int64_t>(1, vectors_ * std::min<int64_t>(fewest_tasks, run.threads) / run.threads));
+                         std::max<int64_t>(1, vectors_ * std::min<int64_t>(fewest_tasks, run.threads) / run.threads), 1,
+                         column_cost);
     const int64_t group_weights = size_product(weight_pitch(g_.group_channels()), elements_, vectors_, sizeof(T));
     // What is read from memory for each block wants many tiles: 512 channels, 16 images of 7x7 and 14x14 5225 / 4720
     // and 20930 / 19340 us, 4 images of 1024 channels 21060 / 17510 (Zen 5).
@@ -119,12 +122,9 @@ class Winograd {
       packed_ = pack_for_call(form, g_, run.kernels, run.weights.plain, run.threads);
       weights_ = packed_.as<T>();
     }
-    // A few tiles use weights as fast as they come from the last cache.
-    const int64_t near =
-        block_tiles_ < least_tiles ? block_sizes().winograd_weights_in_memory : block_sizes().large_winograd_weights;
     fetches_ =
         !packs_ && !has_few_registers(run.kernels) && block_tiles_ > shape_.rows &&
-        size_product(group_weights, g_.groups) / channel_split_.pieces > near &&
+        size_product(group_weights, g_.groups) / channel_split_.pieces > block_sizes().fetched_winograd_weights &&
         size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T)) < block_sizes().large_weights / 2;
   }
 
@@ -496,12 +496,8 @@ class Winograd {
       e = 0;
       v = v + width < vectors_ ? v + width : 0;
     }
-    return {weights_ + (t.group * vectors_ + v) * vector + e * pitch,
-            vector,
-            std::min(width, vectors_ - v),
-            pitch - lanes_,
-            fetches,
-            most_fetched_lines};
+    return LinesAhead<T>::in_turn(weights_ + (t.group * vectors_ + v) * vector + e * pitch, vector,
+                                  std::min(width, vectors_ - v), pitch - lanes_, fetches, most_fetched_lines);
   }
 
   void multiply_channels(const Task& t, int64_t v, Range channels, int64_t width, const T* weights,
