@@ -439,18 +439,21 @@ class ChannelVectors : DirectTasks<T> {
   /// The weights that are wanted next: where they exceed the L2 cache, the first tile of each set would wait for them.
   /// Not where few tiles use a set, which then comes faster by itself.
   LinesAhead<T> weights_ahead(int64_t group, int64_t v, int64_t vectors, int64_t c, int64_t tiles) const {
-    constexpr int64_t most_lines_per_fetch = 1;
+    constexpr int64_t most_lines_per_fetch = 1, most_lines_in_turn = 16;
     const int64_t channels = std::min(copy_channels_, g_.group_channels() - c);
     if (channels <= 0) return {};
     // As they lie they take as much, if the channels fill the vectors.
     const T* const weights = packs_ ? run_.weights.plain : weights_;
     if (packs_ && (channels < g_.group_channels() || g_.group_out_channels() % lanes_ != 0)) return {};
-    const int64_t count = channels * g_.taps() * lanes_;
+    const T* const first = weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_;
+    const int64_t vector = g_.reduction() * lanes_, count = channels * g_.taps() * lanes_;
+    const int64_t fetches = tiles * g_.taps() * fetches_of_blocks(channels);
+    // A 1x1 of 512 to 2048 channels on 7x7 1.06 times as fast, channels-last (Emerald Rapids). Of more taps, which
+    // tiles beside the padding don't all see, more lines at once cost as often as they gain.
+    if (g_.taps() == 1) return LinesAhead<T>::in_turn(first, vector, vectors, count, fetches, most_lines_in_turn);
     // Twice as fast as would do if every tile saw every tap.
-    const int64_t fetches = tiles * g_.taps() * fetches_of_blocks(channels) / 2;
-    if (vectors * count * int64_t{sizeof(T)} > most_lines_per_fetch * fetches * kernels::cache_line) return {};
-    return {weights + ((group * vectors_ + v) * g_.reduction() + c * g_.taps()) * lanes_, g_.reduction() * lanes_,
-            vectors, count, fetches};
+    if (vectors * count * int64_t{sizeof(T)} > most_lines_per_fetch * fetches / 2 * kernels::cache_line) return {};
+    return {first, vector, vectors, count, fetches / 2};
   }
 
   /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.

@@ -129,7 +129,9 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
             if constexpr (paces) {
               // Two lines on; the first ones of the next tile at the end.
               const ptrdiff_t next = left > 2 * line ? 0 : (t.a_tile - s->count) * ptrdiff_t(sizeof(T));
-              unroll<R>([&](auto r) { __builtin_prefetch(a[r / 3] + (r % 3) * row + 2 * cache_line + next); });
+              if (t.a_step == 1) {
+                unroll<R>([&](auto r) { __builtin_prefetch(a[r / 3] + (r % 3) * row + 2 * cache_line + next); });
+              }
               pace = lines * line / n;
             }
             --ahead_pieces;
