@@ -281,7 +281,7 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
   const int64_t lanes = kernels.lanes;
   const double taps = static_cast<double>(g.reduction()), channels = static_cast<double>(g.group_channels());
   if (kernel_for_dense_planes(g, input, output, kernels) != nullptr) {
-    const double vectors = static_cast<double>(ceil_div(g.out_pixels(), lanes));
+    const double vectors = static_cast<double>(ceil_div(size_product(g.h.out, g.w.in), lanes));
     return static_cast<double>(lanes) *
            (20 + vectors * (measured_on_zen_5(g, kernels) ? 0.5 * taps + 4 : 1.1 * taps + 3));
   }

@@ -32,6 +32,27 @@ TEST_CASE("each ISA's kernels are its own") {
   set_isa(before);
 }
 
+TEST_CASE("planes that become narrower are runs of pixels where vectors can be packed") {
+  const std::string before = isa();
+  for (const std::string& name : available_isas()) {
+    set_isa(name);
+    const auto run = [](std::ptrdiff_t kernel, std::ptrdiff_t dilation, std::ptrdiff_t width, std::ptrdiff_t kept) {
+      return active_kernels().f32.depthwise_planes->run(kernel, dilation, width, kept, 0) != nullptr;
+    };
+    const bool packs = name == "avx512";
+    CAPTURE(name);
+    for (const int kernel : {2, 3, 4, 5, 7}) {
+      CAPTURE(kernel);
+      CHECK(run(kernel, 1, 8, 9 - kernel) == packs);
+      if (kernel < 7) CHECK_FALSE(run(kernel, 1, 64 + kernel - 1, 64));  // would fill no vector better
+    }
+    CHECK(run(3, 2, 33, 31) == packs);
+    CHECK_FALSE(run(6, 1, 8, 3));
+    CHECK(run(3, 1, 8, 8) == (packs || name == "avx2"));
+  }
+  set_isa(before);
+}
+
 // A product that rounds on its own loses what a fused multiply-add keeps, so the bits tell which kind of ISA ran.
 TEST_CASE("the bits tell a fused multiply-add from two roundings") {
   const std::string before = isa();

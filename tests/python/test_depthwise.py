@@ -86,6 +86,53 @@ def test_depthwise_of_planes_without_gaps(kernel: int, dtype: Any) -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 7])
+def test_depthwise_of_planes_without_gaps_that_become_narrower(kernel: int, dtype: Any) -> None:
+    """Vectors hold columns that no result stands in; what is kept of them follows what came before."""
+    for height, width in [
+        (3, 4),
+        (8, 8),
+        (7, 9),
+        (9, 15),
+        (5, 17),
+        (6, 23),
+        (11, 33),
+        (2, 41),
+        (4, 70),
+        (3, 150),
+    ]:
+        for dilation in [1, 2, 5] if kernel == 3 else [1]:
+            before = (kernel - 1) // 2 * dilation
+            for columns in [
+                (0, 0),
+                (before, 0),
+                (0, before),
+                (before, kernel - 1 - before),
+                (before // 2, 1),
+            ]:
+                for rows in [(0, 0), (before, 0), (1, 2 * before + 1)]:
+                    reach = (kernel - 1) * dilation
+                    if height + sum(rows) <= reach or width + sum(columns) <= reach or min(columns) < 0:
+                        continue
+                    input, weight = (
+                        values((2, 3, height, width), dtype),
+                        values((6, 1, kernel, kernel), dtype, 1),
+                    )
+                    bias = values((6,), dtype, 2)
+                    options = {"padding": (rows, columns), "dilation": dilation, "groups": 3}
+                    expected = reference.conv2d(input, weight, bias, **options)
+                    around = np.full(expected.size + 64, 7, dtype)
+                    out = around[32:-32].reshape(expected.shape)
+                    convpool.conv2d(input, weight, bias, algorithm="depthwise", out=out, **options)
+                    check_conv2d(out, input, weight, bias, algorithm="depthwise", **options)
+                    np.testing.assert_array_equal(np.concatenate([around[:32], around[-32:]]), 7)
+                    input[0, 1, 0, -1], input[1, 2, -1, 0] = np.nan, np.inf
+                    got = convpool.conv2d(input, weight, bias, algorithm="depthwise", **options)
+                    assert_same_specials(got, reference.conv2d(input, weight, bias, **options))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_depthwise_of_rows_that_crowd_the_caches(multiplier: int, dtype: Any) -> None:
     """Rows a multiple of 2 KB apart are copied first, and so are the results on their way back."""

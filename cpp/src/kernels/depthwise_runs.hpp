@@ -1,9 +1,9 @@
 #pragma once
 
-// Convolution of few channels with stride 1 over planes without gaps, whose rows of results are as wide as the input's:
-// a plane is one run of pixels, so that no vector stays half empty at the end of a row. The rows of a window are
-// multiplied by each column of its weights where they lie; then those sums move to their results, a shuffle and an
-// addition for each column.
+// Convolution of few channels with stride 1 over planes without gaps, whose rows of results are as wide as the input's,
+// or narrower: a plane is one run of pixels, so that no vector stays half empty at the end of a row. The rows of a
+// window are multiplied by each column of its weights where they lie; then those sums move to their results, a shuffle
+// and an addition for each column. Of narrower rows the columns that are kept are stored side by side.
 
 #include "depthwise_windows.hpp"
 #include "plane_runs.hpp"
@@ -25,15 +25,30 @@ constexpr bool gains_as_run(ptrdiff_t kernel, ptrdiff_t width) {
   return width <= (kernel == 3 ? 1024 : 256) || width * ptrdiff_t{sizeof(T)} % crowded_row_bytes == 0;
 }
 
-/// Moves the sums of tap column J of K to the results they belong to: K / 2 - J pixels to the right. Dilated: so many
-/// times a distance that is known at run time, at most a vector in all.
+/// The same of rows that become narrower, of which a plane's own vectors hold what is kept alone. What each vector
+/// costs beside those was measured on Emerald Rapids: 3x3 of 8 to 6 columns 3.8 times as fast, of 30 to 28 1.05 times,
+/// of 16 to 14 level; 5x5 of 60 to 56 .85; 7x7 of 20 to 14 1.27 times; 3x3 dilated by 2 of 28 to 24 1.5, of 33 to 31
+/// 2.0 times.
+template <class T>
+constexpr bool gains_as_narrower_run(ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t width, ptrdiff_t kept) {
+  const ptrdiff_t vectors = (kept + lanes<T> - 1) / lanes<T>;
+  const ptrdiff_t quarters = dilation > 1 ? 2 : kernel == 5 ? 5 : kernel == 7 ? 3 : 4;
+  return quarters * width <= 4 * vectors * lanes<T>;
+}
+
+/// Taps on the left of the one in whose column a sum stands first.
+template <int K>
+inline constexpr int taps_before = (K - 1) / 2;
+
+/// Moves the sums of tap column J of K to the results they belong to: taps_before<K> - J pixels to the right. Dilated:
+/// so many times a distance that is known at run time, at most a vector in all.
 template <class T, int K, bool Dilated>
 class ColumnShifts {
  public:
   CONVPOOL_INLINE explicit ColumnShifts(ptrdiff_t) {}
   template <int J>
   CONVPOOL_INLINE Vec<T> apply(Vec<T> previous, Vec<T> current, Vec<T> next) const {
-    return neighbours<T, J - K / 2>(previous, current, next, typename MakeIndices<lanes<T>>::type{});
+    return neighbours<T, J - taps_before<K>>(previous, current, next, typename MakeIndices<lanes<T>>::type{});
   }
 };
 template <class T, int K>
@@ -41,13 +56,13 @@ class ColumnShifts<T, K, true> {
  public:
   CONVPOOL_INLINE explicit ColumnShifts(ptrdiff_t dilation) {
     unroll<K>([&](auto j) {
-      const ptrdiff_t from = (j - K / 2) * dilation + (j < K / 2 ? lanes<T> : 0);
+      const ptrdiff_t from = (j - taps_before<K>)*dilation + (j < taps_before<K> ? lanes<T> : 0);
       for (int i = 0; i < lanes<T>; ++i) lane_[j][i] = static_cast<Index>(from + i);
     });
   }
   template <int J>
   CONVPOOL_INLINE Vec<T> apply(Vec<T> previous, Vec<T> current, Vec<T> next) const {
-    return __builtin_shuffle(J < K / 2 ? previous : current, J < K / 2 ? current : next, lane_[J]);
+    return __builtin_shuffle(J < taps_before<K> ? previous : current, J < taps_before<K> ? current : next, lane_[J]);
   }
 
  private:
@@ -60,25 +75,30 @@ class ColumnShifts<T, K, true> {
 /// 112x112: 5x5 1.25 times as fast as with none of them, 7x7 1.15 times; two more or less make no difference).
 template <int K>
 inline constexpr int kept_weights = CONVPOOL_VECTOR_REGISTERS < 32 ? 0
-                                    : K <= 3                       ? K * K
+                                    : K <= 4                       ? K * K
                                     : K == 5                       ? 16
                                                                    : 12;
 
-/// As depthwise_plane, for K x K taps; neighbours, unless Dilated.
-template <class T, int K, bool Dilated>
+/// As depthwise_plane, for K x K taps; neighbours, unless Dilated. Where rows become narrower, results follow one
+/// another without gaps, too.
+template <class T, int K, bool Dilated, bool Narrows>
 CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
   constexpr ptrdiff_t L = lanes<T>;
-  constexpr int side = K / 2;
+  constexpr int side = taps_before<K>;
   struct Sums {
     Vec<T> column[K];
   };
-  const ptrdiff_t width = d.columns, dilation = Dilated ? d.row_dilation : 1, next_row = dilation * width;
+  const ptrdiff_t width = d.in_columns, dilation = Dilated ? d.row_dilation : 1, next_row = dilation * width;
   const RunOfRows r = run_of_rows<T>(d.first_row, d.rows, K, dilation, d.in_rows, width);
-  LaneSet<T> has_column[K][most_column_sets];
+  LaneSet<T> has_column[K][most_column_sets], kept_columns[Narrows ? most_column_sets : 1];
+  const ptrdiff_t first_kept = d.first_column + side * dilation;
   const ptrdiff_t period = for_each_first_column<T>(width, [&](ptrdiff_t vector, ptrdiff_t column) {
     unroll<K>([&](auto j) {
       has_column[j][vector] = LaneSet<T>(lanes_with_neighbour<T>(column, width, (j - side) * dilation));
     });
+    if constexpr (Narrows) {
+      kept_columns[vector] = LaneSet<T>(lanes_in_columns<T>(column, width, first_kept, first_kept + d.columns));
+    }
   });
   LaneSet<T> has_row[K][most_edge_vectors_of_run];
   for (ptrdiff_t v = 0, edge = 0; v < r.vectors; ++v) {
@@ -105,8 +125,9 @@ CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
       }
     };
     const Vec<T> bias = broadcast(d.bias == nullptr ? T(0) : d.bias[k]);
-    T* const out = d.out + k * d.out_channel;
-    const bool streams = d.stream && reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0;
+    T* out = d.out + k * d.out_channel;
+    [[maybe_unused]] ptrdiff_t left = d.rows * d.columns;
+    [[maybe_unused]] const bool streams = d.stream && reinterpret_cast<std::uintptr_t>(out) % sizeof(Vec<T>) == 0;
     ptrdiff_t v = 0, edge = 0, column_set = 0;
     const auto sum_down = [&](auto whole) CONVPOOL_INLINED {
       Sums s;
@@ -143,7 +164,13 @@ CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
           }
         });
         if (clamps) result = clamp<T>(result, low, high);
-        if (!whole && x + L > r.results) {
+        if constexpr (Narrows) {
+          const LaneSet<T>& kept = kept_columns[column_set];
+          const ptrdiff_t count = kept.count() < left ? kept.count() : left;
+          store_first<T>(out, kept.together(result), count);
+          out += count;
+          left -= count;
+        } else if (!whole && x + L > r.results) {
           store_first<T>(out + x, result, r.results - x);
         } else if (streams) {
           store_streaming(out + x, result);
@@ -162,9 +189,30 @@ CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
   }
 }
 
+template <class T, bool Narrows>
+DepthwisePlaneKernel<T> depthwise_run_of(ptrdiff_t kernel, ptrdiff_t dilation) {
+  if (dilation > 1) {
+    if constexpr (shuffles_by_index<T>) {
+      if (kernel == 3 && dilation <= lanes<T>) return depthwise_run<T, 3, true, Narrows>;
+    }
+    return nullptr;
+  }
+  if constexpr (Narrows) {
+    if (kernel == 2) return depthwise_run<T, 2, false, true>;
+    if (kernel == 4) return depthwise_run<T, 4, false, true>;
+  } else {
+    if (kernel == 1) return depthwise_run<T, 1, false, false>;
+  }
+  if (kernel == 3) return depthwise_run<T, 3, false, Narrows>;
+  if (kernel == 5) return depthwise_run<T, 5, false, Narrows>;
+  if (kernel == 7) return depthwise_run<T, 7, false, Narrows>;
+  return nullptr;
+}
+
 template <class T>
 DepthwisePlaneKernel<T> choose_depthwise_run([[maybe_unused]] ptrdiff_t kernel, [[maybe_unused]] ptrdiff_t dilation,
-                                             [[maybe_unused]] ptrdiff_t width, [[maybe_unused]] ptrdiff_t edge_rows) {
+                                             [[maybe_unused]] ptrdiff_t width, [[maybe_unused]] ptrdiff_t kept,
+                                             [[maybe_unused]] ptrdiff_t edge_rows) {
 #if CONVPOOL_MASKS_LOADS
   constexpr ptrdiff_t L = lanes<T>;
   const ptrdiff_t longest = most_edge_vectors_of_run * L;
@@ -173,16 +221,10 @@ DepthwisePlaneKernel<T> choose_depthwise_run([[maybe_unused]] ptrdiff_t kernel, 
   ptrdiff_t column_sets = width;
   for (ptrdiff_t in_vector = L; in_vector > 1 && column_sets % 2 == 0; in_vector /= 2) column_sets /= 2;
   if (column_sets > most_column_sets) return nullptr;
-  if (dilation > 1) {
-    if constexpr (shuffles_by_index<T>) {
-      if (kernel == 3 && dilation <= L) return depthwise_run<T, 3, true>;
-    }
-    return nullptr;
-  }
-  if (kernel == 1) return depthwise_run<T, 1, false>;
-  if (kernel == 3) return depthwise_run<T, 3, false>;
-  if (kernel == 5) return depthwise_run<T, 5, false>;
-  if (kernel == 7) return depthwise_run<T, 7, false>;
+  if (kept == width && kernel % 2 == 1) return depthwise_run_of<T, false>(kernel, dilation);
+#if defined(CONVPOOL_ISA_AVX512)
+  if (gains_as_narrower_run<T>(kernel, dilation, width, kept)) return depthwise_run_of<T, true>(kernel, dilation);
+#endif
 #endif
   return nullptr;
 }

@@ -238,10 +238,12 @@ struct DepthwisePlaneTable {
   /// are worth a padded copy.
   bool has_blocks;
   DepthwisePlaneKernel<T> interleaved;
-  /// For square kernels over planes that are runs of pixels: strides of 1, input and results `width` columns wide
-  /// without gaps between their rows, as much padding on the left as on the right. `edge_rows`: rows of results whose
-  /// windows reach over the top or the bottom. Null where `plane` serves better.
-  DepthwisePlaneKernel<T> (*run)(ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t width, ptrdiff_t edge_rows);
+  /// For square kernels over planes that are runs of pixels: strides of 1, input and results without gaps between their
+  /// rows, `width` columns wide, of which results have `kept`; where tap (kernel - 1) / 2 lies on a column of the plane
+  /// for each of them. `edge_rows`: rows of results whose windows reach over the top or the bottom. Null where `plane`
+  /// serves better.
+  DepthwisePlaneKernel<T> (*run)(ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t width, ptrdiff_t kept,
+                                 ptrdiff_t edge_rows);
 };
 template <class T>
 struct DepthwiseChannelTable {

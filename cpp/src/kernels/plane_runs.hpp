@@ -18,6 +18,14 @@ CONVPOOL_INLINE std::uint32_t lanes_with_neighbour(ptrdiff_t column, ptrdiff_t w
   return bits;
 }
 
+/// The lanes whose pixels lie in columns [begin, end) of their own row; lane 0's is in `column`.
+template <class T>
+CONVPOOL_INLINE std::uint32_t lanes_in_columns(ptrdiff_t column, ptrdiff_t width, ptrdiff_t begin, ptrdiff_t end) {
+  std::uint32_t bits = 0;
+  for (ptrdiff_t row = -column; row < lanes<T>; row += width) bits |= bits_between<T>(row + begin, row + end);
+  return bits;
+}
+
 /// Calls set(vector, the column of its first lane) for the vectors of a run of rows, until one would start with a row's
 /// first column again. Returns how many they are, at most `width`.
 template <class T, class Set>

@@ -258,6 +258,19 @@ class LaneSet {
 #endif
   }
 
+#if defined(CONVPOOL_ISA_AVX512)
+  int count() const { return __builtin_popcount(mask_); }
+
+  /// The lanes of the set side by side, first in the vector; zeros follow.
+  CONVPOOL_INLINE Vec<T> together(Vec<T> v) const {
+    if constexpr (sizeof(T) == 4) {
+      return (Vec<T>)_mm512_maskz_compress_epi32(mask_, (__m512i)v);
+    } else {
+      return (Vec<T>)_mm512_maskz_compress_epi64(static_cast<__mmask8>(mask_), (__m512i)v);
+    }
+  }
+#endif
+
   /// Lane i is p[i] where it is in the set, else from `other`. Touches nothing else.
   CONVPOOL_INLINE Vec<T> load_or(const T* p, Vec<T> other) const {
 #if defined(CONVPOOL_ISA_AVX512)
