@@ -132,6 +132,25 @@ def test_depthwise_of_planes_without_gaps_that_become_narrower(kernel: int, dtyp
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("columns", [0, 1])
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 7])
+def test_rows_that_become_narrower_have_the_same_bits_on_any_threads(kernel: int, columns: int) -> None:
+    """Planes of two groups are cut into pieces of rows."""
+    input, weight = values((2, 2, 61, 9)), values((4, 1, kernel, kernel), seed=1)
+    add = values((2, 4, 62 - kernel, 10 - kernel + columns), seed=2)
+    options: dict[str, Any] = {"padding": ((0, 0), (0, columns)), "groups": 2, "activation": "relu"}
+    alone, shared = (
+        convpool.conv2d(input, weight, add=add, algorithm="depthwise", num_threads=threads, **options)
+        for threads in (1, 4)
+    )
+    assert_same_bits(alone, shared)
+    assert_same_bits(
+        alone[1], convpool.conv2d(input[1], weight, add=add[1], algorithm="depthwise", **options)
+    )
+    check_conv2d(alone, input, weight, None, add=add, algorithm="depthwise", **options)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_depthwise_of_rows_that_crowd_the_caches(multiplier: int, dtype: Any) -> None:

@@ -25,15 +25,15 @@ constexpr bool gains_as_run(ptrdiff_t kernel, ptrdiff_t width) {
   return width <= (kernel == 3 ? 1024 : 256) || width * ptrdiff_t{sizeof(T)} % crowded_row_bytes == 0;
 }
 
-/// The same of rows that become narrower, of which a plane's own vectors hold what is kept alone. What each vector
-/// costs beside those was measured on Emerald Rapids: 3x3 of 8 to 6 columns 3.8 times as fast, of 30 to 28 1.05 times,
-/// of 16 to 14 level; 5x5 of 60 to 56 .85; 7x7 of 20 to 14 1.27 times; 3x3 dilated by 2 of 28 to 24 1.5, of 33 to 31
-/// 2.0 times.
+/// The same of rows that become narrower: what vectors of the plane cost beside those of the results, in quarters, was
+/// measured on Emerald Rapids (3x3 of 8 columns to 6 3.8 times as fast, of 30 to 28 1.05 times, of 16 to 14 level, of
+/// 150 to 148 1.07, of 256 to 254 1.4 times; 5x5 of 60 to 56 .85; 7x7 of 20 to 14 1.27; 3x3 dilated by 2 of 33 to 31
+/// 2.0 times). Rows of whole cache lines are left as they are, which may go past the caches.
 template <class T>
 constexpr bool gains_as_narrower_run(ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t width, ptrdiff_t kept) {
   const ptrdiff_t vectors = (kept + lanes<T> - 1) / lanes<T>;
   const ptrdiff_t quarters = dilation > 1 ? 2 : kernel == 5 ? 5 : kernel == 7 ? 3 : 4;
-  return quarters * width <= 4 * vectors * lanes<T>;
+  return quarters * width <= 4 * vectors * lanes<T> && kept * ptrdiff_t{sizeof(T)} % cache_line != 0;
 }
 
 /// Taps on the left of the one in whose column a sum stands first.
@@ -165,9 +165,9 @@ CONVPOOL_KERNEL void depthwise_run(const DepthwisePlaneArguments<T>& d) {
         });
         if (clamps) result = clamp<T>(result, low, high);
         if constexpr (Narrows) {
-          const LaneSet<T>& kept = kept_columns[column_set];
-          const ptrdiff_t count = kept.count() < left ? kept.count() : left;
-          store_first<T>(out, kept.together(result), count);
+          const LaneSet<T>& columns = kept_columns[column_set];
+          const ptrdiff_t count = columns.count() < left ? columns.count() : left;
+          store_first<T>(out, columns.together(result), count);
           out += count;
           left -= count;
         } else if (!whole && x + L > r.results) {

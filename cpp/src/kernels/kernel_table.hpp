@@ -62,7 +62,8 @@ struct TileArguments {
   ptrdiff_t fetched_row, fetched_rows, fetched_tile;
   /// What is read soon, to be fetched to the L2 cache: `ahead_pieces` of `ahead_lines` cache lines, in rows of
   /// `ahead_row_pieces`, with `ahead_gap` on top from one row to the next; `ahead_left_in_row` are left of the first.
-  /// Pieces of one line are neighbours, and each fetch takes `ahead_each`; of longer ones, `ahead_step` apart, one.
+  /// Pieces of one line are neighbours, and each fetch takes `ahead_each`; of longer ones, `ahead_step` apart, it takes
+  /// one, and at least one is left.
   const T* ahead;
   ptrdiff_t ahead_pieces, ahead_each, ahead_lines, ahead_step, ahead_row_pieces, ahead_left_in_row, ahead_gap;
   /// Where a packing tile writes what it reads of B, V vectors for each step: a panel for the tiles that follow.

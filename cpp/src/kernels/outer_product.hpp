@@ -132,7 +132,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
               if (t.a_step == 1) {
                 unroll<R>([&](auto r) { __builtin_prefetch(a[r / 3] + (r % 3) * row + 2 * cache_line + next); });
               }
-              pace = lines * line / n;
+              pace = (lines * line + n - 1) / n;
             }
             --ahead_pieces;
             ahead += t.ahead_step;
