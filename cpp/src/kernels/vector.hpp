@@ -304,7 +304,7 @@ CONVPOOL_INLINE std::uint32_t bits_between(ptrdiff_t begin, ptrdiff_t end) {
   return below(end) & ~below(begin);
 }
 
-/// Stores the first n elements, 0 < n < lanes.
+/// Stores the first n elements, 0 < n < lanes; with AVX-512 none or all of them, too.
 template <class T>
 CONVPOOL_INLINE void store_first(T* p, Vec<T> v, ptrdiff_t n) {
 #if defined(CONVPOOL_ISA_AVX512)
