@@ -44,11 +44,12 @@ class LinesAhead {
   /// its next lines on their way (four rows in turn 1.1 times as fast as one after another, Emerald Rapids).
   static LinesAhead in_turn(const T* first, std::int64_t row, std::int64_t rows, std::int64_t count,
                             std::int64_t fetches, std::int64_t most) {
-    const std::int64_t row_pieces = fetches / rows, row_lines = ceil_div(count, line);
     if (rows == 1) return {first, row, rows, count, fetches, most};
+    if (fetches < rows) return {};
+    const std::int64_t row_lines = ceil_div(count, line);
     LinesAhead ahead;
-    ahead.lines_ = std::max<std::int64_t>(2, ceil_div(row_lines, std::max<std::int64_t>(1, row_pieces)));
-    if (row_pieces == 0 || ahead.lines_ > most) return {};
+    ahead.lines_ = std::max<std::int64_t>(2, ceil_div(row_lines, fetches / rows));
+    if (ahead.lines_ > most) return {};
     ahead.data_ = first;
     ahead.step_ = row;
     ahead.row_pieces_ = ahead.left_in_row_ = rows;

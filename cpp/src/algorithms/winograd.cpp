@@ -44,8 +44,8 @@ constexpr int64_t most_bytes_for_large_weights = 16 << 20;
 constexpr double column_cost = 0.1;
 /// Neighbouring tiles share a stage of results.
 constexpr int64_t stage_pixels = 64;
-/// Weights that come from afar are fetched while the products before them run: a few lines with each few steps. Those
-/// of a single tile's rows are better left to the prefetchers (.9).
+/// Weights that come from afar are fetched while the products before them run, so many lines at most with each fetch of
+/// a tile. Those of a single tile's rows are better left to the prefetchers (.9).
 constexpr int64_t most_fetched_lines = 32;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
 /// writing them to memory would cost more.

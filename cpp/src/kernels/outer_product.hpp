@@ -36,8 +36,8 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   constexpr ptrdiff_t few_fetches = 4;
   // A core has 16 buffers for lines on their way: a piece's lines come one by one, one with each step (8 with every
   // eighth step of 6 x 4 took 504 us for what took 419 without and 426 so, Emerald Rapids). What the tile broadcasts
-  // would still wait behind them, and is fetched to the L1 cache: 16 x 256 by 256 x 64 products, 36 of them from the
-  // last cache, 610 us without, 550 with those of B alone, 485 with both. Low tiles' steps leave no room for it.
+  // would still wait behind them, and is fetched to the L1 cache: 36 products of 16 x 256 by 256 x 256, B from the last
+  // cache, took 610 us without, 550 with B's lines alone, 485 with both. Low tiles' steps leave no room for it.
   constexpr bool paces = masks_are_cheap && !Packs && V > 1 && R * V >= 16;
   const ptrdiff_t fetch_count =
       t.segment_count > 0 ? t.segment_count * (cuts_segments ? fetches_of(t.segments->count) : 1) : 0;
