@@ -53,11 +53,13 @@ bool transforms_both_axes(const Conv2dGeometry& g) {
   return axes.h.transformed() && axes.w.transformed();
 }
 
-/// Products, with the waste of the last tiles, and the transforms: operations for a tile and vector of channels in two
-/// dimensions and in one, each way. With few registers they were fitted on Zen 3, with many on Zen 5, in which vectors
-/// of 16 channels wait for the caches as much as for arithmetic (1400 layers of 4 to 256 channels, 7x7 to 224x224).
-/// Weights come from beyond the L2 cache at about 5 cycles a vector, with many registers from memory at 10, for as many
-/// products as there are tiles; 14 on top where a product's weights exceed the L2 cache.
+/// Products, with the waste of the last tiles, and the transforms: operations for a tile of 36 or 6 elements and vector
+/// of channels in two dimensions and in one, each way. They were fitted on Zen 5 with many registers (1400 layers of 4
+/// to 256 channels, 7x7 to 224x224; vectors of 16 channels wait for the caches as much as for arithmetic) and on Zen 3
+/// with few, and the way in again on Emerald Rapids with both (180 layers of 3 to 768 channels, strides 1 to 3: what is
+/// chosen takes 1.01 to 1.02 times as long as the better one; 1.02 to 1.04 before). Weights come from the L2 cache, the
+/// last one and memory at so many operations a vector, for as many products as there are tiles; where a product's
+/// weights exceed the L2 cache, they come before it instead of beside it.
 template <class T>
 double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last,
                      WeightsAre weights, WeightForm form) {
@@ -71,10 +73,11 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double products = static_cast<double>(axes.parts()) * static_cast<double>(axes.h.points_of_tiles(g.h.out)) *
                           static_cast<double>(axes.w.points_of_tiles(g.w.out)) / static_cast<double>(g.out_pixels());
   const double taps = static_cast<double>(g.taps());
-  const bool in_two_dimensions = axes.elements() == 36;
+  const bool in_two_dimensions = axes.h.transformed() && axes.w.transformed();
   const bool few = has_few_registers(kernels);
-  const double way_in = (in_two_dimensions ? few ? 300 : 700 : few ? 60 : 105) / (tile_results * taps);
-  const double way_back = (in_two_dimensions ? few ? 600 : 480 : few ? 60 : 75) / (tile_results * taps);
+  const double size = static_cast<double>(axes.elements()) / (in_two_dimensions ? 36 : 6);
+  const double way_in = size * (in_two_dimensions ? few ? 500 : 900 : few ? 60 : 105) / (tile_results * taps);
+  const double way_back = size * (in_two_dimensions ? few ? 600 : 480 : few ? 60 : 75) / (tile_results * taps);
   // Gathering the parts of few channels costs as much again, or several times that.
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
@@ -92,16 +95,17 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
                                                     : 0;
   const double rows = 180 * static_cast<double>(lanes) * gathered_rows /
                       (static_cast<double>(g.out_pixels()) * static_cast<double>(kg * cg) * taps);
-  const double packed = static_cast<double>(axes.elements() * axes.parts());
+  const double packed = static_cast<double>(axes.weights() * axes.parts());
+  const double weights_of_a_product = static_cast<double>(axes.weights()) / static_cast<double>(axes.elements());
   const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
   // Sizes that don't depend on this machine's caches, which leave no trace in the bits: most of a last cache of 32 MB,
   // and an L2 cache of 1 MB, from which what was fetched for the next product is gone again.
   constexpr double last_cache = 26 << 20, l2_cache = 1 << 20;
   const double panel = static_cast<double>(axes.parts() * cg) * static_cast<double>(tile.vectors * lanes) * sizeof(T);
-  const bool from_memory = !few && bytes > last_cache;
+  const double from_afar = bytes <= l2_cache ? 5 : bytes <= last_cache ? (few ? 6 : 12) : few ? 8 : 20;
   const bool waits_for_weights = !few && panel > l2_cache && bytes > last_cache / 2;
-  const double product =
-      waits_for_weights ? tile_cost(tile) + 14 / tiles : std::max(tile_cost(tile), (from_memory ? 10 : 5) / tiles);
+  const double arrival = from_afar * weights_of_a_product / tiles;
+  const double product = waits_for_weights ? tile_cost(tile) + arrival : std::max(tile_cost(tile), arrival);
   // Each group begins anew: 32 groups of 16 channels on 14x14 took 1.2 times as long as direct sums, 16 of 28x28 the
   // same time (Emerald Rapids).
   constexpr double group_begins = 8000;
@@ -115,9 +119,8 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
     // four times (64 to 384 channels on 7x7), and memory that isn't kept comes in fresh pages (2048 to 256 channels
     // dilated by 12 on 33x33, 75 MB: 32 of 55 ms).
     const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());
-    const bool where_used =
-        packed_where_used(g) &&
-        (axes.parts() == 1 || static_cast<double>(axes.elements()) * panel <= most_packed_part_bytes);
+    const bool where_used = packed_where_used(g) && (axes.parts() == 1 || static_cast<double>(axes.weights()) * panel <=
+                                                                              most_packed_part_bytes);
     const double small = form == WeightForm::winograd_rows ? 6 : 1.5;
     const double vector = bytes < 16e6 || where_used ? small : bytes <= most_kept_scratch ? std::max(small, 4.7) : 66;
     cost += vector * packed / (4 * taps) * static_cast<double>(lanes) / pixels;

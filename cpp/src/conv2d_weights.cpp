@@ -31,7 +31,7 @@ void pack_interleaved(const Conv2dGeometry& g, std::int64_t lanes, const T* weig
 std::int64_t packed_per_channel(WeightForm form, const Conv2dGeometry& g) {
   if (!is_winograd(form)) return g.reduction();
   const WinogradAxes axes(g, form);
-  return axes.elements() * winograd_element_pitch(axes, g.group_channels(), 1);
+  return axes.weights() * winograd_element_pitch(axes, g.group_channels(), 1);
 }
 
 /// Where the weights of one vector of a group's output channels begin, and how many of its lanes are used.
@@ -115,7 +115,7 @@ void pack_winograd_vector(const Conv2dGeometry& g, const WinogradAxes& axes, con
                           std::int64_t pitch, T* scratch) {
   const std::int64_t lanes = kernels.lanes, step = channels_at_once(g);
   const VectorOfChannels<T> from(g, weight, group, vector, kernels.lanes);
-  const auto transform = kernels.winograd_weight[axes.h.results][axes.w.results];
+  const auto transform = kernels.winograd[int(axes.h.transform)][int(axes.w.transform)].weight;
   const bool whole = axes.parts() == 1 && axes.h.taps * axes.w.taps == g.taps();
   const std::int64_t part_pitch = (channels.end - channels.begin) * lanes;
   T* const rows = scratch;
@@ -189,7 +189,7 @@ Weights<T> pack_weights(WeightForm form, const Conv2dGeometry& g, const kernels:
     const SlottedWorkspace<T> scratch(winograd_packing_scratch(g, axes, lanes), threads);
     parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int thread) {
       pack_winograd_vector(g, axes, kernels, weight, task / vectors, task % vectors, channels,
-                           to + task * axes.elements() * pitch, pitch, scratch.slot(thread));
+                           to + task * axes.weights() * pitch, pitch, scratch.slot(thread));
     });
   } else {
     parallel_for(g.groups * vectors, threads, [&](std::int64_t task, int) {

@@ -5,6 +5,7 @@
 
 #include "conv2d_algorithm.hpp"
 #include "geometry.hpp"
+#include "kernels/kernel_table.hpp"
 #include "tiling.hpp"
 
 namespace convpool {
@@ -12,16 +13,19 @@ namespace convpool {
 /// How Winograd's algorithm takes one axis of a convolution. In one WeightForm it depends on the kernel, the stride and
 /// the dilation only, never on the image, so that transformed weights serve every input.
 ///
-/// A transformed axis works on windows of six points, whose products with `taps` transformed weights give 7 - taps
-/// results. A longer kernel is several pieces of so many taps, and a strided one is as many kernels as the stride has
-/// phases: each is a *part*, and parts are nothing but more channels of the same sum. A dilated kernel is one
+/// A transformed axis works on windows of some points, whose products with transformed weights give a tile of results
+/// of so many taps. A longer kernel is several pieces of so many taps, and a strided one is as many kernels as the
+/// stride has phases: each is a *part*, and parts are nothing but more channels of the same sum. Three taps with stride
+/// 2 have a transform of their own, in which the phase of a single tap isn't transformed. A dilated kernel is one
 /// convolution for each phase of its results. An axis that isn't transformed has windows of one point, tiles of one
 /// result, and a part for each tap.
 struct WinogradAxis {
+  kernels::WinogradTransform transform = kernels::WinogradTransform::none;
   std::int64_t points = 1;
+  std::int64_t singles = 0;            ///< of them, the last ones: they share the weight of a single tap
   std::int64_t taps = 1, results = 1;  ///< of a part, of a tile
   std::int64_t parts = 1;
-  std::int64_t stride = 1;       ///< of a transformed axis
+  std::int64_t stride = 1;       ///< slots between a transformed axis' points
   std::int64_t dilation = 1;     ///< pixels between slots
   std::int64_t tile_phases = 1;  ///< tiles of a unit, whose results lie so far apart and interleave
   std::int64_t tile_step = 1;    ///< pixels of the input from one unit to the next
@@ -29,6 +33,8 @@ struct WinogradAxis {
   bool transformed() const { return points > 1; }
   /// Products for each result and pair of channels.
   double products() const { return static_cast<double>(parts * points) / static_cast<double>(results); }
+  std::int64_t weight_of(std::int64_t point) const { return std::min(point, points - singles); }
+  std::int64_t weights() const { return weight_of(points - 1) + 1; }
   /// A window's first slot for a part; its points are `stride` slots apart.
   std::int64_t slot(std::int64_t part) const {
     if (!transformed()) return part;
@@ -37,6 +43,10 @@ struct WinogradAxis {
   }
   /// The kernel's tap that a part's tap t is; past the kernel's end for none.
   std::int64_t kernel_tap(std::int64_t part, std::int64_t t) const { return slot(part) + t * stride; }
+  /// Where tiles aren't phases: of the pixels, those that a part's windows see are so far apart, and so many of them
+  /// lie from a result to the next.
+  std::int64_t gathered_step() const { return transformed() ? stride : tile_step; }
+  std::int64_t gathered_apart() const { return tile_step / (gathered_step() * results); }
   /// Slots that a tile's windows span.
   std::int64_t slots() const { return slot(parts - 1) + stride * (points - 1) + 1; }
   /// Results of a whole unit of tiles.
@@ -55,15 +65,21 @@ struct WinogradAxis {
     const std::int64_t longest = ceil_div(outputs % unit_results(), tile_phases);
     return transformed() && longest < results ? longest : 0;
   }
-  /// The points of a short tile with so many results.
-  Range short_points(std::int64_t longest) const { return {1, longest > results - 2 ? points : points - 1}; }
+  /// Whether a short tile with so many results has the product of a point. Those that share a weight are a result's
+  /// each, in order, too.
+  bool short_tile_has(std::int64_t point, std::int64_t longest) const {
+    const bool shares = point >= points - singles;
+    const std::int64_t first = shares ? points - singles : 0, end = shares ? points : points - singles;
+    return point > first && (longest > results - 2 || point < end - 1);
+  }
   /// Points of all tiles of the axis.
   std::int64_t points_of_tiles(std::int64_t outputs) const {
     const std::int64_t longest = short_results(outputs), last = tiles(outputs) % tile_phases;
     if (longest == 0) return tiles(outputs) * points;
     const std::int64_t short_tiles = last == 0 ? tile_phases : last;
-    const Range used = short_points(longest);
-    return (tiles(outputs) - short_tiles) * points + short_tiles * (used.end - used.begin);
+    std::int64_t used = 0;
+    for (std::int64_t p = 0; p < points; ++p) used += short_tile_has(p, longest);
+    return (tiles(outputs) - short_tiles) * points + short_tiles * used;
   }
 
   std::int64_t kernel = 1;
@@ -81,23 +97,34 @@ inline WinogradAxis untransformed_axis(const Axis& axis) {
   return plain;
 }
 
-inline WinogradAxis winograd_axis(const Axis& axis) {
+/// With windows of so many points, if that saves products.
+inline WinogradAxis winograd_axis(const Axis& axis, int points) {
+  using kernels::WinogradTransform;
   const WinogradAxis plain = untransformed_axis(axis);
   if (axis.kernel == 1 || std::min(axis.stride, axis.dilation) > 1) return plain;
   if (std::max(axis.stride, axis.dilation) > most_winograd_step) return plain;
   WinogradAxis best = plain;
-  for (std::int64_t taps = 2; taps <= 4; ++taps) {
+  for (const WinogradTransform transform : {WinogradTransform::two_taps, WinogradTransform::three_taps,
+                                            WinogradTransform::four_taps, WinogradTransform::strided}) {
+    const kernels::WinogradLine line = kernels::winograd_line(transform);
+    if (line.points != points) continue;
     WinogradAxis next;
+    next.transform = transform;
     next.kernel = axis.kernel;
-    next.points = 6;
-    next.taps = taps;
-    next.results = 7 - taps;
-    next.stride = axis.stride;
+    next.points = line.points;
+    next.taps = line.taps;
+    next.results = line.results;
     next.dilation = next.tile_phases = axis.dilation;
     next.tile_step = axis.stride * next.unit_results();
-    const std::int64_t pieces = ceil_div(axis.kernel, axis.stride * taps);
-    const std::int64_t phases = std::min(axis.stride, axis.kernel);
-    next.parts = (pieces - 1) * phases + std::min(phases, axis.kernel - (pieces - 1) * axis.stride * taps);
+    if (transform == WinogradTransform::strided) {
+      if (axis.kernel != 3 || axis.stride != 2) continue;
+      next.singles = line.points - line.weights + 1;
+    } else {
+      next.stride = axis.stride;
+      const std::int64_t pieces = ceil_div(axis.kernel, axis.stride * line.taps);
+      const std::int64_t phases = std::min(axis.stride, axis.kernel);
+      next.parts = (pieces - 1) * phases + std::min(phases, axis.kernel - (pieces - 1) * axis.stride * line.taps);
+    }
     if (next.products() < best.products()) best = next;
   }
   return best.products() < 0.9 * plain.products() ? best : plain;
@@ -107,12 +134,24 @@ struct WinogradAxes {
   WinogradAxis h, w;
 
   explicit WinogradAxes(const Conv2dGeometry& g, WeightForm form = WeightForm::winograd)
-      : h(winograd_axis(g.h)), w(winograd_axis(g.w)) {
-    // F(5x5, 2x2) is off by up to 4.3 times as much as the direct sum.
-    if ((h.taps == 2 && w.taps == 2) || form == WeightForm::winograd_rows) h = untransformed_axis(g.h);
+      : h(untransformed_axis(g.h)), w(untransformed_axis(g.w)) {
+    for (const int points : {6, 5, 9}) {
+      const WinogradAxis rows =
+          form == WeightForm::winograd_rows ? untransformed_axis(g.h) : winograd_axis(g.h, points);
+      const WinogradAxis columns = winograd_axis(g.w, points);
+      if (rows.products() * columns.products() < h.products() * w.products()) h = rows, w = columns;
+    }
   }
 
+  /// The products of a tile and pair of channels, and the weights among them.
   std::int64_t elements() const { return h.points * w.points; }
+  std::int64_t weights() const { return h.weights() * w.weights(); }
+  std::int64_t weight_of(std::int64_t element) const {
+    return h.weight_of(element / w.points) * w.weights() + w.weight_of(element % w.points);
+  }
+  bool is_first_with_weight(std::int64_t element) const {
+    return element / w.points < h.weights() && element % w.points < w.weights();
+  }
   std::int64_t parts() const { return h.parts * w.parts; }
   /// Whether channels are so few that all parts' share vectors.
   bool packs_parts(const Conv2dGeometry& g, std::int64_t lanes) const {

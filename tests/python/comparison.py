@@ -53,10 +53,10 @@ def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int, stride
     """What stands for the sum of absolute products in Winograd's algorithm.
 
     A result sums products of transformed tiles and weights. Along one axis, with the points 0, +-sqrt(1/2),
-    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 19.1 with
-    two taps (the last row of the output transform), 25.1 with three and 30.8 with four; in two dimensions
-    they multiply, and each part of the kernel adds as much, times the largest input and weight of each
-    channel.
+    +-sqrt(2) and infinity, the sizes of the three transforms' rows multiply and add up to at most 25.1 with
+    three taps (the last row of the output transform) and 30.8 with four; with 0, 1, -1/2, -2 and infinity to
+    13 with two, and 1 more where a third is taken as it is. In two dimensions they multiply, and each part of
+    the kernel adds as much, times the largest input and weight of each channel.
     """
     batched = np.abs(input.astype(np.float64)).reshape((-1, *input.shape[-3:]))
     channels = batched.max(axis=(2, 3) if layout == "NCHW" else (1, 2))
@@ -68,7 +68,7 @@ def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int, stride
         if taps == 1:
             continue
         parts = winograd_axis_parts(taps) if stride in (1, (1, 1), [1, 1]) else (taps + 1) // 2
-        factor *= {2: 19.1, 3: 25.1}.get(taps, 30.8) * parts
+        factor *= (25.1 if taps <= 3 else 30.8) * parts
     result = factor * sums.reshape(len(channels), -1)
     result = result[:, :, None, None] if layout == "NCHW" else result[:, None, None, :]
     return result if input.ndim == 4 else result[0]

@@ -202,7 +202,7 @@ def test_whole_tiles_of_padding(kernel: int, out_channels: int, dtype: Any, layo
 @pytest.mark.parametrize("stride", [1, 2, 3, (2, 1)])
 def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
     """Pieces of the kernel, phases of the stride and of the dilation, sizes around the tiles'."""
-    for kernel in [(1, 2), (3, 3), (4, 1), (5, 2), (7, 3), (1, 9)]:
+    for kernel in [(1, 2), (2, 2), (3, 3), (4, 1), (4, 4), (5, 2), (7, 3), (1, 9)]:
         for dilation in [1, 2, 3, (1, 2)] if stride == 1 else [1, (3, 1)]:
             for size in [1, 2, 3, 4, 5, 6, 7, 8, 17, 25]:
                 input = to_layout(values((2, 5, size, size + 1), dtype), layout)
@@ -218,25 +218,47 @@ def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
 @pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
 def test_winograd_of_short_tiles_begins_before_the_padding(padding_mode: str, layout: str) -> None:
     for channels in (3, 20):
-        for kernel, dilation in [(3, 1), (3, 2), (5, 1)]:
+        for kernel, stride, dilation in [(3, 1, 1), (3, 1, 2), (5, 1, 1), (2, 1, 1), (3, 2, 1), (4, 2, 1)]:
             padding = kernel // 2 * dilation
             weight = values((7, channels, kernel, kernel), np.float32, 1)
             for size in range(padding + 1, 12):
                 input = to_layout(values((1, channels, size, size + 1), np.float32), layout)
-                options = {"padding": padding, "dilation": dilation, "layout": layout}
+                options = {"padding": padding, "stride": stride, "dilation": dilation, "layout": layout}
                 options["padding_mode"] = padding_mode
                 got = convpool.conv2d(input, weight, algorithm="winograd", **options)
                 check_conv2d(got, input, weight, algorithm="winograd", **options)
 
 
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("size", [(7, 7), (5, 9)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (2, 1), (3, 2), (4, 2)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_winograd_keeps_what_is_not_finite_to_its_windows(
+    value: float, kernel: int, stride: int, layout: str
+) -> None:
+    """One pixel at every place that it can have in a tile."""
+    weight = values((7, 20, kernel, kernel), np.float32, 1)
+    for y in range(3, 12):
+        for x in range(3, 12):
+            image = values((1, 20, 19, 23))
+            image[0, 4, y, x] = value
+            input = to_layout(image, layout)
+            got = convpool.conv2d(input, weight, stride=stride, layout=layout, algorithm="winograd")
+            seen = convpool.conv2d(input, weight, stride=stride, layout=layout, algorithm="naive")
+            np.testing.assert_array_equal(np.isfinite(got), np.isfinite(seen))
+            np.testing.assert_array_equal(got[np.isinf(seen)], seen[np.isinf(seen)])
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(("size", "stride"), [((7, 7), 1), ((5, 9), 1), ((14, 14), 2)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_few_results_of_many_weights(batch: int, size: tuple[int, int], layout: str, isa: str) -> None:
+def test_few_results_of_many_weights(
+    batch: int, size: tuple[int, int], stride: int, layout: str, isa: str
+) -> None:
     """Along both axes 36 MB, fetched ahead; with 32 registers, and of one image, along the rows alone."""
     input = to_layout(values((batch, 512, *size), np.float32), layout)
     weight, bias = values((512, 512, 3, 3), np.float32, 1), values((512,), np.float32, 2)
-    options: dict[str, Any] = {"padding": 1, "layout": layout}
+    options: dict[str, Any] = {"padding": 1, "stride": stride, "layout": layout}
     layer = convpool.nn.Conv2d.from_weights(weight, bias, **options)
     rows = batch == 1 and isa in ("avx512", "neon")
     assert ("winograd tile: 1 x 4" in str(layer.explain(input.shape))) == rows
@@ -643,22 +665,23 @@ def test_an_empty_batch_gives_an_empty_result() -> None:
 
 @pytest.mark.usefixtures("isa")
 def test_auto_is_about_as_exact_as_the_plain_sum() -> None:
-    for in_shape, weight_shape in [
-        ((1, 256, 14, 14), (64, 256, 3, 3)),
-        ((1, 64, 28, 28), (64, 64, 3, 3)),
-        ((1, 512, 7, 7), (128, 512, 1, 1)),
-        ((1, 8, 40, 40), (8, 8, 7, 7)),
+    for in_shape, weight_shape, stride in [
+        ((1, 256, 14, 14), (64, 256, 3, 3), 1),
+        ((1, 64, 28, 28), (64, 64, 3, 3), 1),
+        ((1, 128, 20, 20), (64, 128, 2, 2), 1),
+        ((1, 512, 7, 7), (128, 512, 1, 1), 1),
+        ((1, 8, 40, 40), (8, 8, 7, 7), 1),
+        ((1, 128, 28, 28), (128, 128, 3, 3), 2),
+        ((1, 64, 32, 32), (64, 64, 4, 4), 2),
     ]:
         input, weight = values(in_shape), values(weight_shape, seed=1)
-        expected = reference.conv2d(input, weight, padding="same")
+        expected = reference.conv2d(input, weight, padding="same", stride=stride)
 
-        def error(
-            algorithm: str, input: Any = input, weight: Any = weight, expected: Any = expected
-        ) -> float:
-            got = convpool.conv2d(input, weight, padding="same", algorithm=algorithm)
-            return float(np.sqrt(np.mean((got - expected) ** 2)))
-
-        assert error("auto") <= 4 * error("naive")
+        error = {}
+        for algorithm in ("naive", "auto", "winograd") if weight_shape[2] > 1 else ("naive", "auto"):
+            got = convpool.conv2d(input, weight, padding="same", stride=stride, algorithm=algorithm)
+            error[algorithm] = np.sqrt(np.mean((got - expected) ** 2))
+        assert max(error.values()) <= 4 * error["naive"]
 
 
 def test_other_libraries_arrays() -> None:

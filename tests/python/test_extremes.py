@@ -166,11 +166,11 @@ def test_a_long_row_of_taps_channels_last(num_threads: int) -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (1, 3), (2, 1)])
 @pytest.mark.parametrize("size", [(30, 41), (7, 47)])
 @pytest.mark.parametrize("huge", [1e30, 1e34, 1e36, 1e37])
 def test_winograd_gives_the_same_bits_beside_huge_values(
-    huge: float, size: tuple[int, int], dilation: int, layout: str
+    huge: float, size: tuple[int, int], stride: int, dilation: int, layout: str
 ) -> None:
     """Which results are done again goes by a tile alone, not by what a thread computes with it."""
     input, weight = values((2, 24, *size)), values((40, 24, 3, 3), seed=1)
@@ -181,7 +181,7 @@ def test_winograd_gives_the_same_bits_beside_huge_values(
     if layout == "NHWC":
         input = np.ascontiguousarray(input.transpose(0, 2, 3, 1))
     for activation in (None, "relu", "silu"):
-        options = {"padding": dilation, "dilation": dilation, "layout": layout}
+        options = {"padding": dilation, "stride": stride, "dilation": dilation, "layout": layout}
         options |= {"algorithm": "winograd", "activation": activation}
         first = convpool.conv2d(input, weight, num_threads=1, **options)
         for num_threads in (2, 3, 5, 8):

@@ -55,9 +55,15 @@ template <class T>
 class Winograd {
  public:
   Winograd(const Conv2dRun<T>& run, WeightForm form)
-      : run_(run), g_(run.geometry), axes_(run.geometry, form), epilogue_(run), lanes_(run.kernels.lanes) {
+      : run_(run),
+        g_(run.geometry),
+        axes_(run.geometry, form),
+        transforms_(run.kernels.winograd[int(axes_.h.transform)][int(axes_.w.transform)]),
+        epilogue_(run),
+        lanes_(run.kernels.lanes) {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     elements_ = axes_.elements();
+    weight_elements_ = axes_.weights();
     // Scratch follows how runs are cut, which neither an array to add nor the place of the result may change.
     cuts_at_lines_ = epilogue_.streams_unless_added_to(run, g_.out_pixels()) && rows_are_lines();
     const bool in_lines = reinterpret_cast<std::uintptr_t>(run.output.data) % kernels::cache_line == 0;
@@ -85,7 +91,8 @@ class Winograd {
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles),
                          std::max<int64_t>(1, vectors_ * std::min<int64_t>(fewest_tasks, run.threads) / run.threads), 1,
                          column_cost);
-    const int64_t group_weights = size_product(weight_pitch(g_.group_channels()), elements_, vectors_, sizeof(T));
+    const int64_t group_weights =
+        size_product(weight_pitch(g_.group_channels()), weight_elements_, vectors_, sizeof(T));
     // What is read from memory for each block wants many tiles: 512 channels, 16 images of 7x7 and 14x14 5225 / 4720
     // and 20930 / 19340 us, 4 images of 1024 channels 21060 / 17510 (Zen 5).
     const bool large = group_weights > block_sizes().large_winograd_weights;
@@ -146,7 +153,8 @@ class Winograd {
     const int64_t gathered = packs_parts_ ? round_up(lanes_ * row + lanes_ + row + lanes_, 16) : 0;
     const int64_t strip = std::max(size_product(strip_rows(), strip_pixels(strip_units_), lanes_) + gathered,
                                    axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
-    const int64_t packed = packs_ ? round_up(shape_.vectors * elements_ * weight_pitch(channels_at_once_), 16) : 0;
+    const int64_t packed =
+        packs_ ? round_up(shape_.vectors * weight_elements_ * weight_pitch(channels_at_once_), 16) : 0;
     const int64_t packing = packs_ ? winograd_packing_scratch(g_, axes_, lanes_) : 0;
     const SlottedWorkspace<T> scratch(transformed + products + strip + packed + packing, run_.threads);
     const SlottedWorkspace<kernels::Segment> segment_scratch(axes_.parts(), run_.threads);
@@ -179,7 +187,7 @@ class Winograd {
   /// be where the packed ones outgrow the caches. A few channels are packed at a time; of several parts all, since a
   /// sum runs through the parts first.
   void prepare_packing(int64_t tiles, int64_t most_tiles) {
-    const int64_t channel_bytes = size_product(shape_.vectors, elements_, axes_.parts(), lanes_, sizeof(T));
+    const int64_t channel_bytes = size_product(shape_.vectors, weight_elements_, axes_.parts(), lanes_, sizeof(T));
     const bool large = size_product(channel_bytes / shape_.vectors, vectors_, g_.group_channels()) > large_packed_bytes;
     if (blocks_.pieces > 1 && (!large || tiles > most_tiles)) return;
     if (axes_.parts() > 1 && size_product(channel_bytes, g_.group_channels()) > most_packed_part_bytes) return;
@@ -234,8 +242,7 @@ class Winograd {
   /// The tiles that have products of an element.
   Range tiles_with(const Task& t, int64_t element) const {
     const auto is_left_out = [](const WinogradAxis& axis, int64_t point, int64_t longest) {
-      const Range used = axis.short_points(longest);
-      return longest > 0 && (point < used.begin || point >= used.end);
+      return longest > 0 && !axis.short_tile_has(point, longest);
     };
     const bool rows = is_left_out(axes_.h, element / axes_.w.points, short_rows_);
     const bool columns = is_left_out(axes_.w, element % axes_.w.points, short_columns_);
@@ -255,7 +262,7 @@ class Winograd {
   /// Pixels that the windows of so many neighbouring units span.
   int64_t strip_pixels(int64_t units) const {
     const WinogradAxis& w = axes_.w;
-    if (packs_parts_) return (units - 1) * w.results + w.points;
+    if (packs_parts_) return (units - 1) * w.results * w.gathered_apart() + w.points;
     return (units - 1) * w.tile_step + w.tile_phases - 1 + (w.slots() - 1) * w.dilation + 1;
   }
 
@@ -306,7 +313,7 @@ class Winograd {
 
   void transform_input(const Task& t) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
-    const auto transform = run_.kernels.winograd_input[h.transformed()][w.transformed()];
+    const auto transform = transforms_.input;
     for (int64_t c = 0; c < g_.group_channels(); c += lanes_) {
       for_each_run(t, strip_units_, [&](const Run& run) {
         const int64_t pixels = strip_pixels(run.units);
@@ -334,7 +341,7 @@ class Winograd {
   /// The same where the channels of all parts share vectors: each lane's row is gathered from where its part lies.
   void transform_packed_input(const Task& t) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
-    const auto transform = run_.kernels.winograd_input[h.transformed()][w.transformed()];
+    const auto transform = transforms_.input;
     const int64_t all = axes_.parts() * g_.group_channels();
     for (int64_t first = 0; first < all; first += lanes_) {
       const int64_t used = std::min(lanes_, all - first);
@@ -353,8 +360,8 @@ class Winograd {
         arguments.in_pixel = lanes_;
         arguments.out_element = transformed_pitch_;
         for_each_even_tiles(run, [&](const EvenTiles& tiles) {
-          arguments.in = t.strip + tiles.at * lanes_;
-          arguments.in_tile = tiles.step * lanes_;
+          arguments.in = t.strip + tiles.at * w.gathered_apart() * lanes_;
+          arguments.in_tile = tiles.step * w.gathered_apart() * lanes_;
           arguments.out = t.transformed + tiles.first * channel_pitch_ + first;
           arguments.out_tile = tiles.next * channel_pitch_;
           arguments.tiles = tiles.count;
@@ -378,7 +385,7 @@ class Winograd {
     const TensorView<const T>& in = run_.input;
     const T* const row =
         in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1) + source * in.stride(2);
-    const int64_t step = w.transformed() ? w.stride : w.tile_step;
+    const int64_t step = w.gathered_step();
     const int64_t offset = w.slot(part % w.parts) * w.dilation, left = g_.w.start(ow) + offset;
     const int64_t begin = std::clamp<int64_t>(left < 0 ? ceil_div(-left, step) : 0, 0, pixels);
     const int64_t end = std::clamp<int64_t>(left < g_.w.in ? ceil_div(g_.w.in - left, step) : 0, begin, pixels);
@@ -463,7 +470,7 @@ class Winograd {
   void multiply(const Task& t, int64_t v, int64_t width) const {
     for (int64_t c = 0; c < g_.group_channels(); c += channels_at_once_) {
       const Range channels{c, std::min(g_.group_channels(), c + channels_at_once_)};
-      const int64_t pitch = weight_pitch(channels.end - channels.begin), vector = elements_ * pitch;
+      const int64_t pitch = weight_pitch(channels.end - channels.begin), vector = weight_elements_ * pitch;
       const T* weights = t.packed;
       if (packs_) {
         for (int64_t i = 0; i < width; ++i) {
@@ -488,15 +495,17 @@ class Winograd {
     return runs;
   }
 
-  /// The weights of the element after e, or those of the first for the next few vectors of output channels.
+  /// The weights of the element after e, if they are others, or those of the first for the next few vectors of output
+  /// channels.
   LinesAhead<T> weights_ahead(const Task& t, int64_t v, int64_t width, int64_t e, int64_t fetches) const {
-    if (!fetches_) return {};
-    const int64_t pitch = weight_pitch(g_.group_channels()), vector = elements_ * pitch;
+    if (!fetches_ || (e + 1 < elements_ && !axes_.is_first_with_weight(e + 1))) return {};
+    const int64_t pitch = weight_pitch(g_.group_channels()), vector = weight_elements_ * pitch;
     if (++e == elements_) {
       e = 0;
       v = v + width < vectors_ ? v + width : 0;
     }
-    return LinesAhead<T>::in_turn(weights_ + (t.group * vectors_ + v) * vector + e * pitch, vector,
+    const int64_t weight = axes_.weight_of(e);
+    return LinesAhead<T>::in_turn(weights_ + (t.group * vectors_ + v) * vector + weight * pitch, vector,
                                   std::min(width, vectors_ - v), pitch - lanes_, fetches, most_fetched_lines);
   }
 
@@ -508,7 +517,7 @@ class Winograd {
     tile.segment_count = list_segments(channels, t.segments);
     tile.a_row = channel_pitch_;
     tile.a_step = 1;
-    tile.b_vector = elements_ * pitch;
+    tile.b_vector = weight_elements_ * pitch;
     tile.b_step = lanes_;
     tile.c_row = columns;
     tile.columns = columns;
@@ -517,7 +526,7 @@ class Winograd {
     tile.high = std::numeric_limits<T>::infinity();
     const int64_t product_pitch = odd_lines<T>(t.tiles * columns);
     for (int64_t e = 0; e < elements_; ++e) {
-      tile.b = weights + e * pitch;
+      tile.b = weights + axes_.weight_of(e) * pitch;
       const Range with = tiles_with(t, e);
       T* const products = t.products + e * product_pitch;
       if (!tile.accumulate) {
@@ -545,7 +554,7 @@ class Winograd {
     const int64_t channels = std::min(columns, g_.group_out_channels() - v * lanes_);
     const TensorView<T>& out = run_.output;
     const WinogradAxis &h = axes_.h, &w = axes_.w;
-    const auto transform = run_.kernels.winograd_output[h.results][w.results];
+    const auto transform = transforms_.output;
     for_each_run(t, stage_units_, [&](const Run& run) {
       const int64_t ow = run.begin, pixels = run.end - run.begin;
       const int64_t stage_row = run.units * w.unit_results() * columns;
@@ -628,7 +637,7 @@ class Winograd {
         for (int64_t first = 0; first < channels; first += lanes_) {
           one.in = t.products + tile * columns + first;
           one.bias = bias + first;
-          if (run_.kernels.winograd_output[h.results][w.results](one)) continue;
+          if (transforms_.output(one)) continue;
           for (int64_t c = first; c < std::min(channels, first + lanes_); ++c) {
             if (!tile_is_finite(t, tile, c, channels))
               redo_tile(run, ow, tiles.short_of_columns, first_channel + c, t.group);
@@ -684,8 +693,9 @@ class Winograd {
   const Conv2dRun<T>& run_;
   const Conv2dGeometry& g_;
   const WinogradAxes axes_;
+  const kernels::WinogradKernels<T>& transforms_;
   Epilogue<T> epilogue_;
-  int64_t lanes_, elements_ = 0, tile_columns_ = 0, tile_rows_ = 0, row_units_ = 0, vectors_ = 0;
+  int64_t lanes_, elements_ = 0, weight_elements_ = 0, tile_columns_ = 0, tile_rows_ = 0, row_units_ = 0, vectors_ = 0;
   /// Results of the longest tile in a last row and column of tiles that are short, and what comes before these.
   int64_t short_rows_ = 0, short_columns_ = 0, full_rows_ = 0, full_units_ = 0;
   bool packs_parts_ = false;

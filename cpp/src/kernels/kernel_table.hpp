@@ -187,8 +187,34 @@ struct DepthwiseChannelsArguments {
   bool fetches_next;  ///< fetch what the next rows of results read: pays where that comes from memory
 };
 
-/// Winograd's algorithm, along each axis on six points or on one (see winograd_axes.hpp). The way in: windows of
-/// points, in_row and in_pixel apart, for tiles in_tile apart; the elements of a tile go out_element apart.
+/// What Winograd's algorithm does along an axis: nothing; for tiles of results of so many taps, products at 5, 6 and 6
+/// points; or for three taps with stride 2, those of the even pixels' two taps at 5 points and 4 of the odd ones' tap.
+/// Axes that are both transformed have as many points each, or both are strided.
+enum class WinogradTransform : std::uint8_t { none, two_taps, three_taps, four_taps, strided };
+inline constexpr int winograd_transforms = 5;
+
+/// What a transform makes of an axis: windows of so many pixels and as many products, of which the last ones may share
+/// a weight, for tiles of results.
+struct WinogradLine {
+  int points, weights, taps, results;
+};
+constexpr WinogradLine winograd_line(WinogradTransform transform) {
+  switch (transform) {
+    case WinogradTransform::two_taps:
+      return {5, 5, 2, 4};
+    case WinogradTransform::three_taps:
+      return {6, 6, 3, 4};
+    case WinogradTransform::four_taps:
+      return {6, 6, 4, 3};
+    case WinogradTransform::strided:
+      return {9, 6, 3, 4};
+    default:
+      return {1, 1, 1, 1};
+  }
+}
+
+/// The way in: windows of points, in_row and in_pixel apart, for tiles in_tile apart; the elements of a tile go
+/// out_element apart.
 template <class T>
 struct WinogradInputArguments {
   const T* in;
@@ -210,7 +236,14 @@ struct WinogradOutputArguments {
   T low, high;
 };
 
-inline constexpr int max_winograd_results = 5;
+template <class T>
+struct WinogradKernels {
+  /// Weights, in[channel][tap][lane], to out[element * element_pitch + channel * lanes + lane].
+  void (*weight)(const T* in, ptrdiff_t channels, T* out, ptrdiff_t element_pitch);
+  void (*input)(const WinogradInputArguments<T>&);
+  /// False where a result, before the clamp, wasn't finite: then a NaN or infinity has spread over its tile.
+  bool (*output)(const WinogradOutputArguments<T>&);
+};
 
 template <class T>
 using TileKernel = void (*)(const TileArguments<T>&);
@@ -281,14 +314,8 @@ struct Table {
   const DepthwiseChannelTable<T>* depthwise_channels;
   void (*split_phases)(const SplitArguments<T>&);
   void (*pad_rows)(const PadArguments<T>&);
-  /// By the results of a tile along each axis, null outside 1, 3, 4, 5 and for 1 x 1. Weights,
-  /// in[channel][tap][lane], to out[element * element_pitch + channel * lanes + lane].
-  void (*winograd_weight[max_winograd_results + 1][max_winograd_results + 1])(const T* in, ptrdiff_t channels, T* out,
-                                                                              ptrdiff_t element_pitch);
-  /// By whether each axis is transformed, null where neither is.
-  void (*winograd_input[2][2])(const WinogradInputArguments<T>&);
-  /// False where a result, before the clamp, wasn't finite: then a NaN or infinity has spread over its tile.
-  bool (*winograd_output[max_winograd_results + 1][max_winograd_results + 1])(const WinogradOutputArguments<T>&);
+  /// By what is done along each axis, null where neither is transformed or both in ways that don't go together.
+  WinogradKernels<T> winograd[winograd_transforms][winograd_transforms];
   /// Runs `steps` rounds of multiply-adds on registers and returns how many operations that was.
   double (*multiply_add_rounds)(ptrdiff_t steps, T* result);
 };
