@@ -59,7 +59,8 @@ bool transforms_both_axes(const Conv2dGeometry& g) {
 /// with few, and the way in again on Emerald Rapids with both (180 layers of 3 to 768 channels, strides 1 to 3: what is
 /// chosen takes 1.01 to 1.02 times as long as the better one; 1.02 to 1.04 before). Weights come from the L2 cache, the
 /// last one and memory at so many operations a vector, for as many products as there are tiles; where a product's
-/// weights exceed the L2 cache, they come before it instead of beside it.
+/// weights exceed the L2 cache, and all of them half of the last one, they come before it instead of beside it (many
+/// registers).
 template <class T>
 double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in_channels_last,
                      WeightsAre weights, WeightForm form) {
@@ -75,13 +76,15 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.h.transformed() && axes.w.transformed();
   const bool few = has_few_registers(kernels);
-  const double size = static_cast<double>(axes.elements()) / (in_two_dimensions ? 36 : 6);
-  const double way_in = size * (in_two_dimensions ? few ? 500 : 900 : few ? 60 : 105) / (tile_results * taps);
-  const double way_back = size * (in_two_dimensions ? few ? 600 : 480 : few ? 60 : 75) / (tile_results * taps);
-  // Gathering the parts of few channels costs as much again, or several times that.
+  const double of_six_points = static_cast<double>(axes.elements()) / (in_two_dimensions ? 36 : 6);
+  const double way_in = of_six_points * (in_two_dimensions ? few ? 500 : 900 : few ? 60 : 105) / (tile_results * taps);
+  const double way_back = of_six_points * (in_two_dimensions ? few ? 600 : 480 : few ? 60 : 75) / (tile_results * taps);
+  // The parts of few channels cost more, most where they aren't phases alone (70 layers of 2 to 12 channels, Emerald
+  // Rapids).
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
-  const double gathering = !packed_parts ? 1 : few ? 7 : 1.8;
+  const bool phases = axes.parts_are_phases() && in_two_dimensions;
+  const double gathering = !packed_parts ? 1 : phases ? (few ? 1 : 1.3) : few ? 1.5 : 1.8;
   // Few outputs wait for the way in, and several parts for the transposition of planes (3x3 and 5x5 of 16 and 64
   // channels to 1 to 6; not 7x7 of 128; Zen 3).
   constexpr int64_t waiting_channels = 64;
@@ -89,11 +92,11 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double input =
       (waits ? 2 : 1) * way_in * gathering * static_cast<double>(vectors * lanes) / static_cast<double>(cg * kg);
   const double output = way_back / static_cast<double>(cg) * waste(kg, lanes);
-  // Each gathered row takes about 90 cycles to begin, which short ones show.
+  // Each copied row takes about 90 cycles to begin, which short ones show; where none is copied, each piece of one 15.
   const double gathered_rows = packed_parts && !few ? static_cast<double>(axes.h.tiles(g.h.out) * axes.h.points) *
                                                           static_cast<double>(axes.parts() * cg)
                                                     : 0;
-  const double rows = 180 * static_cast<double>(lanes) * gathered_rows /
+  const double rows = (phases ? 30 : 180) * static_cast<double>(lanes) * gathered_rows /
                       (static_cast<double>(g.out_pixels()) * static_cast<double>(kg * cg) * taps);
   const double packed = static_cast<double>(axes.weights() * axes.parts());
   const double weights_of_a_product = static_cast<double>(axes.weights()) / static_cast<double>(axes.elements());

@@ -76,6 +76,10 @@ struct PhasedRows {
         phase_pitch(round_up(round_up(count, lanes) + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)),
         used(std::min(row_pitch(), round_up((count - 1) * w.stride + w.effective_kernel(), 2 * lanes))) {}
 
+  /// For `columns` of the input from `first` on, a multiple of two vectors for each of two phases.
+  PhasedRows(std::int64_t first, std::int64_t columns, std::int64_t phases, std::int64_t phase_pitch)
+      : first(first), phases(phases), phase_pitch(phase_pitch), used(columns) {}
+
   std::int64_t row_pitch() const { return size_product(phases, phase_pitch); }
   std::int64_t tap_offset(const Axis& w, std::int64_t tap) const {
     const std::int64_t x = tap * w.dilation;
@@ -83,7 +87,7 @@ struct PhasedRows {
   }
 
   /// What copy() needs beside the target: rows before they are taken apart.
-  std::int64_t scratch_elements() const { return phases == 1 ? 0 : size_product(rows_at_once, row_pitch()); }
+  std::int64_t scratch_elements() const { return phases == 1 ? 0 : size_product(rows_at_once, scratch_pitch()); }
 
   /// Copies rows to rows `to_row` apart.
   template <class T>
@@ -104,14 +108,15 @@ struct PhasedRows {
     for (std::int64_t r = 0; r < rows; r += rows_at_once) {
       const std::int64_t count = std::min(rows_at_once, rows - r);
       const SourceRows<T> some{from.data + r * from.row, from.row, from.pixel, from.columns};
-      copy_padded_rows(kernels, some, count, mode, fill, first, used, scratch, row_pitch());
+      copy_padded_rows(kernels, some, count, mode, fill, first, used, scratch, scratch_pitch());
       kernels.split_phases(
-          {scratch, row_pitch(), to + r * to_row, to_row, phase_pitch, count, 0, used, used, phases, fill});
+          {scratch, scratch_pitch(), to + r * to_row, to_row, phase_pitch, count, 0, used, used, phases, fill});
     }
   }
 
  private:
   static constexpr std::int64_t rows_at_once = 8;
+  std::int64_t scratch_pitch() const { return round_up(used, 16); }
 };
 
 }  // namespace convpool

@@ -16,9 +16,9 @@ namespace convpool {
 /// A transformed axis works on windows of some points, whose products with transformed weights give a tile of results
 /// of so many taps. A longer kernel is several pieces of so many taps, and a strided one is as many kernels as the
 /// stride has phases: each is a *part*, and parts are nothing but more channels of the same sum. Three taps with stride
-/// 2 have a transform of their own, in which the phase of a single tap isn't transformed. A dilated kernel is one
-/// convolution for each phase of its results. An axis that isn't transformed has windows of one point, tiles of one
-/// result, and a part for each tap.
+/// 2 have a transform of their own, in which the phase of a single tap isn't transformed and the points are neighbours.
+/// A dilated kernel is one convolution for each phase of its results. An axis that isn't transformed has windows of one
+/// point, tiles of one result, and a part for each tap.
 struct WinogradAxis {
   kernels::WinogradTransform transform = kernels::WinogradTransform::none;
   std::int64_t points = 1;
@@ -43,10 +43,10 @@ struct WinogradAxis {
   }
   /// The kernel's tap that a part's tap t is; past the kernel's end for none.
   std::int64_t kernel_tap(std::int64_t part, std::int64_t t) const { return slot(part) + t * stride; }
-  /// Where tiles aren't phases: of the pixels, those that a part's windows see are so far apart, and so many of them
-  /// lie from a result to the next.
-  std::int64_t gathered_step() const { return transformed() ? stride : tile_step; }
-  std::int64_t gathered_apart() const { return tile_step / (gathered_step() * results); }
+  /// Where tiles aren't phases: pixels from one that a part's windows see to the next, and such from a result to the
+  /// next.
+  std::int64_t seen_step() const { return transformed() ? stride : tile_step; }
+  std::int64_t seen_from_result_to_result() const { return tile_step / (seen_step() * results); }
   /// Slots that a tile's windows span.
   std::int64_t slots() const { return slot(parts - 1) + stride * (points - 1) + 1; }
   /// Results of a whole unit of tiles.
@@ -65,8 +65,8 @@ struct WinogradAxis {
     const std::int64_t longest = ceil_div(outputs % unit_results(), tile_phases);
     return transformed() && longest < results ? longest : 0;
   }
-  /// Whether a short tile with so many results has the product of a point. Those that share a weight are a result's
-  /// each, in order, too.
+  /// Whether a short tile with so many results has the product of a point. Each of those that share a weight serves one
+  /// result, in order.
   bool short_tile_has(std::int64_t point, std::int64_t longest) const {
     const bool shares = point >= points - singles;
     const std::int64_t first = shares ? points - singles : 0, end = shares ? points : points - singles;
@@ -105,7 +105,7 @@ inline WinogradAxis winograd_axis(const Axis& axis, int points) {
   if (std::max(axis.stride, axis.dilation) > most_winograd_step) return plain;
   WinogradAxis best = plain;
   for (const WinogradTransform transform : {WinogradTransform::two_taps, WinogradTransform::three_taps,
-                                            WinogradTransform::four_taps, WinogradTransform::strided}) {
+                                            WinogradTransform::four_taps, WinogradTransform::three_taps_stride_2}) {
     const kernels::WinogradLine line = kernels::winograd_line(transform);
     if (line.points != points) continue;
     WinogradAxis next;
@@ -116,7 +116,7 @@ inline WinogradAxis winograd_axis(const Axis& axis, int points) {
     next.results = line.results;
     next.dilation = next.tile_phases = axis.dilation;
     next.tile_step = axis.stride * next.unit_results();
-    if (transform == WinogradTransform::strided) {
+    if (transform == WinogradTransform::three_taps_stride_2) {
       if (axis.kernel != 3 || axis.stride != 2) continue;
       next.singles = line.points - line.weights + 1;
     } else {
@@ -130,6 +130,7 @@ inline WinogradAxis winograd_axis(const Axis& axis, int points) {
   return best.products() < 0.9 * plain.products() ? best : plain;
 }
 
+/// The transforms that save most, with as many points along both axes if both are transformed: others have no kernels.
 struct WinogradAxes {
   WinogradAxis h, w;
 
@@ -156,6 +157,11 @@ struct WinogradAxes {
   /// Whether channels are so few that all parts' share vectors.
   bool packs_parts(const Conv2dGeometry& g, std::int64_t lanes) const {
     return parts() > 1 && g.group_channels() < lanes && w.tile_phases == 1;
+  }
+  /// Whether the parts are the phases of the strides alone, and kernel rows: their rows follow one another where rows
+  /// of the input are taken apart by the stride.
+  bool parts_are_phases() const {
+    return (!h.transformed() || h.parts <= h.stride) && w.parts == w.seen_step() && w.dilation == 1;
   }
   /// Whether anything is gained, and the columns between the taps are few.
   bool usable(const Conv2dGeometry& g) const {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,23 @@ def may_be_winograd(algorithm: str, weight: Any) -> bool:
     return algorithm in ("auto", "winograd") and max(weight.shape[2:]) > 1
 
 
+def as_pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
 def winograd_axis_parts(taps: int) -> int:
     """The most pieces that Winograd's algorithm cuts an axis of the kernel into."""
     return 1 if taps <= 4 else (taps + 1) // 2
 
 
-def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int, stride: Any) -> Any:
+def winograd_axis_factor(taps: int, stride: int) -> float:
+    if taps == 1:
+        return 1.0
+    parts = winograd_axis_parts(taps) if stride == 1 else (taps + 1) // 2
+    return (25.1 if taps <= 3 else 30.8) * parts
+
+
+def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int, stride: Any, dilation: Any) -> Any:
     """What stands for the sum of absolute products in Winograd's algorithm.
 
     A result sums products of transformed tiles and weights. Along one axis, with the points 0, +-sqrt(1/2),
@@ -63,12 +75,14 @@ def winograd_magnitude(input: Any, weight: Any, layout: str, groups: int, stride
     kernels = np.abs(weight.astype(np.float64)).max(axis=(2, 3))
     per_group = channels.reshape(len(channels), groups, -1)
     sums = np.einsum("ngc,gkc->ngk", per_group, kernels.reshape(groups, -1, kernels.shape[1]))
-    factor = 1.0
-    for taps in weight.shape[2:]:
-        if taps == 1:
-            continue
-        parts = winograd_axis_parts(taps) if stride in (1, (1, 1), [1, 1]) else (taps + 1) // 2
-        factor *= (25.1 if taps <= 3 else 30.8) * parts
+    kernel, stride, dilation = weight.shape[2:], as_pair(stride), as_pair(dilation)
+    # The transforms of two taps, along both axes: by taps and stride.
+    of_two_taps = {(2, 1): 13.0, (3, 2): 14.0, (4, 2): 26.0}
+    cases = {(k, s) if s == 1 or d == 1 else (0, 0) for k, s, d in zip(kernel, stride, dilation, strict=True)}
+    if len(cases) == 1 and cases <= of_two_taps.keys():
+        factor = of_two_taps[cases.pop()] ** 2
+    else:
+        factor = math.prod(map(winograd_axis_factor, kernel, stride))
     result = factor * sums.reshape(len(channels), -1)
     result = result[:, :, None, None] if layout == "NCHW" else result[:, None, None, :]
     return result if input.ndim == 4 else result[0]
@@ -95,7 +109,9 @@ def check_conv2d(
         # The sum over the channels and parts, and up to 6 + 6 + 3 additions and products in each direction.
         terms += 30
         layout, groups = options.get("layout", "NCHW"), options.get("groups", 1)
-        magnitude = magnitude + winograd_magnitude(input, weight, layout, groups, options.get("stride", 1))
+        magnitude = magnitude + winograd_magnitude(
+            input, weight, layout, groups, options.get("stride", 1), options.get("dilation", 1)
+        )
     # hardswish is the steepest, with a slope of 1.5; each adds a few roundings of numbers up to 1 + |x|.
     slope, extra = (1.0, 0.0) if activation in (None, "relu", "relu6") else (1.5, 8 * (1 + magnitude))
     assert_near(got, expected, magnitude, terms, slope, extra)

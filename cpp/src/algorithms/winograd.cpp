@@ -1,7 +1,7 @@
-// Winograd's algorithm: along each axis, or along the rows alone (WeightForm::winograd_rows), six products for 7 - r
-// results of r taps, instead of r products each.
+// Winograd's algorithm: along each axis, or along the rows alone (WeightForm::winograd_rows), a few products for the
+// results of a tile, instead of one for each tap of each result (kernels::WinogradTransform).
 //
-// Kernels longer than r are pieces, strided ones phases, and both are more channels of the same sum; dilated ones are a
+// Longer kernels are pieces, strided ones phases, and both are more channels of the same sum; dilated ones are a
 // convolution for each phase of the results (winograd_axes.hpp).
 //
 // Tiles at the end of an axis that are short of results do without some of the points (short_results), and so without
@@ -85,7 +85,8 @@ class Winograd {
     const int64_t tiles = g_.batch * tile_rows_ * tile_columns_, units = g_.batch * tile_rows_ * row_units_;
     const int64_t most_tiles = most_elements / elements_;
     const int64_t tile_bytes = size_product(elements_, channel_pitch_, sizeof(T));
-    const int64_t least = std::clamp<int64_t>(most_transformed_bytes / tile_bytes, 1, least_tiles);
+    const int64_t least =
+        std::clamp<int64_t>(most_transformed_bytes / tile_bytes, 1, std::min(least_tiles, most_tiles));
     // Where the tiles make fewer blocks than there are threads, each has some of the output channels.
     const int64_t fewest_tasks = g_.groups * ceil_div(tiles, std::max(least, most_tiles));
     shape_ = choose_tile(run.kernels, std::min(tiles, most_tiles),
@@ -116,7 +117,8 @@ class Winograd {
     const int64_t tasks = g_.groups * blocks_.pieces;
     const int64_t pieces = tasks >= run.threads ? 1 : std::min(steps_.pieces, ceil_div(run.threads, tasks));
     channel_split_ = EvenSplit(steps_.pieces, ceil_div(steps_.pieces, pieces));
-    const int64_t row_bytes = strip_rows() * lanes_ * int64_t{sizeof(T)};
+    const int64_t apart = packs_parts_ ? size_product(h.slots(), w.seen_step(), g_.group_channels()) : 0;
+    const int64_t row_bytes = (strip_rows() * lanes_ + apart) * int64_t{sizeof(T)};
     const int64_t one = strip_pixels(1), next = strip_pixels(2) - one;
     strip_units_ = std::clamp<int64_t>((block_sizes().winograd_strip / row_bytes - one) / next + 1, 1, row_units_);
     // What is streamed begins and ends with cache lines of a plane's row.
@@ -148,10 +150,7 @@ class Winograd {
     const int64_t transformed = size_product(elements_, transformed_pitch_);
     const int64_t columns = shape_.vectors * lanes_;
     const int64_t products = elements_ * odd_lines<T>(block_tiles_ * columns);
-    // Rows that are gathered follow one another; behind the last of them and the spare one a vector may run on.
-    const int64_t row = strip_pixels(strip_units_);
-    const int64_t gathered = packs_parts_ ? round_up(lanes_ * row + lanes_ + row + lanes_, 16) : 0;
-    const int64_t strip = std::max(size_product(strip_rows(), strip_pixels(strip_units_), lanes_) + gathered,
+    const int64_t strip = std::max(size_product(strip_rows(), strip_pixels(strip_units_), lanes_) + apart_elements(),
                                    axes_.h.results * stage_units_ * axes_.w.unit_results() * columns);
     const int64_t packed =
         packs_ ? round_up(shape_.vectors * weight_elements_ * weight_pitch(channels_at_once_), 16) : 0;
@@ -259,10 +258,19 @@ class Winograd {
 
   int64_t strip_rows() const { return packs_parts_ ? axes_.h.points : axes_.h.slots(); }
 
+  /// Scratch for rows that are taken apart, and for those of a vector's lanes or before they are.
+  int64_t apart_elements() const {
+    if (!packs_parts_) return 0;
+    const PackedRows rows = packed_rows(strip_units_);
+    const int64_t step = axes_.w.seen_step();
+    const PhasedRows phased(0, step * rows.pitch, step, rows.channels * rows.pitch);
+    return size_product(axes_.h.slots(), rows.slot) + std::max(lanes_ * rows.pitch, phased.scratch_elements());
+  }
+
   /// Pixels that the windows of so many neighbouring units span.
   int64_t strip_pixels(int64_t units) const {
     const WinogradAxis& w = axes_.w;
-    if (packs_parts_) return (units - 1) * w.results * w.gathered_apart() + w.points;
+    if (packs_parts_) return (units - 1) * w.results * w.seen_from_result_to_result() + w.points;
     return (units - 1) * w.tile_step + w.tile_phases - 1 + (w.slots() - 1) * w.dilation + 1;
   }
 
@@ -338,77 +346,98 @@ class Winograd {
     }
   }
 
-  /// The same where the channels of all parts share vectors: each lane's row is gathered from where its part lies.
+  /// The same where the channels of all parts share vectors. Rows are taken apart by the stride first, once for all
+  /// parts: [slot][phase][channel][pixel]. Of parts that are phases alone the lanes' rows follow one another there.
   void transform_packed_input(const Task& t) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
-    const auto transform = transforms_.input;
     const int64_t all = axes_.parts() * g_.group_channels();
-    for (int64_t first = 0; first < all; first += lanes_) {
-      const int64_t used = std::min(lanes_, all - first);
-      for_each_run(t, strip_units_, [&](const Run& run) {
-        const int64_t pixels = strip_pixels(run.units);
-        T* const rows = t.strip + h.points * pixels * lanes_;
+    const bool in_order = axes_.parts_are_phases();
+    for_each_run(t, strip_units_, [&](const Run& run) {
+      const int64_t pixels = strip_pixels(run.units);
+      const PackedRows rows = packed_rows(run.units);
+      T* const apart = t.strip + h.points * pixels * lanes_;
+      T* const spare = apart + h.slots() * rows.slot;
+      take_apart(t, run, rows, apart, spare);
+      kernels::WinogradInputArguments<T> arguments{};
+      arguments.in_row = pixels * lanes_;
+      arguments.in_pixel = lanes_;
+      arguments.out_element = transformed_pitch_;
+      for (int64_t first = 0; first < all; first += lanes_) {
+        const int64_t used = std::min(lanes_, all - first);
         if (used < lanes_) std::fill_n(t.strip, h.points * pixels * lanes_, T(0));
         for (int64_t y = 0; y < h.points; ++y) {
-          for (int64_t lane = 0; lane < used; ++lane) {
-            gather_row(t, run, first + lane, y, pixels, rows + lane * pixels, rows + lanes_ * pixels + lanes_);
+          const T* const slots = apart + y * h.stride * rows.slot;
+          const T* from = slots + first * rows.pitch;
+          if (!in_order) {
+            for (int64_t lane = 0; lane < used; ++lane) {
+              std::copy_n(slots + rows.offset(first + lane), pixels, spare + lane * rows.pitch);
+            }
+            from = spare;
           }
-          run_.kernels.transpose(rows, pixels, used, pixels, t.strip + y * pixels * lanes_, lanes_);
+          run_.kernels.transpose(from, rows.pitch, used, pixels, t.strip + y * pixels * lanes_, lanes_);
         }
-        kernels::WinogradInputArguments<T> arguments{};
-        arguments.in_row = pixels * lanes_;
-        arguments.in_pixel = lanes_;
-        arguments.out_element = transformed_pitch_;
         for_each_even_tiles(run, [&](const EvenTiles& tiles) {
-          arguments.in = t.strip + tiles.at * w.gathered_apart() * lanes_;
-          arguments.in_tile = tiles.step * w.gathered_apart() * lanes_;
+          arguments.in = t.strip + tiles.at * w.seen_from_result_to_result() * lanes_;
+          arguments.in_tile = tiles.step * w.seen_from_result_to_result() * lanes_;
           arguments.out = t.transformed + tiles.first * channel_pitch_ + first;
           arguments.out_tile = tiles.next * channel_pitch_;
           arguments.tiles = tiles.count;
-          transform(arguments);
+          transforms_.input(arguments);
         });
-      });
-    }
+      }
+    });
   }
 
-  /// Row y of a run's windows for one channel of one part.
-  void gather_row(const Task& t, const Run& run, int64_t packed, int64_t y, int64_t pixels, T* to, T* spare) const {
-    const WinogradAxis &h = axes_.h, &w = axes_.w;
-    const int64_t part = packed / g_.group_channels(), c = packed % g_.group_channels();
-    const int64_t ow = run.origin;
-    const int64_t source =
-        source_index_or_zero(g_.h, first_row(run), (h.slot(part / w.parts) + y * h.stride) * h.dilation);
-    if (source < 0) {
-      std::fill_n(to, pixels, T(0));
-      return;
+  /// Where the rows of a run lie that are taken apart: `pitch` from a channel to the next, `slot` from a row.
+  struct PackedRows {
+    const WinogradAxes& axes;
+    int64_t channels, pitch, slot;
+
+    /// The row of a part's channel, from that of its window's first slot on.
+    int64_t offset(int64_t packed) const {
+      const int64_t part = packed / channels, c = packed % channels;
+      const int64_t column = axes.w.slot(part % axes.w.parts) * axes.w.dilation, step = axes.w.seen_step();
+      return axes.h.slot(part / axes.w.parts) * slot + (column % step * channels + c) * pitch + column / step;
     }
+  };
+
+  PackedRows packed_rows(int64_t units) const {
+    const WinogradAxis& w = axes_.w;
+    const int64_t shift = w.slot(w.parts - 1) * w.dilation / w.seen_step();
+    const int64_t pitch = round_up(strip_pixels(units) + shift, std::max<int64_t>(lanes_, 16));
+    return {axes_, g_.group_channels(), pitch, size_product(w.seen_step(), g_.group_channels(), pitch)};
+  }
+
+  PhasedRows phased_rows(const Run& run, const PackedRows& rows) const {
+    const int64_t step = axes_.w.seen_step();
+    return {g_.w.start(run.origin), step * rows.pitch, step, rows.channels * rows.pitch};
+  }
+
+  void take_apart(const Task& t, const Run& run, const PackedRows& rows, T* to, T* scratch) const {
     const TensorView<const T>& in = run_.input;
-    const T* const row =
-        in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1) + source * in.stride(2);
-    const int64_t step = w.gathered_step();
-    const int64_t offset = w.slot(part % w.parts) * w.dilation, left = g_.w.start(ow) + offset;
-    const int64_t begin = std::clamp<int64_t>(left < 0 ? ceil_div(-left, step) : 0, 0, pixels);
-    const int64_t end = std::clamp<int64_t>(left < g_.w.in ? ceil_div(g_.w.in - left, step) : 0, begin, pixels);
-    const auto edge = [&](int64_t from, int64_t until) {
-      for (int64_t x = from; x < until; ++x) {
-        const int64_t at = source_index_or_zero(g_.w, ow, offset + x * step);
-        to[x] = at < 0 ? T(0) : row[at * in.stride(3)];
-      }
+    const PhasedRows phased = phased_rows(run, rows);
+    const T* const image = in.data + run.n * in.stride(0) + t.group * g_.group_channels() * in.stride(1);
+    const auto row_of = [&](int64_t slot) {
+      return source_index_or_zero(g_.h, first_row(run), slot * axes_.h.dilation);
     };
-    edge(0, begin);
-    const int64_t pixel = step * in.stride(3);
-    const T* const from = row + left * in.stride(3) + begin * pixel;
-    if (pixel == 1) {
-      std::copy_n(from, end - begin, to + begin);
-    } else if (pixel == 2 && begin < end) {
-      // The other half goes to a spare row. Whole vectors end in what is written next.
-      const int64_t columns = 2 * (end - begin) - 1;
-      run_.kernels.split_phases(
-          {from, 0, to + begin, 0, spare - (to + begin), 1, 0, columns, round_up(columns, 2 * lanes_), 2, T(0)});
-    } else {
-      for (int64_t x = begin; x < end; ++x) to[x] = from[(x - begin) * pixel];
+    for (int64_t slot = 0; slot < axes_.h.slots();) {
+      const int64_t y = row_of(slot);
+      T* const out = to + slot * rows.slot;
+      if (y < 0) {
+        std::fill_n(out, rows.slot, T(0));
+        ++slot;
+        continue;
+      }
+      int64_t count = 1;
+      while (slot + count < axes_.h.slots() && row_of(slot + count) == y + count * axes_.h.dilation) ++count;
+      for (int64_t c = 0; c < rows.channels; ++c) {
+        phased.copy(
+            run_.kernels,
+            {image + c * in.stride(1) + y * in.stride(2), axes_.h.dilation * in.stride(2), in.stride(3), g_.w.in},
+            count, g_.padding_mode, T(0), scratch, out + c * rows.pitch, rows.slot);
+      }
+      slot += count;
     }
-    edge(end, pixels);
   }
 
   /// The padded rows of a run's windows for one vector of channels, pixel by pixel.
@@ -667,10 +696,12 @@ class Winograd {
   /// shows where the input wasn't.
   bool tile_is_finite(const Task& t, int64_t tile, int64_t channel, int64_t channels) const {
     const int64_t columns = round_up(channels, lanes_);
+    // Along an axis the way back multiplies by at most 11.1 in all (of three taps with stride 2).
+    constexpr T largest_sum = 128;
     T zero = 0;
     const int64_t element = odd_lines<T>(t.tiles * columns);
     for (int64_t e = 0; e < elements_; ++e) {
-      zero += t.products[e * element + tile * columns + channel] * T(128) * T(0);
+      zero += t.products[e * element + tile * columns + channel] * largest_sum * T(0);
     }
     return zero == T(0);
   }

@@ -189,8 +189,8 @@ struct DepthwiseChannelsArguments {
 
 /// What Winograd's algorithm does along an axis: nothing; for tiles of results of so many taps, products at 5, 6 and 6
 /// points; or for three taps with stride 2, those of the even pixels' two taps at 5 points and 4 of the odd ones' tap.
-/// Axes that are both transformed have as many points each, or both are strided.
-enum class WinogradTransform : std::uint8_t { none, two_taps, three_taps, four_taps, strided };
+/// Axes that are both transformed have as many points each.
+enum class WinogradTransform : std::uint8_t { none, two_taps, three_taps, four_taps, three_taps_stride_2 };
 inline constexpr int winograd_transforms = 5;
 
 /// What a transform makes of an axis: windows of so many pixels and as many products, of which the last ones may share
@@ -198,7 +198,7 @@ inline constexpr int winograd_transforms = 5;
 struct WinogradLine {
   int points, weights, taps, results;
 };
-constexpr WinogradLine winograd_line(WinogradTransform transform) {
+static constexpr WinogradLine winograd_line(WinogradTransform transform) {
   switch (transform) {
     case WinogradTransform::two_taps:
       return {5, 5, 2, 4};
@@ -206,7 +206,7 @@ constexpr WinogradLine winograd_line(WinogradTransform transform) {
       return {6, 6, 3, 4};
     case WinogradTransform::four_taps:
       return {6, 6, 4, 3};
-    case WinogradTransform::strided:
+    case WinogradTransform::three_taps_stride_2:
       return {9, 6, 3, 4};
     default:
       return {1, 1, 1, 1};

@@ -63,23 +63,29 @@ CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
   for (ptrdiff_t r = 0; r < s.rows; ++r) {
     const T* in = s.in + r * s.in_row;
     T* out = s.out + r * s.out_row;
-    if (s.stride == 2) {
-      const auto split = [&](Vec<T> a, Vec<T> b, ptrdiff_t x) CONVPOOL_INLINED {
-        store(out + x / 2, every_second<T, 0>(a, b, All{}));
-        store(out + s.phase_pitch + x / 2, every_second<T, 1>(a, b, All{}));
-      };
-      const auto split_padded = [&](ptrdiff_t x)
-                                    CONVPOOL_INLINED { split(load_padded(in, x, s), load_padded(in, x + L, s), x); };
-      ptrdiff_t x = 0;
-      for (; x < s.lead && x < s.total; x += 2 * L) split_padded(x);
+    if (s.stride == 2 || s.stride == 4) {
+      const ptrdiff_t vectors = s.stride, pitch = s.phase_pitch;
       // The rows behind this one come next.
       constexpr ptrdiff_t ahead = 2048 / ptrdiff_t{sizeof(T)};
-      for (; x + 2 * L <= s.lead + s.columns && x < s.total; x += 2 * L) {
-        const T* const from = in + x - s.lead;
-        __builtin_prefetch(from + ahead);
-        split(load(from), load(from + L), x);
+      const auto load_vector = [&](ptrdiff_t x) CONVPOOL_INLINED {
+        __builtin_prefetch(in + x - s.lead + ahead);
+        return load_padded(in, x, s);
+      };
+      for (ptrdiff_t x = 0; x < s.total; x += vectors * L, out += L) {
+        const Vec<T> a = load_vector(x), b = load_vector(x + L);
+        const Vec<T> even = every_second<T, 0>(a, b, All{}), odd = every_second<T, 1>(a, b, All{});
+        if (vectors == 2) {
+          store(out, even);
+          store(out + pitch, odd);
+          continue;
+        }
+        const Vec<T> c = load_vector(x + 2 * L), d = load_vector(x + 3 * L);
+        const Vec<T> next_even = every_second<T, 0>(c, d, All{}), next_odd = every_second<T, 1>(c, d, All{});
+        store(out, every_second<T, 0>(even, next_even, All{}));
+        store(out + pitch, every_second<T, 0>(odd, next_odd, All{}));
+        store(out + 2 * pitch, every_second<T, 1>(even, next_even, All{}));
+        store(out + 3 * pitch, every_second<T, 1>(odd, next_odd, All{}));
       }
-      for (; x < s.total; x += 2 * L) split_padded(x);
       continue;
     }
     for (ptrdiff_t p = 0; p < s.stride; ++p) {

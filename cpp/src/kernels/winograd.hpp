@@ -62,7 +62,7 @@ CONVPOOL_INLINE void winograd_output_line(From&& from, To&& to) {
   constexpr int results = line_of<X>.results;
   if constexpr (X == WinogradTransform::none) {
     to(Constant<0>{}, from(Constant<0>{}));
-  } else if constexpr (X == WinogradTransform::strided) {
+  } else if constexpr (X == WinogradTransform::three_taps_stride_2) {
     winograd_output_line<T, WinogradTransform::two_taps>(
         from, [&](auto i, Vec<T> value) { to(i, value + from(Constant<5 + i>{})); });
   } else if constexpr (X == WinogradTransform::two_taps) {
@@ -98,7 +98,7 @@ CONVPOOL_INLINE void winograd_weight_line(From&& from, To&& to) {
   constexpr int taps = line_of<X>.taps;
   if constexpr (X == WinogradTransform::none) {
     to(Constant<0>{}, from(Constant<0>{}));
-  } else if constexpr (X == WinogradTransform::strided) {
+  } else if constexpr (X == WinogradTransform::three_taps_stride_2) {
     winograd_weight_line<T, WinogradTransform::two_taps>([&](auto i) { return from(Constant<2 * i>{}); }, to);
     to(Constant<5>{}, from(Constant<1>{}));
   } else if constexpr (X == WinogradTransform::two_taps) {
