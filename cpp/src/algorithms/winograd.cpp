@@ -553,6 +553,10 @@ class Winograd {
     tile.accumulate = channels.begin > 0;
     tile.low = -std::numeric_limits<T>::infinity();
     tile.high = std::numeric_limits<T>::infinity();
+    // Products stay near: to fetch their lines for each tile cost more than it saved (sums of 12 to 24 terms 1.03
+    // to 1.09 times as fast without, longer ones 1.0, Emerald Rapids).
+    tile.fetched = t.products;
+    tile.fetched_rows = 0;
     const int64_t product_pitch = odd_lines<T>(t.tiles * columns);
     for (int64_t e = 0; e < elements_; ++e) {
       tile.b = weights + axes_.weight_of(e) * pitch;

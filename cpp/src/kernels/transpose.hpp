@@ -1,18 +1,13 @@
 #pragma once
 
-// Transposition in registers: a square of lanes x lanes elements at a time.
+// Transposition in registers, 16 bytes of as many rows as a vector has lanes at a time: they are loaded to where they
+// belong, since one port alone shuffles across 16 bytes while two insert what a load brings (AVX-512 1.3 to 1.4 times
+// as fast as in squares, Emerald Rapids), and any width from 16 bytes on goes without masks.
 
 #include "vector.hpp"
 
 namespace convpool::kernels {
 namespace {
-
-// The lower (Half 0) or upper (Half 1) halves of a and b, element by element in turn.
-template <class T, int Half, int... I>
-CONVPOOL_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, Indices<I...>) {
-  constexpr int L = lanes<T>;
-  return __builtin_shufflevector(a, b, (Half * (L / 2) + I / 2 + (I % 2) * L)...);
-}
 
 /// Blocks of D elements: of a and b the even ones (Half 0) or the odd ones (Half 1), in turn.
 template <class T, int D, int Half, int... I>
@@ -21,30 +16,56 @@ CONVPOOL_INLINE Vec<T> blocks_in_turn(Vec<T> a, Vec<T> b, Indices<I...>) {
   return __builtin_shufflevector(a, b, (I / D % 2 == 0 ? I + Half * D : L + I - D + Half * D)...);
 }
 
-/// Swaps the blocks of D x D elements that lie across the diagonal of each block of 2D x 2D.
-template <class T, int D>
-CONVPOOL_INLINE void transpose_blocks(Vec<T> (&rows)[lanes<T>]) {
-  constexpr int L = lanes<T>;
-  using All = typename MakeIndices<L>::type;
-  if constexpr (D < L) {
-    unroll<L>([&](auto i) {
-      if constexpr ((i & D) == 0) {
-        const Vec<T> a = rows[i], b = rows[i + D];
-        rows[i] = blocks_in_turn<T, D, 0>(a, b, All{});
-        rows[i + D] = blocks_in_turn<T, D, 1>(a, b, All{});
-      }
+/// Elements of the 16 bytes within which shuffles are cheap.
+template <class T>
+inline constexpr int piece = 16 / int(sizeof(T));
+
+/// Of each piece of a and b the lower (Half 0) or upper (Half 1) halves, element by element in turn.
+template <class T, int Half, int... I>
+CONVPOOL_INLINE Vec<T> interleave_pieces(Vec<T> a, Vec<T> b, Indices<I...>) {
+  constexpr int E = piece<T>;
+  return __builtin_shufflevector(a, b, (I % 2 * lanes<T> + I / E * E + Half * (E / 2) + I % E / 2)...);
+}
+
+/// Of E vectors of pieces of E elements, each square of pieces.
+template <class T, int Stages = piece<T>>
+CONVPOOL_INLINE void transpose_pieces(Vec<T> (&rows)[piece<T>]) {
+  if constexpr (Stages > 1) {
+    constexpr int H = piece<T> / 2;
+    using All = typename MakeIndices<lanes<T>>::type;
+    Vec<T> next[piece<T>];
+    unroll<H>([&](auto i) {
+      next[2 * i] = interleave_pieces<T, 0>(rows[i], rows[i + H], All{});
+      next[2 * i + 1] = interleave_pieces<T, 1>(rows[i], rows[i + H], All{});
     });
+    unroll<piece<T>>([&](auto i) { rows[i] = next[i]; });
+    transpose_pieces<T, Stages / 2>(rows);
   }
 }
 
-/// Large blocks first: the last passes stay within 16 bytes, which are the cheaper shuffles.
-template <class T>
-CONVPOOL_INLINE void transpose_square(Vec<T> (&rows)[lanes<T>]) {
-  static_assert(lanes<T> <= 16);
-  transpose_blocks<T, 8>(rows);
-  transpose_blocks<T, 4>(rows);
-  transpose_blocks<T, 2>(rows);
-  transpose_blocks<T, 1>(rows);
+/// A piece's columns of as many rows as a vector has lanes: column i, from `first` on, to put(i, vector). Row r begins
+/// at(r).
+template <class T, class At, class Put>
+CONVPOOL_INLINE void transpose_columns(At&& at, ptrdiff_t first, Put&& put) {
+  constexpr int E = piece<T>;
+  Vec<T> columns[E];
+  unroll<E>(
+      [&](auto i) { columns[i] = load_pieces<T>([&](auto n) CONVPOOL_INLINED { return at(Constant<n * E + i>{}); }); });
+  transpose_pieces<T>(columns);
+  unroll<E>([&](auto i) {
+    if (i >= first) put(i, columns[i]);
+  });
+}
+
+/// f(x, first) for pieces of `width` >= piece<T> columns; the last one may lie over the one before it, and counts from
+/// column `first` on.
+template <class T, class F>
+CONVPOOL_INLINE void for_each_piece(ptrdiff_t width, F&& f) {
+  constexpr ptrdiff_t E = piece<T>;
+  for (ptrdiff_t x = 0; x < width; x += E) {
+    const ptrdiff_t over = x + E > width ? x + E - width : 0;
+    f(x - over, over);
+  }
 }
 
 /// Vector Part of R vectors taken element by element in turn.
@@ -80,64 +101,49 @@ CONVPOOL_KERNEL void interleave_rows(const T* from, ptrdiff_t from_row, ptrdiff_
   }
 }
 
-/// A square that isn't full.
+/// Fewer rows than lanes.
 template <class T>
-CONVPOOL_KERNEL void transpose_part(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t width, T* to,
-                                    ptrdiff_t to_row) {
+CONVPOOL_INLINE void transpose_few_rows(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t width, T* to,
+                                        ptrdiff_t to_row) {
   constexpr int L = lanes<T>;
-  if (2 * rows <= L || 2 * width <= L) {
-    for (ptrdiff_t x = 0; x < width; ++x) {
-      for (ptrdiff_t y = 0; y < rows; ++y) to[x * to_row + y] = from[y * from_row + x];
+  const T* row[L];
+  for (int r = 0; r < L; ++r) row[r] = from + (r < rows ? r : rows - 1) * from_row;
+  for_each_piece<T>(width, [&](ptrdiff_t x, ptrdiff_t first) CONVPOOL_INLINED {
+    transpose_columns<T>([&](auto r) CONVPOOL_INLINED { return row[r] + x; }, first,
+                         [&](auto i, Vec<T> column)
+                             CONVPOOL_INLINED { store_first(to + (x + i) * to_row, column, rows); });
+  });
+}
+
+/// Down the rows first: neighbours in the target are written one after another. Rows that don't fill a last vector are
+/// taken with those before them. put(target, vector, alone): whether the next one down the rows doesn't overlap it.
+template <class T, class Put>
+CONVPOOL_INLINE void transpose_strips(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
+                                      ptrdiff_t to_row, Put&& put) {
+  constexpr ptrdiff_t L = lanes<T>, E = piece<T>;
+  if (columns < E) {
+    for (ptrdiff_t x = 0; x < columns; ++x) {
+      for (ptrdiff_t y = 0; y < row_count; ++y) to[x * to_row + y] = from[y * from_row + x];
     }
     return;
   }
-  Vec<T> square[L];
-  if (width == L) {
-    unroll<L>([&](auto i) { square[i] = i < rows ? load(from + i * from_row) : Vec<T>{}; });
-  } else {
-    unroll<L>([&](auto i) { square[i] = i < rows ? load_first(from + i * from_row, width) : Vec<T>{}; });
-  }
-  transpose_square<T>(square);
-  if (rows == L) {
-    for (int i = 0; i < width; ++i) store(to + i * to_row, square[i]);
-  } else {
-    alignas(vector_alignment) T stage[L * L];
-    unroll<L>([&](auto i) { store(stage + i * L, square[i]); });
-    copy_rows(stage, L, width, rows, to, to_row);
-  }
-}
-
-template <class T>
-CONVPOOL_INLINE void store_transposed(T* to, ptrdiff_t to_row, const Vec<T> (&square)[lanes<T>]) {
-  unroll<lanes<T>>([&](auto i) { store(to + i * to_row, square[i]); });
-}
-
-/// Down the rows first: neighbours in the target are written one after another. A square that isn't full begins as far
-/// before the end as a full one, unless it has only a few elements. store_square(target, square, alone): whether
-/// the next one down the rows doesn't overlap it.
-template <class T, class Store>
-CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
-                                       ptrdiff_t to_row, Store&& store_square) {
-  constexpr int L = lanes<T>;
-  constexpr ptrdiff_t few = L / 8;
   for (ptrdiff_t c = 0; c < columns; c += L) {
-    if (c + L > columns && columns > L && columns - c > few) c = columns - L;
+    if (c + E > columns) c = columns - E;
     const ptrdiff_t width = columns - c < L ? columns - c : L;
+    if (row_count < L) {
+      transpose_few_rows(from + c, from_row, row_count, width, to + c * to_row, to_row);
+      continue;
+    }
     const T* source = from + c;
     T* target = to + c * to_row;
-    ptrdiff_t left = row_count;
-    if (width == L) {
-      while (left >= L) {
-        Vec<T> square[L];
-        unroll<L>([&](auto i) { square[i] = load(source + i * from_row); });
-        transpose_square<T>(square);
-        const ptrdiff_t step = left < 2 * L && left > L + few ? left - L : L;
-        store_square(target, square, step == L);
-        left -= step, source += step * from_row, target += step;
-      }
-    }
-    for (; left > 0; left -= L, source += L * from_row, target += L) {
-      transpose_part(source, from_row, left < L ? left : L, width, target, to_row);
+    for (ptrdiff_t left = row_count; left > 0;) {
+      const ptrdiff_t step = left > L && left < 2 * L ? left - L : L;
+      for_each_piece<T>(width, [&](ptrdiff_t x, ptrdiff_t first) CONVPOOL_INLINED {
+        transpose_columns<T>([&](auto r) CONVPOOL_INLINED { return source + x + r * from_row; }, first,
+                             [&](auto i, Vec<T> column)
+                                 CONVPOOL_INLINED { put(target + (x + i) * to_row, column, step == L); });
+      });
+      left -= step, source += step * from_row, target += step;
     }
   }
 }
@@ -147,17 +153,15 @@ CONVPOOL_INLINE void transpose_squares(const T* from, ptrdiff_t from_row, ptrdif
 template <class T>
 CONVPOOL_KERNEL void transpose_in_runs(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                        ptrdiff_t to_row) {
-  constexpr ptrdiff_t L = lanes<T>, few = L / 8, run = 512 / sizeof(T), pitch = run + cache_line / sizeof(T);
+  constexpr ptrdiff_t L = lanes<T>, run = 512 / sizeof(T), pitch = run + cache_line / sizeof(T);
   alignas(vector_alignment) T stage[L * pitch];
   for (ptrdiff_t r = 0; r < row_count; r += run) {
     const ptrdiff_t count = row_count - r < run ? row_count - r : run;
     for (ptrdiff_t c = 0; c < columns; c += L) {
-      if (c + L > columns && columns - c > few) c = columns - L;
-      const ptrdiff_t width = columns - c < L ? columns - c : L;
-      transpose_squares(from + r * from_row + c, from_row, count, width, stage, pitch,
-                        [&](T* target, const Vec<T>(&square)[L], bool)
-                            CONVPOOL_INLINED { store_transposed<T>(target, pitch, square); });
-      for (ptrdiff_t i = 0; i < width; ++i) copy_run(stage + i * pitch, count, to + (c + i) * to_row + r);
+      if (c + L > columns) c = columns - L;
+      transpose_strips(from + r * from_row + c, from_row, count, L, stage, pitch,
+                       [&](T* target, Vec<T> column, bool) CONVPOOL_INLINED { store(target, column); });
+      for (ptrdiff_t i = 0; i < L; ++i) copy_run(stage + i * pitch, count, to + (c + i) * to_row + r);
     }
   }
 }
@@ -178,9 +182,8 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
       return transpose_in_runs(from, from_row, row_count, columns, to, to_row);
     }
   }
-  transpose_squares(from, from_row, row_count, columns, to, to_row,
-                    [&](T* target, const Vec<T>(&square)[L], bool)
-                        CONVPOOL_INLINED { store_transposed<T>(target, to_row, square); });
+  transpose_strips(from, from_row, row_count, columns, to, to_row,
+                   [&](T* target, Vec<T> column, bool) CONVPOOL_INLINED { store(target, column); });
 }
 
 /// See Table::stream_transposed.
@@ -189,14 +192,14 @@ CONVPOOL_KERNEL void stream_transposed(const T* from, ptrdiff_t from_row, ptrdif
                                        ptrdiff_t to_row) {
   constexpr int L = lanes<T>;
   if (to_row % L != 0) return transpose(from, from_row, row_count, columns, to, to_row);
-  transpose_squares(from, from_row, row_count, columns, to, to_row,
-                    [&](T* target, const Vec<T>(&square)[L], bool alone) CONVPOOL_INLINED {
-                      if (alone && reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
-                        unroll<L>([&](auto i) { store_streaming(target + i * to_row, square[i]); });
-                      } else {
-                        store_transposed<T>(target, to_row, square);
-                      }
-                    });
+  transpose_strips(from, from_row, row_count, columns, to, to_row,
+                   [&](T* target, Vec<T> column, bool alone) CONVPOOL_INLINED {
+                     if (alone && reinterpret_cast<std::uintptr_t>(target) % cache_line == 0) {
+                       store_streaming(target, column);
+                     } else {
+                       store(target, column);
+                     }
+                   });
 }
 
 /// See Table::pack_taps.
@@ -204,36 +207,34 @@ template <class T>
 CONVPOOL_KERNEL void pack_taps(const T* from, ptrdiff_t from_row, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t taps,
                                T* to) {
   constexpr int L = lanes<T>;
+  constexpr ptrdiff_t E = piece<T>;
   const ptrdiff_t columns = channels * taps, next_tap = channels * L, next_channel = (1 - (taps - 1) * channels) * L;
   ptrdiff_t tap = 0;
-  const auto next = [&]() CONVPOOL_INLINED {
+  const auto put = [&](Vec<T> column) CONVPOOL_INLINED {
+    store(to, column);
     const bool last = ++tap == taps;
     to += last ? next_channel : next_tap;
     tap = last ? 0 : tap;
   };
-  for (ptrdiff_t x = 0; x < columns; x += L, from += L) {
-    const ptrdiff_t width = columns - x < L ? columns - x : L;
-    Vec<T> square[L];
-    unroll<L>([&](auto i) { __builtin_prefetch(from + i * from_row + 512 / sizeof(T), 0, 2); });
-    if (width == L && rows == L) {
-      unroll<L>([&](auto i) { square[i] = load(from + i * from_row); });
-    } else {
-      unroll<L>([&](auto i) {
-        square[i] = i >= rows    ? Vec<T>{}
-                    : width == L ? load(from + i * from_row)
-                                 : load_first(from + i * from_row, width);
-      });
+  if (columns < E) {
+    for (ptrdiff_t x = 0; x < columns; ++x) {
+      alignas(vector_alignment) T column[L] = {};
+      for (ptrdiff_t r = 0; r < rows; ++r) column[r] = from[r * from_row + x];
+      put(load(column));
     }
-    transpose_square<T>(square);
-    if (width == L) {
-      unroll<L>([&](auto i) {
-        store(to, square[i]);
-        next();
-      });
-    } else {
-      for (int i = 0; i < width; ++i, next()) store(to, square[i]);
-    }
+    return;
   }
+  static constexpr T zeros[E] = {};
+  for_each_piece<T>(columns, [&](ptrdiff_t x, ptrdiff_t first) CONVPOOL_INLINED {
+    const auto put_column = [&](auto, Vec<T> column) CONVPOOL_INLINED { put(column); };
+    if (rows == L) {
+      if (x % L == 0) unroll<L>([&](auto r) { __builtin_prefetch(from + x + r * from_row + 512 / sizeof(T), 0, 2); });
+      transpose_columns<T>([&](auto r) CONVPOOL_INLINED { return from + x + r * from_row; }, first, put_column);
+    } else {
+      transpose_columns<T>([&](auto r) CONVPOOL_INLINED { return r < rows ? from + x + r * from_row : zeros; }, first,
+                           put_column);
+    }
+  });
 }
 
 }  // namespace

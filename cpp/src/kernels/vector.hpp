@@ -373,6 +373,28 @@ struct Constant {
   constexpr operator int() const { return I; }
 };
 
+/// 16 bytes each from at(Constant<0>), at(Constant<1>) and so on.
+template <class T, class At>
+CONVPOOL_INLINE Vec<T> load_pieces(At&& at) {
+#if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
+  const auto bytes = [&](auto i) CONVPOOL_INLINED {
+    __m128 v;
+    __builtin_memcpy(&v, at(i), sizeof v);
+    return v;
+  };
+#if defined(CONVPOOL_ISA_AVX512)
+  __m512 v = _mm512_castps128_ps512(bytes(Constant<0>{}));
+  v = _mm512_insertf32x4(v, bytes(Constant<1>{}), 1);
+  v = _mm512_insertf32x4(v, bytes(Constant<2>{}), 2);
+  return (Vec<T>)_mm512_insertf32x4(v, bytes(Constant<3>{}), 3);
+#else
+  return (Vec<T>)_mm256_insertf128_ps(_mm256_castps128_ps256(bytes(Constant<0>{})), bytes(Constant<1>{}), 1);
+#endif
+#else
+  return load(at(Constant<0>{}));
+#endif
+}
+
 template <class F, int... I>
 constexpr CONVPOOL_INLINE void unroll_over(F&& f, Indices<I...>) {
   (f(Constant<I>{}), ...);
