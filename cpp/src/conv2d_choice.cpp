@@ -79,8 +79,8 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double of_six_points = static_cast<double>(axes.elements()) / (in_two_dimensions ? 36 : 6);
   const double way_in = of_six_points * (in_two_dimensions ? few ? 500 : 900 : few ? 60 : 105) / (tile_results * taps);
   const double way_back = of_six_points * (in_two_dimensions ? few ? 600 : 480 : few ? 60 : 75) / (tile_results * taps);
-  // The parts of few channels cost more, most where they aren't phases alone (70 layers of 2 to 12 channels, Emerald
-  // Rapids).
+  // The parts of few channels cost more, most where they aren't phases alone or rows are short, as along one axis (70
+  // layers of 2 to 12 channels, Emerald Rapids).
   const bool packed_parts = axes.packs_parts(g, lanes);
   const int64_t vectors = packed_parts ? ceil_div(axes.parts() * cg, lanes) : axes.parts() * ceil_div(cg, lanes);
   const bool phases = axes.parts_are_phases() && in_two_dimensions;
@@ -455,11 +455,11 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   if (!out_channels_last) best_other = std::min(best_other, cost.patches);
   // Of a few results even direct sums take longer than they should, but Winograd's more so (5x5 with stride 2 on 7x7).
   constexpr int64_t few_results = 32;
-  // On Emerald Rapids 57 strided layers took up to 1.25 times what was fitted on Zen 5.
+  // On Emerald Rapids strided layers took up to 1.25 times what was fitted on Zen 5 and Zen 3.
   const bool strided = g.h.stride > 1 || g.w.stride > 1;
   const double margin = g.batch * g.out_pixels() < few_results ? 0.8
-                        : has_few_registers(kernels)           ? 0.95
                         : strided                              ? 0.9
+                        : has_few_registers(kernels)           ? 0.95
                                                                : 1;
   if (can_do(Algorithm::winograd, g) && std::min(cost.winograd, cost.winograd_rows) < margin * best_other) {
     if (cost.winograd_rows < cost.winograd) {

@@ -76,7 +76,7 @@ struct PhasedRows {
         phase_pitch(round_up(round_up(count, lanes) + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)),
         used(std::min(row_pitch(), round_up((count - 1) * w.stride + w.effective_kernel(), 2 * lanes))) {}
 
-  /// For `columns` of the input from `first` on, a multiple of two vectors for each of two phases.
+  /// For `columns` of the input from `first` on, whole vectors of each phase.
   PhasedRows(std::int64_t first, std::int64_t columns, std::int64_t phases, std::int64_t phase_pitch)
       : first(first), phases(phases), phase_pitch(phase_pitch), used(columns) {}
 

@@ -215,6 +215,27 @@ def test_winograd_of_any_kernel(stride: Any, dtype: Any, layout: str) -> None:
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_winograd_of_few_channels_with_large_strides(dtype: Any, padding_mode: str, layout: str) -> None:
+    """Rows that are taken apart by shuffles and one by one, whose parts are phases alone and aren't."""
+    for kernel, stride, padding in [
+        ((11, 11), 4, 2),
+        ((9, 9), (4, 16), 4),
+        ((9, 7), (3, 5), 1),
+        ((5, 1), (1, 8), 0),
+        ((9, 5), 4, 3),
+        ((4, 6), 2, 2),
+    ]:
+        input = to_layout(values((2, 3, 33, 70), dtype), layout)
+        weight, bias = values((18, 3, *kernel), dtype, 1), values((18,), dtype, 2)
+        options = {"stride": stride, "padding": padding, "padding_mode": padding_mode, "layout": layout}
+        got = convpool.conv2d(input, weight, bias, algorithm="winograd", num_threads=2, **options)
+        check_conv2d(got, input, weight, bias, algorithm="winograd", **options)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
 def test_winograd_of_short_tiles_begins_before_the_padding(padding_mode: str, layout: str) -> None:
     for channels in (3, 20):

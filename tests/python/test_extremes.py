@@ -353,7 +353,7 @@ def test_what_an_infinite_weight_meets_in_the_padding_is_the_same_for_any_thread
 
 
 # Tall enough for several tasks, of widths that fill no vector.
-BESIDE: dict[str, tuple[Any, Any, Any, Any]] = {
+BESIDE: dict[str, tuple[Any, ...]] = {
     "3x1": ((1, 16, 200, 17), (3, 16, 3, 1), ((1, 1), (0, 0)), 1),
     "3x1, two images": ((2, 3, 128, 30), (4, 3, 3, 1), ((1, 1), (0, 0)), 1),
     "5x1": ((1, 8, 100, 33), (6, 8, 5, 1), ((2, 2), (0, 0)), 1),
@@ -366,6 +366,9 @@ BESIDE: dict[str, tuple[Any, Any, Any, Any]] = {
     "3x3, few outputs of each group": ((1, 140, 9, 21), (6, 70, 3, 3), ((0, 0), (0, 0)), 2),
     "3x1, few outputs": ((1, 70, 40, 17), (4, 70, 3, 1), ((1, 1), (0, 0)), 1),
     "3x3": ((2, 4, 9, 21), (5, 4, 3, 3), ((1, 1), (1, 1)), 1),
+    "3x3 with a stride": ((2, 17, 11, 21), (5, 17, 3, 3), ((1, 1), (1, 1)), 1, 2),
+    "11x11 with a stride": ((1, 3, 23, 37), (5, 3, 11, 11), ((2, 2), (2, 2)), 1, 4),
+    "7x7 with a stride": ((1, 2, 17, 40), (5, 2, 7, 7), ((3, 3), (3, 3)), 1, 2),
     "depthwise": ((1, 9, 13, 21), (9, 1, 3, 3), ((1, 1), (1, 1)), 9),
     "depthwise, narrower": ((1, 9, 13, 8), (9, 1, 4, 4), ((1, 0), (0, 1)), 9),
 }
@@ -376,7 +379,7 @@ BESIDE: dict[str, tuple[Any, Any, Any, Any]] = {
 @pytest.mark.parametrize("mode", ["zeros", "replicate", "reflect", "circular"])
 @pytest.mark.parametrize("case", BESIDE)
 def test_nothing_beside_the_image_is_read(case: str, mode: str) -> None:
-    shape, filters, padding, groups = BESIDE[case]
+    shape, filters, padding, groups, stride = (*BESIDE[case], 1)[:5]
     algorithms = ["auto", "direct", "implicit_gemm", *(["depthwise"] if groups > 3 else ["winograd"])]
     if case.startswith("1x1") or case == "padded on the left":
         algorithms.remove("winograd")
@@ -393,6 +396,7 @@ def test_nothing_beside_the_image_is_read(case: str, mode: str) -> None:
                         for num_threads in (1, 2):
                             options = {
                                 "padding": padding,
+                                "stride": stride,
                                 "groups": groups,
                                 "padding_mode": mode,
                                 "layout": layout,

@@ -258,7 +258,7 @@ class Winograd {
 
   int64_t strip_rows() const { return packs_parts_ ? axes_.h.points : axes_.h.slots(); }
 
-  /// Scratch for rows that are taken apart, and for those of a vector's lanes or before they are.
+  /// Scratch for the rows that are taken apart, and for either rows before they are or those of a vector's lanes.
   int64_t apart_elements() const {
     if (!packs_parts_) return 0;
     const PackedRows rows = packed_rows(strip_units_);
@@ -346,7 +346,8 @@ class Winograd {
     }
   }
 
-  /// The same where the channels of all parts share vectors. Rows are taken apart by the stride first, once for all
+  /// The same where the channels of all parts share vectors. Columns past the padding are what copies of rows have
+  /// there, which only results that are dropped see. Rows are taken apart by the stride first, once for all
   /// parts: [slot][phase][channel][pixel]. Of parts that are phases alone the lanes' rows follow one another there.
   void transform_packed_input(const Task& t) const {
     const WinogradAxis &h = axes_.h, &w = axes_.w;

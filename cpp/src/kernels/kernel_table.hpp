@@ -57,7 +57,7 @@ struct TileArguments {
   bool stream;  ///< whole cache lines of C, of tiles that write no others, go past the caches; see finish_streaming
   ptrdiff_t tiles, a_tile, b_tile, c_tile;
   /// Lines that are written soon, one in each of `fetched_rows` rows for each tile, to be fetched while the sums run;
-  /// where null, those of C.
+  /// where null, those of C. No rows: none.
   T* fetched;
   ptrdiff_t fetched_row, fetched_rows, fetched_tile;
   /// What is read soon, to be fetched to the L2 cache: `ahead_pieces` of `ahead_lines` cache lines, in rows of

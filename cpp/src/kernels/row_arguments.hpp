@@ -8,7 +8,8 @@ namespace convpool::kernels {
 using std::ptrdiff_t;
 
 /// Takes rows apart by a stride: out[r][p * phase_pitch + x] = padded[r][x * stride + p], where a padded row is `lead`
-/// times fill, in[r][0 .. columns), and fill up to `total`, for stride 2 a multiple of 2 * lanes.
+/// times fill, in[r][0 .. columns), and fill up to `total`; for strides 2 and 4 whole vectors of each phase are
+/// written.
 template <class T>
 struct SplitArguments {
   const T* in;
