@@ -76,9 +76,9 @@ struct PhasedRows {
         phase_pitch(round_up(round_up(count, lanes) + (w.dilation * (w.kernel - 1)) / w.stride + 1, 16)),
         used(std::min(row_pitch(), round_up((count - 1) * w.stride + w.effective_kernel(), 2 * lanes))) {}
 
-  /// For `columns` of the input from `first` on, whole vectors of each phase.
-  PhasedRows(std::int64_t first, std::int64_t columns, std::int64_t phases, std::int64_t phase_pitch)
-      : first(first), phases(phases), phase_pitch(phase_pitch), used(columns) {}
+  /// For `columns` of the input from a first one on, whole vectors of each phase.
+  PhasedRows(std::int64_t first_column, std::int64_t columns, std::int64_t stride, std::int64_t pitch)
+      : first(first_column), phases(stride), phase_pitch(pitch), used(columns) {}
 
   std::int64_t row_pitch() const { return size_product(phases, phase_pitch); }
   std::int64_t tap_offset(const Axis& w, std::int64_t tap) const {

@@ -658,7 +658,7 @@ class Winograd {
   /// are not all finite: what else is in the run leaves no trace.
   void redo(const Task& t, const Run& run, kernels::WinogradOutputArguments<T> one, int64_t first_channel,
             int64_t channels) const {
-    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const WinogradAxis& w = axes_.w;
     const int64_t columns = one.vectors * lanes_;
     const T* const bias = one.bias;
     one.out = t.strip;
