@@ -232,7 +232,7 @@ CONVPOOL_INLINE void transpose_by_pieces(const T* from, ptrdiff_t from_row, ptrd
   }
 }
 
-/// By what suits the vectors; put as of the latter.
+/// By pieces or squares, whichever suits the vectors; put(target, vector, alone) as in transpose_by_pieces().
 template <class T, class Put>
 CONVPOOL_INLINE void transpose_vectors(const T* from, ptrdiff_t from_row, ptrdiff_t row_count, ptrdiff_t columns, T* to,
                                        ptrdiff_t to_row, Put&& put) {
