@@ -147,12 +147,6 @@ struct WinogradAxes {
   /// The products of a tile and pair of channels, and the weights among them.
   std::int64_t elements() const { return h.points * w.points; }
   std::int64_t weights() const { return h.weights() * w.weights(); }
-  std::int64_t weight_of(std::int64_t element) const {
-    return h.weight_of(element / w.points) * w.weights() + w.weight_of(element % w.points);
-  }
-  bool is_first_with_weight(std::int64_t element) const {
-    return element / w.points < h.weights() && element % w.points < w.weights();
-  }
   std::int64_t parts() const { return h.parts * w.parts; }
   /// Whether channels are so few that all parts' share vectors.
   bool packs_parts(const Conv2dGeometry& g, std::int64_t lanes) const {

@@ -677,15 +677,21 @@ class ChannelVectors : DirectTasks<T> {
       const Segment* const list = lists + all.taps * list_pitch_;
       run(all, list + 1, list->count, last);
     } else {
-      if (first) run(all, nullptr, 0, false);  // the bias, to which every part adds
-      tile.accumulate = true;
+      // The first part begins with the bias, and so do the pixels that it leaves out: a call for all of them took 4 %
+      // of 16 channels on 14x14.
+      const TilePart& begins = tiles_.part(where.parts_begin);
+      for (int64_t i = 0; first && i < all.count; ++i) {
+        if (i == begins.begin) i += begins.count;
+        if (i < all.count) std::copy_n(tile.column_bias, tile.columns, c + i * tile.c_row);
+      }
       // A block's sums are complete before the next one's, so that they don't show how many blocks are taken together.
       const int64_t blocks = ceil_div(input_channels.end - input_channels.begin, reduction_block);
       for (int64_t block = 0; block < blocks; ++block) {
         const auto run_part = [&](const TilePart& part, bool is_last) {
           const Segment* const list = lists + part.taps * list_pitch_;
-          const int64_t each = list->count / blocks;
+          const int64_t each = blocks == 1 ? list->count : list->count / blocks;
           run(part, list + 1 + block * each, each, is_last);
+          tile.accumulate = true;
         };
         for (int64_t p = where.parts_begin; p < where.parts_end; ++p) run_part(tiles_.part(p), false);
         run_part(all, last && block + 1 == blocks);

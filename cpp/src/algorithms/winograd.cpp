@@ -13,8 +13,10 @@
 // over all its results: those tiles are found by their results and done again by the definition.
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "block_sizes.hpp"
 #include "conv2d_algorithm.hpp"
@@ -47,6 +49,10 @@ constexpr int64_t stage_pixels = 64;
 /// Weights that come from afar are fetched while the products before them run, so many lines at most with each fetch of
 /// a tile. Those of a single tile's rows are better left to the prefetchers (.9).
 constexpr int64_t most_fetched_lines = 32;
+/// The most points of an axis, squared.
+constexpr int64_t most_elements_of_a_tile = 81;
+/// Weights that elements whose products are taken in one call may have, in bytes.
+constexpr int64_t small_weights = 16 << 10;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
 /// writing them to memory would cost more.
 constexpr int64_t large_packed_bytes = 8 << 20;
@@ -135,6 +141,7 @@ class Winograd {
         !packs_ && !has_few_registers(run.kernels) && block_tiles_ > shape_.rows &&
         size_product(group_weights, g_.groups) / channel_split_.pieces > block_sizes().fetched_winograd_weights &&
         size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T)) < block_sizes().large_weights / 2;
+    list_elements();
   }
 
   void operator()() const {
@@ -238,14 +245,49 @@ class Winograd {
     t.tiles = t.first[1][1] + counts[1][1];
   }
 
-  /// The tiles that have products of an element.
-  Range tiles_with(const Task& t, int64_t element) const {
-    const auto is_left_out = [](const WinogradAxis& axis, int64_t point, int64_t longest) {
+  /// Neighbouring elements whose products are alike: the same tiles have them, and their weights follow one another.
+  struct Elements {
+    int64_t first, count, weight;
+    bool new_weights;       ///< that no element before them has
+    bool without_short[2];  ///< whether tiles that are short [of rows, of columns] do without them
+  };
+
+  /// Several where a tile's calls would be short and the weights of all stay in the L1 cache.
+  void list_elements() {
+    const WinogradAxis &h = axes_.h, &w = axes_.w;
+    const auto left_out = [](const WinogradAxis& axis, int64_t point, int64_t longest) {
       return longest > 0 && !axis.short_tile_has(point, longest);
     };
-    const bool rows = is_left_out(axes_.h, element / axes_.w.points, short_rows_);
-    const bool columns = is_left_out(axes_.w, element % axes_.w.points, short_columns_);
-    return {columns ? t.first[0][0] : 0, rows ? t.first[1][0] : columns ? t.first[1][1] : t.tiles};
+    const int64_t panel = size_product(weight_pitch(g_.group_channels()), shape_.vectors, sizeof(T));
+    const int64_t most = std::max<int64_t>(1, small_weights / panel);
+    for (int64_t y = 0; y < h.points; ++y) {
+      for (int64_t x = 0; x < w.points; ++x) {
+        const Elements next{y * w.points + x,
+                            1,
+                            h.weight_of(y) * w.weights() + w.weight_of(x),
+                            y < h.weights() && x < w.weights(),
+                            {left_out(h, y, short_rows_), left_out(w, x, short_columns_)}};
+        Elements& last = element_runs_[std::max<int64_t>(0, element_run_count_ - 1)];
+        if (x > 0 && last.count < most && last.without_short[1] == next.without_short[1] &&
+            last.new_weights == next.new_weights && last.weight + last.count == next.weight) {
+          ++last.count;
+        } else {
+          element_runs_[element_run_count_++] = next;
+        }
+      }
+    }
+  }
+
+  /// The tiles that have products of an element, and how they are cut.
+  struct Products {
+    Range tiles;
+    EvenSplit split;
+  };
+
+  Products products_without(const Task& t, bool short_rows, bool short_columns, int64_t width) const {
+    const int64_t begin = short_columns ? t.first[0][0] : 0;
+    const int64_t end = short_rows ? t.first[1][0] : short_columns ? t.first[1][1] : t.tiles;
+    return {{begin, end}, EvenSplit(end - begin, run_.kernels.tile_rows[width])};
   }
 
   /// Whether rows of the result's planes are whole cache lines: else what is streamed leaves in parts (16 images of 64
@@ -323,9 +365,11 @@ class Winograd {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     const auto transform = transforms_.input;
     for (int64_t c = 0; c < g_.group_channels(); c += lanes_) {
+      Strip strip{};
       for_each_run(t, strip_units_, [&](const Run& run) {
         const int64_t pixels = strip_pixels(run.units);
-        copy_strip(t, run, c, pixels);
+        const Strip last = std::exchange(strip, {run.n, g_.h.start(first_row(run)), run.origin, pixels});
+        copy_strip(t, run, c, pixels, rows_shared(last, strip));
         kernels::WinogradInputArguments<T> arguments{};
         arguments.in_row = h.stride * pixels * lanes_;
         arguments.in_pixel = w.stride * w.dilation * lanes_;
@@ -441,16 +485,30 @@ class Winograd {
     }
   }
 
-  /// The padded rows of a run's windows for one vector of channels, pixel by pixel.
-  void copy_strip(const Task& t, const Run& run, int64_t c, int64_t pixels) const {
+  /// The pixels that are in the strip: those of an image from a row and a column of results on.
+  struct Strip {
+    int64_t n, row, column, pixels;
+  };
+
+  /// Rows of the last strip, its last ones, that the next begins with.
+  int64_t rows_shared(const Strip& last, const Strip& next) const {
+    const int64_t down = next.row - last.row, slots = axes_.h.slots();
+    if (last.n != next.n || last.column != next.column || last.pixels != next.pixels) return 0;
+    return down > 0 && down % axes_.h.dilation == 0 ? std::max<int64_t>(0, slots - down / axes_.h.dilation) : 0;
+  }
+
+  /// The padded rows of a run's windows for one vector of channels, pixel by pixel; the first ones are in the strip
+  /// before.
+  void copy_strip(const Task& t, const Run& run, int64_t c, int64_t pixels, int64_t shared) const {
     const int64_t channels = std::min(lanes_, g_.group_channels() - c);
-    const int64_t oh = first_row(run), ow = run.origin;
+    const int64_t oh = first_row(run), ow = run.origin, slots = axes_.h.slots();
     const int64_t left = g_.w.start(ow);
     const int64_t begin = std::clamp<int64_t>(-left, 0, pixels),
                   end = std::clamp<int64_t>(g_.w.in - left, begin, pixels);
     const TensorView<const T>& in = run_.input;
     const T* const image = in.data + run.n * in.stride(0) + (t.group * g_.group_channels() + c) * in.stride(1);
-    for (int64_t i = 0; i < axes_.h.slots(); ++i) {
+    std::copy_n(t.strip + (slots - shared) * pixels * lanes_, shared * pixels * lanes_, t.strip);
+    for (int64_t i = shared; i < slots; ++i) {
       T* const strip = t.strip + i * pixels * lanes_;
       const int64_t y = source_index_or_zero(g_.h, oh, i * axes_.h.dilation);
       if (y < 0) {
@@ -468,6 +526,10 @@ class Winograd {
         for (int64_t x = begin; x < end; ++x) copy_pixel(row, left + x, channels, strip + x * lanes_);
       }
       const auto edge = [&](int64_t from, int64_t until) {
+        if (g_.padding_mode == PaddingMode::zeros) {
+          std::fill_n(strip + from * lanes_, (until - from) * lanes_, T(0));
+          return;
+        }
         for (int64_t x = from; x < until; ++x) {
           const int64_t source = source_index_or_zero(g_.w, ow, x);
           if (source < 0) {
@@ -525,18 +587,20 @@ class Winograd {
     return runs;
   }
 
-  /// The weights of the element after e, if they are others, or those of the first for the next few vectors of output
-  /// channels.
-  LinesAhead<T> weights_ahead(const Task& t, int64_t v, int64_t width, int64_t e, int64_t fetches) const {
-    if (!fetches_ || (e + 1 < elements_ && !axes_.is_first_with_weight(e + 1))) return {};
-    const int64_t pitch = weight_pitch(g_.group_channels()), vector = weight_elements_ * pitch;
-    if (++e == elements_) {
-      e = 0;
+  /// The weights of elements, or those of the first ones for the next few vectors of output channels.
+  LinesAhead<T> weights_ahead(const Task& t, int64_t v, int64_t width, int64_t next, int64_t pitch,
+                              int64_t fetches) const {
+    if (!fetches_) return {};
+    if (next == element_run_count_) {
+      next = 0;
       v = v + width < vectors_ ? v + width : 0;
     }
-    const int64_t weight = axes_.weight_of(e);
-    return LinesAhead<T>::in_turn(weights_ + (t.group * vectors_ + v) * vector + weight * pitch, vector,
-                                  std::min(width, vectors_ - v), pitch - lanes_, fetches, most_fetched_lines);
+    const Elements& elements = element_runs_[next];
+    if (!elements.new_weights) return {};
+    const int64_t vector = weight_elements_ * pitch;
+    return LinesAhead<T>::in_turn(weights_ + (t.group * vectors_ + v) * vector + elements.weight * pitch, vector,
+                                  std::min(width, vectors_ - v), elements.count * pitch - lanes_, fetches,
+                                  most_fetched_lines);
   }
 
   void multiply_channels(const Task& t, int64_t v, Range channels, int64_t width, const T* weights,
@@ -559,25 +623,42 @@ class Winograd {
     tile.fetched = t.products;
     tile.fetched_rows = 0;
     const int64_t product_pitch = odd_lines<T>(t.tiles * columns);
-    for (int64_t e = 0; e < elements_; ++e) {
-      tile.b = weights + axes_.weight_of(e) * pitch;
-      const Range with = tiles_with(t, e);
-      T* const products = t.products + e * product_pitch;
+    const int64_t fetches = fetches_of(tile.segments, tile.segment_count);
+    const Products with[2][2] = {{products_without(t, false, false, width), products_without(t, false, true, width)},
+                                 {products_without(t, true, false, width), products_without(t, true, true, width)}};
+    for (int64_t r = 0; r < element_run_count_; ++r) {
+      const Elements& elements = element_runs_[r];
+      const auto& [range, split] = with[elements.without_short[0]][elements.without_short[1]];
+      const T* const transformed = t.transformed + elements.first * transformed_pitch_;
+      T* const products = t.products + elements.first * product_pitch;
       if (!tile.accumulate) {
-        std::fill_n(products, with.begin * columns, T(0));
-        std::fill_n(products + with.end * columns, (t.tiles - with.end) * columns, T(0));
+        for (int64_t e = 0; e < elements.count; ++e) {
+          std::fill_n(products + e * product_pitch, range.begin * columns, T(0));
+          std::fill_n(products + e * product_pitch + range.end * columns, (t.tiles - range.end) * columns, T(0));
+        }
       }
-      const EvenSplit rows(with.end - with.begin, run_.kernels.tile_rows[width]);
-      LinesAhead<T> ahead = weights_ahead(t, v, width, e, rows.pieces * fetches_of(tile.segments, tile.segment_count));
-      for_each_equal_pieces(rows, [&](int64_t piece, int64_t tall, int64_t tiles) {
-        const int64_t first = with.begin + piece;
-        tile.a = t.transformed + e * transformed_pitch_ + first * channel_pitch_;
+      tile.b = weights + elements.weight * pitch;
+      LinesAhead<T> ahead = weights_ahead(t, v, width, r + 1, pitch, split.pieces * elements.count * fetches);
+      const auto take = [&](int64_t first, int64_t tall, int64_t tiles) {
+        tile.a = transformed + first * channel_pitch_;
         tile.c = products + first * columns;
         tile.tiles = tiles;
-        tile.a_tile = tall * channel_pitch_;
-        tile.c_tile = tall * columns;
         ahead.take(tile);
         run_.kernels.tile[width][tall](tile);
+      };
+      for_each_equal_pieces(split, [&](int64_t piece, int64_t tall, int64_t tiles) {
+        int64_t first = range.begin + piece;
+        if (elements.count == 1) {
+          tile.a_tile = tall * channel_pitch_;
+          tile.b_tile = 0;
+          tile.c_tile = tall * columns;
+          take(first, tall, tiles);
+          return;
+        }
+        tile.a_tile = transformed_pitch_;
+        tile.b_tile = pitch;
+        tile.c_tile = product_pitch;
+        for (; tiles > 0; --tiles, first += tall) take(first, tall, elements.count);
       });
     }
   }
@@ -591,7 +672,7 @@ class Winograd {
     const auto transform = transforms_.output;
     for_each_run(t, stage_units_, [&](const Run& run) {
       const int64_t ow = run.begin, pixels = run.end - run.begin;
-      const int64_t stage_row = run.units * w.unit_results() * columns;
+      const int64_t stage_row = (joins_rows(run) ? pixels : run.units * w.unit_results()) * columns;
       kernels::WinogradOutputArguments<T> arguments{};
       arguments.in_element = odd_lines<T>(t.tiles * columns);
       arguments.bias = run_.weights.bias + (t.group * vectors_ + v) * lanes_;
@@ -610,22 +691,23 @@ class Winograd {
         arguments.tiles = tiles.count;
         finite = transform(arguments) && finite;
       });
-      for (int64_t r = run.short_of_rows; r < h.results; ++r) {
-        const int64_t oh = first_row(run) + r * h.tile_phases;
-        if (oh >= g_.h.out) break;
+      const int64_t rows = std::min(h.results, ceil_div(g_.h.out - first_row(run), h.tile_phases));
+      const int64_t together = joins_rows(run) ? rows - run.short_of_rows : 1;
+      for (int64_t r = run.short_of_rows; r < rows; r += together) {
+        const int64_t oh = first_row(run) + r * h.tile_phases, count = together * pixels;
         T* const to =
             out.data + run.n * out.stride(0) + first_channel * out.stride(1) + oh * out.stride(2) + ow * out.stride(3);
         const T* const stage = t.strip + r * stage_row + (run.begin - run.origin) * columns;
         if (out.stride(1) == 1) {
-          run_.kernels.pad_rows({stage, columns, to, out.stride(3), pixels, 0, channels, channels, T(0), streams_});
+          run_.kernels.pad_rows({stage, columns, to, out.stride(3), count, 0, channels, channels, T(0), streams_});
           if (epilogue_.remains()) {
-            epilogue_.finish_pixels(to, out.stride(3), pixels, channels, run.n, first_channel, oh * g_.w.out + ow);
+            epilogue_.finish_pixels(to, out.stride(3), count, channels, run.n, first_channel, oh * g_.w.out + ow);
           }
         } else {
           const auto transpose = streams_ ? run_.kernels.stream_transposed : run_.kernels.transpose;
-          transpose(stage, columns, pixels, channels, to, out.stride(1));
+          transpose(stage, columns, count, channels, to, out.stride(1));
           if (epilogue_.remains()) {
-            epilogue_.finish_channels(to, out.stride(1), channels, pixels, run.n, first_channel, oh * g_.w.out + ow);
+            epilogue_.finish_channels(to, out.stride(1), channels, count, run.n, first_channel, oh * g_.w.out + ow);
           }
         }
       }
@@ -634,6 +716,14 @@ class Winograd {
         redo(t, run, arguments, first_channel, channels);
       }
     });
+  }
+
+  /// Whether the rows of a run's results follow one another in the stage as they do in memory, and leave it together:
+  /// short ones would each be less than a vector (7x7). What tiles put past the end of a row, the full ones overwrite.
+  bool joins_rows(const Run& run) const {
+    const TensorView<T>& out = run_.output;
+    return axes_.w.tile_phases == 1 && axes_.h.tile_phases == 1 && run.end - run.begin == g_.w.out &&
+           run.full_tiles > 0 && out.stride(2) == g_.w.out * out.stride(3);
   }
 
   /// The lines of planes that a run's results go to, while it is transformed: stores to lines that no near cache has
@@ -744,6 +834,8 @@ class Winograd {
   EvenSplit blocks_{1, 1};
   EvenSplit steps_{1, 1}, channel_split_{1, 1};  ///< of vectors of output channels, and those for each task
   int64_t channels_at_once_ = 0;
+  std::array<Elements, most_elements_of_a_tile> element_runs_{};
+  int64_t element_run_count_ = 0;
   bool packs_ = false;    ///< weights, right before they are used: no other block of tiles wants them
   bool fetches_ = false;  ///< weights, while others are used
   const T* weights_ = nullptr;

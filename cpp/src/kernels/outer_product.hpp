@@ -43,7 +43,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
       t.segment_count > 0 ? t.segment_count * (cuts_segments ? fetches_of(t.segments->count) : 1) : 0;
   const ptrdiff_t fetched_row = fetched != nullptr ? t.fetched_row : t.c_row;
   const ptrdiff_t rows_fetched = fetched != nullptr ? t.fetched_rows : stream ? 0 : R;
-  const bool counts_fetches = fetch_count > 0 && (!few_lines || fetched != nullptr);
+  const bool counts_fetches = fetch_count > 0 && rows_fetched > 0 && (!few_lines || fetched != nullptr);
   const ptrdiff_t rows_at_once = counts_fetches ? (rows_fetched - 1) / fetch_count + 1 : 0;
   for (ptrdiff_t tiles = t.tiles;;) {
     Vec<T> acc[R][V];
