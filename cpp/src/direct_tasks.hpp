@@ -136,7 +136,13 @@ class DirectTasks {
     rows = std::clamp<std::int64_t>(rows, 1, g_.h.out);
     while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > block_sizes().copied_block)
       --rows;
-    return rows;
+    return ceil_div(g_.h.out, even_pieces(ceil_div(g_.h.out, rows), g_.batch * g_.groups));
+  }
+
+  /// At least so many pieces, of which few leave no thread without one at the end.
+  std::int64_t even_pieces(std::int64_t pieces, std::int64_t other_tasks) const {
+    const bool few = size_product(pieces, other_tasks) < 8 * run_.threads;
+    return few && pieces >= run_.threads && other_tasks % run_.threads > 0 ? round_up(pieces, run_.threads) : pieces;
   }
 
   /// Channels that a copied block takes at a time.

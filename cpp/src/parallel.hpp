@@ -15,10 +15,11 @@ void run_on_threads(int threads, ThreadBody body, void* context) noexcept;
 /// Whether the call that runs is only measured, see MeasuringScope: tasks are left out.
 bool tasks_are_left_out() noexcept;
 
-/// body(task, thread) for each task in [0, tasks): `thread` in [0, threads) tells its slot. Of many tasks each thread,
-/// or each few of more than 16, begins with some of its own, neighbours and the same ones in each such call, so that it
-/// finds in its caches what it left there; then it takes what the others haven't begun. A few, often of different
-/// sizes, go to whichever thread is free. Which thread takes which task must not show in the result.
+/// body(task, thread) for each task in [0, tasks): `thread` in [0, threads) tells its slot. Each thread, or each few of
+/// more than 16, begins with some tasks of its own, neighbours and the same ones in each such call, so that it finds in
+/// its caches what it left there (two threads: 1x1 of 16 channels to 96 on 50x50 1.6 times as fast as where a few tasks
+/// go to whichever thread is free, Emerald Rapids); then it takes what the others haven't begun. Which thread takes
+/// which task must not show in the result.
 template <class Body>
 void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
   if (tasks_are_left_out()) return;
@@ -27,7 +28,7 @@ void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
     for (std::int64_t task = 0; task < tasks; ++task) body(task, 0);
     return;
   }
-  constexpr int most_shares = 16, many = 8;
+  constexpr int most_shares = 16;
   struct alignas(128) Share {
     std::atomic<std::int64_t> next;
     std::int64_t end;
@@ -37,7 +38,7 @@ void parallel_for(std::int64_t tasks, int threads, Body&& body) noexcept {
     int count;
     Body* body;
   } shared;
-  shared.count = tasks < std::int64_t{many} * threads ? 1 : threads < most_shares ? threads : most_shares;
+  shared.count = threads < most_shares ? threads : most_shares;
   shared.body = &body;
   for (int i = 0; i < shared.count; ++i) {
     const std::int64_t each = tasks / shared.count, more = tasks % shared.count;

@@ -349,14 +349,14 @@ class ChannelVectors : DirectTasks<T> {
   bool keeps_partial_sums() const { return !output_channels_last_ && copy_channels_ < g_.group_channels(); }
 
   void run_task(int64_t task, T* block, T* partial, T* packed, Lists& lists) const {
-    const int64_t piece = task % channel_split_.pieces;
-    task /= channel_split_.pieces;
     const int64_t tile_piece = task % tile_split_.pieces;
     const RowTiles::Piece row_piece = piece_of_row(tile_piece);
     task /= tile_split_.pieces;
     const int64_t oh_begin = task % row_tasks_ * rows_;
     const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
     task /= row_tasks_;
+    const int64_t piece = task % channel_split_.pieces;
+    task /= channel_split_.pieces;
     const int64_t group = task % g_.groups, n = task / g_.groups;
     const int64_t v_begin = channel_split_.begin(piece), v_end = channel_split_.end(piece);
     for (int64_t c = 0; c < g_.group_channels(); c += copy_channels_) {

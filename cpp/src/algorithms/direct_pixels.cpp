@@ -52,6 +52,10 @@ class PixelVectors : DirectTasks<T> {
     const int64_t piece =
         once ? std::max<int64_t>(16, std::min<int64_t>(block_sizes().rows_together / 4 / sums, shared)) : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
+    if (g_.taps() == 1) {  // whose sums don't show how rows are cut
+      const int64_t pieces = this->even_pieces(columns_.pieces, size_product(g_.batch, g_.groups, g_.h.out));
+      columns_ = EvenSplit(columns_.total, ceil_div(columns_.total, pieces));
+    }
     walks_columns_ = takes_rows_of_taps(g_);
     staged_ = output_.stride(3) != 1 && g_.w.out > 1;
     const PhasedRows rows(g_.w, 0, most_columns(), lanes_);
@@ -157,13 +161,13 @@ class PixelVectors : DirectTasks<T> {
   };
 
   void run_task(int64_t task, T* block, T* stage, T* row_scratch, Segment* segments, Panel panel) const {
-    const int64_t piece = task % channel_split_.pieces;
-    task /= channel_split_.pieces;
     const int64_t column = task % columns_.pieces;
     task /= columns_.pieces;
     const int64_t oh_begin = task % row_tasks_ * rows_;
     const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
     task /= row_tasks_;
+    const int64_t piece = task % channel_split_.pieces;
+    task /= channel_split_.pieces;
     const int64_t group = task % g_.groups, n = task / g_.groups;
     const int64_t first_vector = columns_.begin(column) * tile_.vectors;
     const int64_t end_vector = std::min(row_vectors_, columns_.end(column) * tile_.vectors);
