@@ -445,22 +445,7 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
     return make_depthwise(g, input, output, kernels, "one input channel for all output channels");
   }
   const Cost cost = estimate(g, kernels, channels_last(input), out_channels_last, weights);
-  if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
-    const bool by_channels = depthwise_by_channels(g, input, output, kernels);
-    double cycles =
-        by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, input, output, kernels);
-    if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels);
-    double others = direct_group_cycles(g, cost, kernels, out_channels_last);
-    if (can_do(Algorithm::winograd, g)) {
-      const double products = static_cast<double>(g.reduction()) * static_cast<double>(g.out_pixels());
-      others = std::min(others, std::min(cost.winograd, cost.winograd_rows) * products);
-    }
-    if ((by_channels || !out_channels_last) && cycles < others) {
-      return make(Algorithm::depthwise, by_channels, "groups of few channels");
-    }
-  }
-  double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
-  if (!out_channels_last) best_other = std::min(best_other, cost.patches);
+  const double winograd = can_do(Algorithm::winograd, g) ? std::min(cost.winograd, cost.winograd_rows) : never;
   // Of a few results even direct sums take longer than they should, but Winograd's more so (5x5 with stride 2 on 7x7).
   constexpr int64_t few_results = 32;
   // On Emerald Rapids strided layers took up to 1.25 times what was fitted on Zen 5 and Zen 3.
@@ -469,7 +454,24 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
                         : strided                              ? 0.9
                         : has_few_registers(kernels)           ? 0.95
                                                                : 1;
-  if (can_do(Algorithm::winograd, g) && std::min(cost.winograd, cost.winograd_rows) < margin * best_other) {
+  double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
+  if (!out_channels_last) best_other = std::min(best_other, cost.patches);
+  const bool winograd_pays = winograd < margin * best_other;
+  if (can_do(Algorithm::depthwise, g) && g.groups > 1 && g.group_out_channels() < kernels.lanes) {
+    const bool by_channels = depthwise_by_channels(g, input, output, kernels);
+    double cycles =
+        by_channels ? depthwise_channels_cycles(g, kernels) : depthwise_plane_cycles(g, input, output, kernels);
+    if (by_channels && !out_channels_last) cycles += transposition_cycles(g, kernels);
+    double others = direct_group_cycles(g, cost, kernels, out_channels_last);
+    if (winograd_pays) {
+      const double products = static_cast<double>(g.reduction()) * static_cast<double>(g.out_pixels());
+      others = std::min(others, winograd * products);
+    }
+    if ((by_channels || !out_channels_last) && cycles < others) {
+      return make(Algorithm::depthwise, by_channels, "groups of few channels");
+    }
+  }
+  if (winograd_pays) {
     if (cost.winograd_rows < cost.winograd) {
       return make_winograd(WeightForm::winograd_rows,
                            "a kernel of several taps, and results too few to pay for transforming both axes");

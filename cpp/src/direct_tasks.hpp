@@ -105,8 +105,8 @@ bool fetches_pixels_ahead(const Conv2dGeometry& g, const kernels::Table<T>& kern
   return size_product(g.batch, image) > (packs ? 2 * block_sizes().large_weights : block_sizes().fetched_input);
 }
 
-/// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, rows and output
-/// channels.
+/// What both orientations share: the geometry, and how the work is cut into tasks of images, groups, output channels
+/// and rows.
 template <class T>
 class DirectTasks {
  public:
@@ -136,13 +136,20 @@ class DirectTasks {
     rows = std::clamp<std::int64_t>(rows, 1, g_.h.out);
     while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > block_sizes().copied_block)
       --rows;
-    return ceil_div(g_.h.out, even_pieces(ceil_div(g_.h.out, rows), g_.batch * g_.groups));
+    return even_size(g_.h.out, rows, g_.batch * g_.groups);
   }
 
-  /// At least so many pieces, of which few leave no thread without one at the end.
-  std::int64_t even_pieces(std::int64_t pieces, std::int64_t other_tasks) const {
-    const bool few = size_product(pieces, other_tasks) < 8 * run_.threads;
-    return few && pieces >= run_.threads && other_tasks % run_.threads > 0 ? round_up(pieces, run_.threads) : pieces;
+  /// The size of as even pieces as can be, at most `largest`: up to twice as many where few then leave no thread
+  /// without one at the end.
+  std::int64_t even_size(std::int64_t total, std::int64_t largest, std::int64_t other_tasks) const {
+    const EvenSplit least(total, largest);
+    if (size_product(least.pieces, other_tasks) >= 8 * run_.threads || least.pieces < run_.threads) {
+      return least.largest();
+    }
+    for (std::int64_t size = least.largest(); size > 0 && ceil_div(total, size) <= 2 * least.pieces; --size) {
+      if (ceil_div(total, size) * other_tasks % run_.threads == 0) return size;
+    }
+    return least.largest();
   }
 
   /// Channels that a copied block takes at a time.
@@ -186,6 +193,7 @@ class DirectTasks {
   struct RowsRead {
     std::int64_t n, group;
     Range channels, rows;
+    bool again;  ///< all of them, for other output channels
   };
   struct TakenAtOnce {
     std::int64_t rows, channels;
@@ -203,7 +211,7 @@ class DirectTasks {
     const bool below = read.channels.end == g_.group_channels();
     std::int64_t oh = read.rows.begin;
     if (below) oh = read.rows.end < g_.h.out ? read.rows.end : 0;
-    if (below && oh == 0 && ++read.group == g_.groups) read.group = 0, ++read.n;
+    if (below && oh == 0 && !read.again && ++read.group == g_.groups) read.group = 0, ++read.n;
     if (read.n == g_.batch) return {};
     // In place the rows that both see aren't read from afar twice.
     const std::int64_t seen = taken.in_place && below && oh > 0 ? g_.h.start(oh - 1) + g_.h.effective_kernel() : 0;

@@ -22,13 +22,13 @@ namespace {
 struct Job {
   ThreadBody body;
   void* context;
-  std::atomic<int> next_slot{1};
   std::atomic<int> returned{0};
 };
 
 /// What a worker's inbox holds besides the job that it is offered.
 constexpr Job* idle = nullptr;
-Job busy_mark{}, ended_mark{};
+Job reserved_mark{}, busy_mark{}, ended_mark{};
+constexpr Job* reserved = &reserved_mark;  ///< for a job whose slot is being written
 constexpr Job* busy = &busy_mark;
 constexpr Job* ended = &ended_mark;
 
@@ -36,6 +36,7 @@ constexpr Job* ended = &ended_mark;
 struct alignas(128) Worker {
   std::atomic<Job*> inbox{idle};
   std::atomic<int> sleeps{0};
+  int slot = 0;  ///< in the job that is offered
   std::thread* thread = nullptr;
 };
 
@@ -94,7 +95,7 @@ bool happens_soon(const Done& done) noexcept {
 }
 
 void run_share(Job& job, Worker& self) noexcept {
-  job.body(job.context, job.next_slot.fetch_add(1, std::memory_order_relaxed));
+  job.body(job.context, self.slot);
   // Idle before the caller goes on, so that its next call finds this worker.
   self.inbox.store(idle);
   job.returned.fetch_add(1);
@@ -106,7 +107,10 @@ void run_share(Job& job, Worker& self) noexcept {
 
 void work(Worker& self) noexcept {
   while (true) {
-    const auto offered = [&] { return self.inbox.load(std::memory_order_relaxed) != idle; };
+    const auto offered = [&] {
+      const Job* const job = self.inbox.load(std::memory_order_relaxed);
+      return job != idle && job != reserved;
+    };
     while (!happens_soon(offered)) {
       self.sleeps.store(1);
       if (self.inbox.load() == idle) self.sleeps.wait(1);
@@ -115,15 +119,17 @@ void work(Worker& self) noexcept {
     Job* job = self.inbox.load(std::memory_order_relaxed);
     if (job == ended) return;
     // The caller may have taken its offer back.
-    if (job == idle || !self.inbox.compare_exchange_strong(job, busy)) continue;
+    if (job == idle || job == reserved || !self.inbox.compare_exchange_strong(job, busy)) continue;
     run_share(*job, self);
   }
 }
 
-bool offer(Worker& worker, Job& job, bool wakes) noexcept {
+bool offer(Worker& worker, Job& job, int slot, bool wakes) noexcept {
   if (!wakes && worker.sleeps.load(std::memory_order_relaxed) != 0) return false;
   Job* expected = idle;
-  if (!worker.inbox.compare_exchange_strong(expected, &job)) return false;
+  if (!worker.inbox.compare_exchange_strong(expected, reserved)) return false;
+  worker.slot = slot;
+  worker.inbox.store(&job);
   if (worker.sleeps.load() != 0 && worker.sleeps.exchange(0) != 0) worker.sleeps.notify_one();
   return true;
 }
@@ -163,7 +169,7 @@ struct Ending {
     for (int i = 0; i < worker_count.load(); ++i) {
       Worker& worker = workers[i];
       // Other threads may still make calls: what they have offered is done first.
-      while (!offer(worker, *ended, true)) std::this_thread::yield();
+      while (!offer(worker, *ended, 0, true)) std::this_thread::yield();
       worker.thread->join();
       delete worker.thread;
     }
@@ -219,8 +225,8 @@ void run_on_pool(int threads, ThreadBody body, void* context, bool wakes) noexce
   const int count = worker_count.load(std::memory_order_acquire);
   Job job{body, context};
   int offers = 0, last = 0;
-  // The first ones first: they are the likeliest to be awake.
-  for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job, wakes);
+  // The first ones first: they are the likeliest to be awake, and have the same slots in each call.
+  for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job, offers + 1, wakes);
   body(context, 0);
   for (int i = 0; i < last; ++i) {
     if (workers[i].inbox.load(std::memory_order_relaxed) != &job) continue;

@@ -56,6 +56,19 @@ TEST_CASE("every task is done once, and a slot belongs to one thread at a time")
   }
 }
 
+TEST_CASE("more threads than shares, and few tasks for them") { CHECK(shares_out(30, 24)); }
+
+TEST_CASE("a worker has the same slot in each call") {
+  std::vector<std::thread::id> owners(4);
+  for (int call = 0; call < 200; ++call) {
+    on_pool(4, [&](int slot) {
+      std::thread::id& owner = owners.at(static_cast<std::size_t>(slot));
+      if (owner == std::thread::id{}) owner = std::this_thread::get_id();
+      CHECK(owner == std::this_thread::get_id());
+    });
+  }
+}
+
 TEST_CASE("several threads call at once, again and again") {
   std::atomic<int> failures{0};
   std::vector<std::thread> callers;
@@ -111,7 +124,7 @@ TEST_CASE("workers that sleep are left alone where it isn't worth waking them" *
 
 TEST_CASE("a call doesn't wait for workers that are held up elsewhere" *
           doctest::skip(!convpool::built_with_threads())) {
-  constexpr int others = 12;  // more than any other test has started
+  constexpr int others = 25;  // more than any other test has started
   std::atomic<int> held{0};
   std::atomic<bool> released{false};
   std::thread other([&] {

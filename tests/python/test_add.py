@@ -84,7 +84,8 @@ def test_layers_of_networks_with_add(name: str, layout: str) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_any_form_of_add_and_out(layout: str, dtype: Any) -> None:
     """Also rows of the added array that don't follow one another, beside a result whose rows do."""
-    input, bias = to_layout(values((2, 5, 9, 18), dtype), layout), values((19,), dtype, 2)
+    # 3x3 gives 17 columns: the last of Winograd's tiles is short.
+    input, bias = to_layout(values((2, 5, 9, 19), dtype), layout), values((19,), dtype, 2)
     for kernel in (1, 3):
         weight = values((19, 5, kernel, kernel), dtype, 1)
         for algorithm in GENERAL + SPECIAL:

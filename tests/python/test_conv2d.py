@@ -236,6 +236,38 @@ def test_winograd_of_few_channels_with_large_strides(dtype: Any, padding_mode: s
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+def test_winograd_of_rows_that_tiles_share(padding_mode: str, layout: str) -> None:
+    """Rows of tiles that begin where rows of the last one are, of axes that are transformed and aren't."""
+    for kernel, stride, dilation in [
+        (3, (4, 1), (2, 1)),
+        (3, 1, 1),
+        (5, 1, 1),
+        (3, 2, 1),
+        (4, (1, 2), 1),
+        (3, 1, 2),
+    ]:
+        for rows in (11, 14, 18):
+            input = to_layout(values((2, 20, rows, 13), np.float32), layout)
+            weight, bias = values((18, 20, kernel, kernel), np.float32, 1), values((18,), np.float32, 2)
+            options = {"padding": 2, "stride": stride, "dilation": dilation, "layout": layout}
+            options["padding_mode"] = padding_mode
+            got = convpool.conv2d(input, weight, bias, algorithm="winograd", **options)
+            check_conv2d(got, input, weight, bias, algorithm="winograd", **options)
+
+
+def test_auto_compares_groups_of_few_channels_with_winograd(isa: str) -> None:
+    def chosen(shape: tuple[int, ...], weight_shape: tuple[int, ...], groups: int) -> str:
+        layer = nn.Conv2d.from_weights(values(weight_shape, np.float32), padding=1, groups=groups)
+        return layer.explain(shape).algorithm
+
+    assert chosen((1, 96, 20, 20), (96, 12, 3, 3), 8) == "winograd"
+    fewer = chosen((1, 128, 28, 28), (128, 4, 3, 3), 32)
+    assert fewer == ("depthwise" if isa == "avx512" else "direct")
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("padding_mode", ["reflect", "replicate", "circular"])
 def test_winograd_of_short_tiles_begins_before_the_padding(padding_mode: str, layout: str) -> None:
     for channels in (3, 20):

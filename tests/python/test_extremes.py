@@ -352,6 +352,41 @@ def test_what_an_infinite_weight_meets_in_the_padding_is_the_same_for_any_thread
     np.testing.assert_array_equal(run(images[:1], 1), once[:1])
 
 
+@pytest.mark.usefixtures("isa")
+def test_a_single_tap_in_the_padding_meets_an_infinite_weight_the_same_way_for_any_threads_and_batch() -> (
+    None
+):
+    """A tile wholly in the padding leaves the tap out: where tiles lie mustn't depend on threads."""
+    for width, pad in ((700, 42), (350, 21)):
+        images, weight = values((2, 256, 2, width)), values((2, 256, 1, 1), seed=1)
+        weight[0, 0] = np.inf
+        once = convpool.conv2d(images, weight, padding=(0, pad), algorithm="direct", num_threads=1)
+        for num_threads in (2, 3, 4):
+            got = convpool.conv2d(
+                images, weight, padding=(0, pad), algorithm="direct", num_threads=num_threads
+            )
+            np.testing.assert_array_equal(got, once)
+        got = convpool.conv2d(images[:1], weight, padding=(0, pad), algorithm="direct", num_threads=1)
+        np.testing.assert_array_equal(got, once[:1])
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_infinite_weight_shows_where_its_tap_is_in_the_image(layout: str) -> None:
+    """Tiles beside the padding go in parts, the first of which begins with the bias."""
+    image, weight, bias = values((2, 64, 14, 14)), values((24, 64, 3, 3), seed=1), values((24,), seed=2)
+    weight[:, 0, 0, 0] = np.inf
+    input = image if layout == "NCHW" else np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+    for num_threads in (1, 2):
+        got = convpool.conv2d(
+            input, weight, bias, padding=1, algorithm="direct", layout=layout, num_threads=num_threads
+        )
+        finite = np.isfinite(got if layout == "NCHW" else got.transpose(0, 3, 1, 2))
+        assert not finite[:, :, 1:, 1:].any()
+        assert finite[:, :, 0].all()
+        assert finite[:, :, :, 0].all()
+
+
 # Tall enough for several tasks, of widths that fill no vector.
 BESIDE: dict[str, tuple[Any, ...]] = {
     "3x1": ((1, 16, 200, 17), (3, 16, 3, 1), ((1, 1), (0, 0)), 1),

@@ -66,6 +66,11 @@ for layout in ("NCHW", "NHWC"):
             )
             bits.update(pooled[0])
             bits.update(pooled[1])
+# A few channels of weights at a time, and several elements of a tile in one call.
+for n, c, size, k in ((1, 64, 9, 16), (1, 96, 13, 40)):
+    image = rng.standard_normal((n, c, size, size), dtype=np.float32)
+    weight = rng.standard_normal((k, c, 3, 3), dtype=np.float32)
+    bits.update(convpool.conv2d(image, weight, padding=1, algorithm="winograd"))
 wide = rng.standard_normal((1, 24, 1414, 32), dtype=np.float32)
 weight = rng.standard_normal((32, 32, 3, 3), dtype=np.float32)
 options = {"padding": (8, 1), "dilation": (8, 1), "layout": "NHWC", "algorithm": "direct"}
@@ -77,7 +82,14 @@ print(json.dumps(bits.hexdigest()))
 def test_the_size_of_the_caches_leaves_no_trace_in_the_results() -> None:
     results = {
         python(BITS, CONVPOOL_CACHE_SIZES=sizes)
-        for sizes in ("32,1024,32768", "32,2048,32768", "16,256,4096", "128,4096,262144", "nonsense")
+        for sizes in (
+            "32,1024,32768",
+            "32,2048,32768",
+            "16,256,2048",
+            "16,256,4096",
+            "128,4096,262144",
+            "nonsense",
+        )
     }
     assert len(results) == 1
 

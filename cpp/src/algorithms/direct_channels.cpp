@@ -364,7 +364,7 @@ class ChannelVectors : DirectTasks<T> {
       const InputWindow<T> window =
           in_place_ ? whole_input(n, group)
                     : copy_block(n, group, c, c_end, oh_begin, oh_end, columns_of(row_piece), block);
-      lists.are_of(oh_begin, tile_piece, c);
+      lists.are_of(oh_begin, in_place_ ? 0 : tile_piece, c);
       const bool last = c_end == g_.group_channels();
       Waiting waiting;
       const EvenSplit sets(v_end - v_begin, tile_.vectors);
@@ -372,8 +372,8 @@ class ChannelVectors : DirectTasks<T> {
       LinesAhead<T> ahead;
       if (fetches_rows_) {
         const int64_t fetches = sets.pieces * all_tiles * g_.taps() * fetches_of_blocks(c_end - c);
-        ahead =
-            this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}}, {rows_, copy_channels_, in_place_}, fetches);
+        ahead = this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}, piece + 1 < channel_split_.pieces},
+                                 {rows_, copy_channels_, in_place_}, fetches);
       }
       for (int64_t set = 0; set < sets.pieces; ++set) {
         const int64_t v = v_begin + sets.begin(set), next = v_begin + sets.end(set), width = next - v;

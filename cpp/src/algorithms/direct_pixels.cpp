@@ -52,9 +52,9 @@ class PixelVectors : DirectTasks<T> {
     const int64_t piece =
         once ? std::max<int64_t>(16, std::min<int64_t>(block_sizes().rows_together / 4 / sums, shared)) : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
-    if (g_.taps() == 1) {  // whose sums don't show how rows are cut
-      const int64_t pieces = this->even_pieces(columns_.pieces, size_product(g_.batch, g_.groups, g_.h.out));
-      columns_ = EvenSplit(columns_.total, ceil_div(columns_.total, pieces));
+    if (g_.taps() == 1 && !g_.w.padded()) {  // whose sums don't show how rows are cut
+      columns_ = EvenSplit(columns_.total, this->even_size(columns_.total, columns_.largest(),
+                                                           size_product(g_.batch, g_.groups, g_.h.out)));
     }
     walks_columns_ = takes_rows_of_taps(g_);
     staged_ = output_.stride(3) != 1 && g_.w.out > 1;
@@ -216,8 +216,8 @@ class PixelVectors : DirectTasks<T> {
           if (fetches_rows) {
             const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
             const int64_t fetches = (oh_end - oh_begin) * tiles.pieces * sets * fetches_of(segments, used);
-            ahead = this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}}, {rows_, channels_at_once, in_place},
-                                     fetches, column, columns_.pieces);
+            ahead = this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}, piece + 1 < channel_split_.pieces},
+                                     {rows_, channels_at_once, in_place}, fetches, column, columns_.pieces);
             fetches_rows = false;
           }
           const Columns from{window.base + (window.in_place ? g_.w.start(ow) : ow - ow_begin), window.channel,
@@ -247,7 +247,7 @@ class PixelVectors : DirectTasks<T> {
             const int64_t fetches =
                 beside * (in_blocks * fetches_of_blocks(channels) + (sets - in_blocks) * kernels::fetches_of(channels));
             // A thread mostly takes the columns beside these, too.
-            const bool goes_on = first && last && channel_split_.pieces == 1 && ow_end < g_.w.out;
+            const bool goes_on = first && last && ow_end < g_.w.out;
             if (t + beside < tiles.pieces || goes_on) {
               ahead = LinesAhead<T>(seen + read, from.step, channels, read, fetches);
             } else if (!last && oh + 1 == oh_end) {
@@ -271,7 +271,7 @@ class PixelVectors : DirectTasks<T> {
   /// cache; and on planes of whole pages, which would be copied, where a copy costs more than a few outputs do (1x1 of
   /// 12 to 512 channels to 1 to 3: 1.4 to 2.1 times as fast as from a copy, to 8 .7 to .9; Emerald Rapids).
   bool reads_once() const {
-    if (g_.taps() != 1 || g_.h.out != 1 || g_.w.stride != 1 || input_.stride(3) != 1 ||
+    if (g_.taps() != 1 || g_.h.out != 1 || g_.w.stride != 1 || g_.w.padded() || input_.stride(3) != 1 ||
         g_.group_out_channels() > tile_.rows) {
       return false;
     }

@@ -13,7 +13,6 @@
 // over all its results: those tiles are found by their results and done again by the definition.
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -49,8 +48,13 @@ constexpr int64_t stage_pixels = 64;
 /// Weights that come from afar are fetched while the products before them run, so many lines at most with each fetch of
 /// a tile. Those of a single tile's rows are better left to the prefetchers (.9).
 constexpr int64_t most_fetched_lines = 32;
-/// The most points of an axis, squared.
-constexpr int64_t most_elements_of_a_tile = 81;
+constexpr int64_t most_elements_of_a_tile = [] {
+  int most = 1;
+  for (int i = 0; i < kernels::winograd_transforms; ++i) {
+    most = std::max(most, kernels::winograd_line(kernels::WinogradTransform{static_cast<std::uint8_t>(i)}).points);
+  }
+  return int64_t{most} * most;
+}();
 /// Weights that elements whose products are taken in one call may have, in bytes.
 constexpr int64_t small_weights = 16 << 10;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
@@ -497,8 +501,8 @@ class Winograd {
     return down > 0 && down % axes_.h.dilation == 0 ? std::max<int64_t>(0, slots - down / axes_.h.dilation) : 0;
   }
 
-  /// The padded rows of a run's windows for one vector of channels, pixel by pixel; the first ones are in the strip
-  /// before.
+  /// The padded rows of a run's windows for one vector of channels, pixel by pixel; the first `shared` ones are the
+  /// last of the strip that is there.
   void copy_strip(const Task& t, const Run& run, int64_t c, int64_t pixels, int64_t shared) const {
     const int64_t channels = std::min(lanes_, g_.group_channels() - c);
     const int64_t oh = first_row(run), ow = run.origin, slots = axes_.h.slots();
@@ -628,7 +632,8 @@ class Winograd {
                                  {products_without(t, true, false, width), products_without(t, true, true, width)}};
     for (int64_t r = 0; r < element_run_count_; ++r) {
       const Elements& elements = element_runs_[r];
-      const auto& [range, split] = with[elements.without_short[0]][elements.without_short[1]];
+      const Products& having = with[elements.without_short[0]][elements.without_short[1]];
+      const Range range = having.tiles;
       const T* const transformed = t.transformed + elements.first * transformed_pitch_;
       T* const products = t.products + elements.first * product_pitch;
       if (!tile.accumulate) {
@@ -638,7 +643,7 @@ class Winograd {
         }
       }
       tile.b = weights + elements.weight * pitch;
-      LinesAhead<T> ahead = weights_ahead(t, v, width, r + 1, pitch, split.pieces * elements.count * fetches);
+      LinesAhead<T> ahead = weights_ahead(t, v, width, r + 1, pitch, having.split.pieces * elements.count * fetches);
       const auto take = [&](int64_t first, int64_t tall, int64_t tiles) {
         tile.a = transformed + first * channel_pitch_;
         tile.c = products + first * columns;
@@ -646,7 +651,7 @@ class Winograd {
         ahead.take(tile);
         run_.kernels.tile[width][tall](tile);
       };
-      for_each_equal_pieces(split, [&](int64_t piece, int64_t tall, int64_t tiles) {
+      for_each_equal_pieces(having.split, [&](int64_t piece, int64_t tall, int64_t tiles) {
         int64_t first = range.begin + piece;
         if (elements.count == 1) {
           tile.a_tile = tall * channel_pitch_;
@@ -721,9 +726,8 @@ class Winograd {
   /// Whether the rows of a run's results follow one another in the stage as they do in memory, and leave it together:
   /// short ones would each be less than a vector (7x7). What tiles put past the end of a row, the full ones overwrite.
   bool joins_rows(const Run& run) const {
-    const TensorView<T>& out = run_.output;
     return axes_.w.tile_phases == 1 && axes_.h.tile_phases == 1 && run.end - run.begin == g_.w.out &&
-           run.full_tiles > 0 && out.stride(2) == g_.w.out * out.stride(3);
+           run.full_tiles > 0 && rows_contiguous(run_.output);
   }
 
   /// The lines of planes that a run's results go to, while it is transformed: stores to lines that no near cache has
@@ -834,7 +838,7 @@ class Winograd {
   EvenSplit blocks_{1, 1};
   EvenSplit steps_{1, 1}, channel_split_{1, 1};  ///< of vectors of output channels, and those for each task
   int64_t channels_at_once_ = 0;
-  std::array<Elements, most_elements_of_a_tile> element_runs_{};
+  Elements element_runs_[most_elements_of_a_tile]{};
   int64_t element_run_count_ = 0;
   bool packs_ = false;    ///< weights, right before they are used: no other block of tiles wants them
   bool fetches_ = false;  ///< weights, while others are used
