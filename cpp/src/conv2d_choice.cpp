@@ -71,16 +71,20 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double tile_results = static_cast<double>(axes.h.results * axes.w.results);
   const double tile_waste = tile_results * static_cast<double>(tiles_in_plane) / static_cast<double>(g.out_pixels());
   const TileShape tile = choose_tile(kernels, std::min<int64_t>(g.batch * tiles_in_plane, 64), ceil_div(kg, lanes));
-  const double products = static_cast<double>(axes.parts()) * static_cast<double>(axes.h.points_of_tiles(g.h.out)) *
-                          static_cast<double>(axes.w.points_of_tiles(g.w.out)) / static_cast<double>(g.out_pixels());
   const double taps = static_cast<double>(g.taps());
   const bool in_two_dimensions = axes.h.transformed() && axes.w.transformed();
   const bool few = has_few_registers(kernels);
   const double of_six_points = static_cast<double>(axes.elements()) / (in_two_dimensions ? 36 : 6);
-  // The tiles of a group stay near (140 layers of 4 to 64 channels a group: what is chosen takes 1.014 times as long as
-  // the best, 1.03 before; Emerald Rapids).
+  // The tiles of a group stay near, what short ones leave out saves them nothing, and they wait for weights from beyond
+  // the L2 cache for a third of their way (218 times layers of 4 to 64 channels a group: what is chosen takes 1.012
+  // times as long as the best, Emerald Rapids).
   const bool near = !few && g.groups > 1;
-  const double square_in = few || near ? 500 : 900, square_back = few ? 600 : near ? 300 : 480;
+  const auto points = [&](const WinogradAxis& axis, int64_t outputs) {
+    return static_cast<double>(near ? axis.tiles(outputs) * axis.points : axis.points_of_tiles(outputs));
+  };
+  const double products = static_cast<double>(axes.parts()) * points(axes.h, g.h.out) * points(axes.w, g.w.out) /
+                          static_cast<double>(g.out_pixels());
+  const double square_in = few ? 500 : near ? 600 : 900, square_back = few ? 600 : near ? 350 : 480;
   const double way_in = of_six_points * (in_two_dimensions ? square_in : few ? 60 : 105) / (tile_results * taps);
   const double way_back = of_six_points * (in_two_dimensions ? square_back : few ? 60 : 75) / (tile_results * taps);
   // The parts of few channels cost more, most where they aren't phases alone or rows are short, as along one axis (70
@@ -112,9 +116,10 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double from_afar = bytes <= l2_cache ? 5 : bytes <= last_cache ? (few ? 6 : 12) : few ? 8 : 20;
   const bool waits_for_weights = !few && panel > l2_cache && bytes > last_cache / 2;
   const double arrival = from_afar * weights_of_a_product / tiles;
-  const double product = waits_for_weights ? tile_cost(tile) + arrival : std::max(tile_cost(tile), arrival);
-  // Each group begins anew (the same 140 layers).
-  constexpr double group_begins = 10000;
+  const double waiting = waits_for_weights ? arrival : near && bytes > l2_cache ? 0.35 * arrival : 0;
+  const double product = std::max(tile_cost(tile) + waiting, arrival);
+  // Each group begins anew (the same layers).
+  constexpr double group_begins = 6000;
   const double begins = few || g.groups == 1
                             ? 0
                             : group_begins * static_cast<double>(lanes) /

@@ -78,6 +78,8 @@ class RowTiles {
   /// The tallest tile, and its vectors.
   TileShape shape() const { return shape_; }
   std::int64_t count() const { return count_; }
+  /// Whether no run has several of them.
+  bool are_single() const { return runs_.size() == count_; }
   /// The ranges of taps that tiles and parts take.
   const ScratchList<Range>& taps() const { return taps_; }
   const TilePart& part(std::int64_t i) const { return parts_[i]; }
