@@ -76,8 +76,8 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const bool few = has_few_registers(kernels);
   const double of_six_points = static_cast<double>(axes.elements()) / (in_two_dimensions ? 36 : 6);
   // The tiles of a group stay near, what short ones leave out saves them nothing, and they wait for weights from beyond
-  // the L2 cache for a third of their way (218 times layers of 4 to 64 channels a group: what is chosen takes 1.012
-  // times as long as the best, Emerald Rapids).
+  // the L2 cache for a third of their way (109 layers of several groups of 4 to 64 channels, both layouts: what is
+  // chosen takes 1.012 times as long as the best, Emerald Rapids).
   const bool near = !few && g.groups > 1;
   const auto points = [&](const WinogradAxis& axis, int64_t outputs) {
     return static_cast<double>(near ? axis.tiles(outputs) * axis.points : axis.points_of_tiles(outputs));

@@ -147,7 +147,8 @@ class DirectTasks {
       return least.largest();
     }
     for (std::int64_t size = least.largest(); size > 0 && ceil_div(total, size) <= 2 * least.pieces; --size) {
-      if (ceil_div(total, size) * other_tasks % run_.threads == 0) return size;
+      const std::int64_t pieces = ceil_div(total, size);
+      if (pieces * other_tasks % run_.threads == 0) return ceil_div(total, pieces);
     }
     return least.largest();
   }

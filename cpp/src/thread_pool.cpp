@@ -225,7 +225,7 @@ void run_on_pool(int threads, ThreadBody body, void* context, bool wakes) noexce
   const int count = worker_count.load(std::memory_order_acquire);
   Job job{body, context};
   int offers = 0, last = 0;
-  // The first ones first: they are the likeliest to be awake, and have the same slots in each call.
+  // The first ones first: they are the likeliest to be awake, and have the same slots in each call where none is busy.
   for (; last < count && offers < threads - 1; ++last) offers += offer(workers[last], job, offers + 1, wakes);
   body(context, 0);
   for (int i = 0; i < last; ++i) {

@@ -371,6 +371,82 @@ def test_a_single_tap_in_the_padding_meets_an_infinite_weight_the_same_way_for_a
 
 
 @pytest.mark.usefixtures("isa")
+def test_results_that_go_past_the_caches_meet_an_infinite_weight_in_the_padding_as_others_do() -> None:
+    images, weight = values((24, 2, 128, 152)), values((12, 2, 1, 1), seed=1)
+    weight[0, 0] = np.inf
+    options = {"padding": (0, 20), "algorithm": "direct"}
+    one = convpool.conv2d(images[:1], weight, **options)
+    np.testing.assert_array_equal(convpool.conv2d(images, weight, **options)[:1], one)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_outputs_of_an_image_beyond_the_l2_cache(dtype: Any) -> None:
+    """Runs of some planes at a time, for one tile of outputs and several; the array's end is copied."""
+    for shape, outputs, groups in [
+        ((1, 130, 65, 67), (9, 19, 23), 1),
+        ((2, 200, 65, 65), (21,), 1),
+        ((1, 300, 47, 59), (23,), 1),
+        ((1, 90, 100, 101), (8,), 1),
+        ((1, 280, 65, 65), (42,), 2),
+    ]:
+        image = values(shape, dtype)
+        for k in outputs:
+            weight, bias = values((k, shape[1] // groups, 1, 1), dtype, 1), values((k,), dtype, 2)
+            add = values((shape[0], k, *shape[2:]), dtype, 3)
+            options = {"groups": groups, "add": add, "activation": "relu6"}
+            got = convpool.conv2d(image, weight, bias, algorithm="direct", num_threads=1, **options)
+            check_conv2d(got, image, weight, bias, algorithm="direct", **options)
+            for num_threads in (2, 3):
+                again = convpool.conv2d(
+                    image, weight, bias, algorithm="direct", num_threads=num_threads, **options
+                )
+                np.testing.assert_array_equal(again, got)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_several_rows_in_one_call(layout: str) -> None:
+    """Rows of a single tile: over several blocks of channels, in parts, padded above alone, of one column."""
+    for shape, weight_shape, options in [
+        ((1, 512, 9, 9), (64, 512, 3, 3), {}),
+        ((2, 70, 14, 14), (20, 70, 3, 3), {"padding": 1}),
+        ((2, 70, 14, 14), (20, 70, 3, 3), {"padding": 2}),
+        ((1, 16, 14, 16), (18, 16, 3, 3), {"padding": (1, 0), "padding_mode": "reflect"}),
+        ((1, 16, 14, 16), (18, 16, 3, 3), {"padding": (1, 0), "padding_mode": "circular"}),
+        ((1, 20, 200, 1), (18, 20, 3, 1), {"padding": (1, 0)}),
+        ((1, 20, 200, 4), (18, 20, 3, 3), {}),
+        ((1, 6, 40, 12), (18, 6, 3, 3), {"stride": (3, 1), "dilation": (2, 1)}),
+        ((1, 40, 40, 12), (18, 40, 3, 3), {"stride": (3, 1), "dilation": (2, 1), "padding": (2, 1)}),
+    ]:
+        image, weight = values(shape), values(weight_shape, seed=1)
+        bias = values(weight_shape[:1], seed=2)
+        input = image if layout == "NCHW" else np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+        fresh = convpool.conv2d(input, weight, bias, algorithm="direct", layout=layout, **options)
+        # Rows of both arrays don't follow one another.
+        n, rows, columns, last = fresh.shape
+        add = values((n, rows, columns + 1, last + 1), seed=3)[:, :, :columns, :last]
+        out = np.full((n, rows, columns + 2, last + 1), np.nan, np.float32)[:, :, :columns, :last]
+        if layout == "NHWC":
+            out = np.full((n, rows, columns + 2, last), np.nan, np.float32)[:, :, :columns]
+        options = {**options, "layout": layout}
+        check_conv2d(fresh, input, weight, bias, algorithm="direct", **options)
+        for to in (None, out):
+            for num_threads in (1, 2):
+                got = convpool.conv2d(
+                    input,
+                    weight,
+                    bias,
+                    algorithm="direct",
+                    add=add,
+                    out=to,
+                    num_threads=num_threads,
+                    **options,
+                )
+                check_conv2d(got, input, weight, bias, algorithm="direct", add=add, **options)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_an_infinite_weight_shows_where_its_tap_is_in_the_image(layout: str) -> None:
     """Tiles beside the padding go in parts, the first of which begins with the bias."""

@@ -21,7 +21,7 @@ using std::int64_t;
 
 /// A tile of few rows uses each vector of pixels so few times that they should come from the L1 cache.
 constexpr int64_t low_tile = 4;
-/// Planes that are read beside each other, each a run of at least so many vectors: so many streams the prefetchers
+/// Planes that are read beside each other, in runs as long as the threads leave: so many streams the prefetchers
 /// follow. What sums wait for the next planes in the L2 cache is little beside them (1x1 of 48 to 1024 channels to 2 to
 /// 23 from beyond the L2 cache: 1.14 times as fast as 16 planes at a time in shorter runs, Emerald Rapids).
 constexpr int64_t planes_together = 48, vectors_of_a_run = 64;
@@ -48,7 +48,9 @@ class PixelVectors : DirectTasks<T> {
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
     // run along rows instead (3x3 of 3 channels to 64 on 224x224: 1.15 times as fast as streaming ones, Zen 3).
     low_panels_ = packs_panels_ && low;
-    const bool large = !low_panels_ && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    // How tiles lie shows in rows padded by zeros, and mustn't depend on the batch.
+    const bool shows = g_.w.padded() && g_.padding_mode == PaddingMode::zeros;
+    const bool large = !low_panels_ && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool in_runs = reads_runs();
@@ -279,14 +281,14 @@ class PixelVectors : DirectTasks<T> {
   /// Rapids).
   bool reads_runs() const {
     const int64_t outputs = g_.group_out_channels();
-    const bool several_tiles = g_.group_channels() >= channels_of_runs;
+    const bool enough_channels = g_.group_channels() >= channels_of_runs;
     if (g_.taps() != 1 || g_.h.out != 1 || g_.w.stride != 1 || g_.w.padded() || input_.stride(3) != 1 ||
-        outputs > (several_tiles ? outputs_of_runs : tile_.rows)) {
+        outputs > (enough_channels ? outputs_of_runs : tile_.rows)) {
       return false;
     }
     const bool pages = input_.stride(1) % (page_bytes / int64_t{sizeof(T)}) == 0;
-    // Two threads' caches hold twice as much (160 channels to 21 on 60x60 .84).
     const int64_t image = size_product(g_.group_channels(), g_.w.in, sizeof(T));
+    // Two threads' caches hold twice as much (160 channels to 21 on 60x60 .84).
     const int64_t caches = block_sizes().large_weights * (outputs > tile_.rows ? run_.threads : 1);
     return (image > block_sizes().large_weights && size_product(g_.batch, image) > caches) ||
            (pages && g_.group_channels() > ways && outputs < low_tile);

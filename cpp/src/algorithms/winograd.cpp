@@ -13,6 +13,7 @@
 // over all its results: those tiles are found by their results and done again by the definition.
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -48,6 +49,7 @@ constexpr int64_t stage_pixels = 64;
 /// Weights that come from afar are fetched while the products before them run, so many lines at most with each fetch of
 /// a tile. Those of a single tile's rows are better left to the prefetchers (.9).
 constexpr int64_t most_fetched_lines = 32;
+/// The most points of an axis, squared.
 constexpr int64_t most_elements_of_a_tile = [] {
   int most = 1;
   for (int i = 0; i < kernels::winograd_transforms; ++i) {
