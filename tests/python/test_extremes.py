@@ -353,9 +353,7 @@ def test_what_an_infinite_weight_meets_in_the_padding_is_the_same_for_any_thread
 
 
 @pytest.mark.usefixtures("isa")
-def test_a_single_tap_in_the_padding_meets_an_infinite_weight_the_same_way_for_any_threads_and_batch() -> (
-    None
-):
+def test_what_a_single_infinite_tap_meets_in_the_padding_is_the_same_for_any_threads_and_batch() -> None:
     """A tile wholly in the padding leaves the tap out: where tiles lie mustn't depend on threads."""
     for width, pad in ((700, 42), (350, 21)):
         images, weight = values((2, 256, 2, width)), values((2, 256, 1, 1), seed=1)

@@ -212,7 +212,7 @@ class ChannelVectors : DirectTasks<T> {
  private:
   /// The segments of the rows that see the image with all taps, relative to where their windows begin: the same for
   /// every such row, image and group. And those of the others among the rows [begin, end), from a task's first row,
-  /// piece of a row and channel on.
+  /// piece of a row (which in place they don't show) and channel on.
   struct Lists {
     Segment *inside, *segments;
     int64_t first_row, tile_piece, first_channel;
@@ -728,9 +728,11 @@ class ChannelVectors : DirectTasks<T> {
         run_part(all, last && block + 1 == blocks);
       }
     }
-    for (int64_t row = 0; last && output_channels_last_ && epilogue_.remains() && row < rows; ++row) {
-      epilogue_.finish_pixels(out + row * output_.stride(2), output_.stride(3), where.pixels(), channels, n, k,
-                              (oh + row) * g_.w.out + where.ow);
+    if (last && output_channels_last_ && epilogue_.remains()) {
+      for (int64_t row = 0; row < rows; ++row) {
+        epilogue_.finish_pixels(out + row * output_.stride(2), output_.stride(3), where.pixels(), channels, n, k,
+                                (oh + row) * g_.w.out + where.ow);
+      }
     }
   }
 

@@ -57,7 +57,8 @@ constexpr int64_t most_elements_of_a_tile = [] {
   }
   return int64_t{most} * most;
 }();
-/// Weights that elements whose products are taken in one call may have, in bytes.
+/// Weights that elements whose products are taken in one call may have, in bytes (32 groups of 16 channels on
+/// 14x14 1.03 times as fast as with a call for each, Emerald Rapids).
 constexpr int64_t small_weights = 16 << 10;
 /// From this size on weights are transformed right before they are used even if that takes a larger block of tiles:
 /// writing them to memory would cost more.
@@ -646,7 +647,7 @@ class Winograd {
       }
       tile.b = weights + elements.weight * pitch;
       LinesAhead<T> ahead = weights_ahead(t, v, width, r + 1, pitch, having.split.pieces * elements.count * fetches);
-      const auto take = [&](int64_t first, int64_t tall, int64_t tiles) {
+      const auto run_tiles = [&](int64_t first, int64_t tall, int64_t tiles) {
         tile.a = transformed + first * channel_pitch_;
         tile.c = products + first * columns;
         tile.tiles = tiles;
@@ -659,13 +660,13 @@ class Winograd {
           tile.a_tile = tall * channel_pitch_;
           tile.b_tile = 0;
           tile.c_tile = tall * columns;
-          take(first, tall, tiles);
+          run_tiles(first, tall, tiles);
           return;
         }
         tile.a_tile = transformed_pitch_;
         tile.b_tile = pitch;
         tile.c_tile = product_pitch;
-        for (; tiles > 0; --tiles, first += tall) take(first, tall, elements.count);
+        for (; tiles > 0; --tiles, first += tall) run_tiles(first, tall, elements.count);
       });
     }
   }
@@ -679,7 +680,8 @@ class Winograd {
     const auto transform = transforms_.output;
     for_each_run(t, stage_units_, [&](const Run& run) {
       const int64_t ow = run.begin, pixels = run.end - run.begin;
-      const int64_t stage_row = (joins_rows(run) ? pixels : run.units * w.unit_results()) * columns;
+      const bool joins = joins_rows(run);
+      const int64_t stage_row = (joins ? pixels : run.units * w.unit_results()) * columns;
       kernels::WinogradOutputArguments<T> arguments{};
       arguments.in_element = odd_lines<T>(t.tiles * columns);
       arguments.bias = run_.weights.bias + (t.group * vectors_ + v) * lanes_;
@@ -699,7 +701,7 @@ class Winograd {
         finite = transform(arguments) && finite;
       });
       const int64_t rows = std::min(h.results, ceil_div(g_.h.out - first_row(run), h.tile_phases));
-      const int64_t together = joins_rows(run) ? rows - run.short_of_rows : 1;
+      const int64_t together = joins ? rows - run.short_of_rows : 1;
       for (int64_t r = run.short_of_rows; r < rows; r += together) {
         const int64_t oh = first_row(run) + r * h.tile_phases, count = together * pixels;
         T* const to =
