@@ -36,6 +36,11 @@ struct EvenSplit {
       : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
   std::int64_t begin(std::int64_t piece) const { return total / pieces * piece + std::min(piece, total % pieces); }
   std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
+  /// Such a piece where the larger ones lie among the others, so that neighbouring ones, which a thread begins with,
+  /// are as much as any others.
+  std::int64_t spread_begin(std::int64_t piece) const {
+    return total / pieces * piece + total % pieces * piece / pieces;
+  }
   std::int64_t largest() const { return ceil_div(total, pieces); }
 };
 

@@ -23,8 +23,9 @@ using std::int64_t;
 constexpr int64_t low_tile = 4;
 /// Planes that are read beside each other, in runs as long as the threads leave: so many streams the prefetchers
 /// follow. What sums wait for the next planes in the L2 cache is little beside them (1x1 of 48 to 1024 channels to 2 to
-/// 23 from beyond the L2 cache: 1.14 times as fast as 16 planes at a time in shorter runs, Emerald Rapids).
-constexpr int64_t planes_together = 48, vectors_of_a_run = 64;
+/// 23 from the last cache: 1.14 times as fast as 16 planes at a time in shorter runs, Emerald Rapids). Low tiles that
+/// take several passes do better with more (1.1 times, Zen 3), and from memory so many streams are too many (.5).
+constexpr int64_t planes_together = 48, planes_of_low_tiles = 128, planes_from_memory = 16, vectors_of_a_run = 64;
 /// Outputs that take more than one tile, which read such runs one after another, the later ones from the L1 cache, and
 /// the channels that it takes to pay (9 to 23 outputs 1.0 to 1.7 times as fast as in place, 24 to 32 .9 to 1.1, 48 to
 /// 96 channels .85).
@@ -45,12 +46,14 @@ class PixelVectors : DirectTasks<T> {
     const bool low = has_few_registers(run.kernels);
     // What has to be copied first lies side by side already.
     packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
+    packs_before_ = packs_panels_ && low && g_.taps() > 1;
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
-    // run along rows instead (3x3 of 3 channels to 64 on 224x224: 1.15 times as fast as streaming ones, Zen 3).
-    low_panels_ = packs_panels_ && low;
+    // don't stream: few channels are multiplied no faster than that (3x3 of 3 channels to 64 on 224x224 .87, 1x1 of 16
+    // to 96 .6, Zen 3).
+    streams_ = streams_ && !(packs_panels_ && low);
     // How tiles lie shows in rows padded by zeros, and mustn't depend on the batch.
     const bool shows = g_.w.padded() && g_.padding_mode == PaddingMode::zeros;
-    const bool large = !low_panels_ && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    const bool large = !(packs_panels_ && low) && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool in_runs = reads_runs();
@@ -73,7 +76,9 @@ class PixelVectors : DirectTasks<T> {
     copy_channels_ = this->channels_per_copy(rows_, rows.row_pitch());
     channels_in_place_ = g_.group_channels();
     if (in_runs) {
-      channels_in_place_ = std::min(channels_in_place_, planes_together);
+      const bool passes = low && g_.group_out_channels() > tile_.rows;
+      const int64_t planes = comes_from_memory() ? planes_from_memory : passes ? planes_of_low_tiles : planes_together;
+      channels_in_place_ = std::min(channels_in_place_, planes);
     } else if (tile_.rows <= low_tile) {
       const int64_t channels = block_sizes().panel / size_product(tile_.vectors, lanes_, sizeof(T), g_.taps());
       channels_in_place_ =
@@ -81,10 +86,13 @@ class PixelVectors : DirectTasks<T> {
     }
     const int64_t tile_bytes = size_product(tile_.vectors, lanes_, sizeof(T));
     if (packs_panels_) {
-      // Tall tiles read a panel slowly enough for the L2 cache.
-      const int64_t room = low_panels_ ? block_sizes().packed_panel : block_sizes().copied_block;
+      // Tall tiles read a panel slowly enough for the L2 cache, low ones that of a 1x1, which is one run: 320 to 1024
+      // channels 1.01 to 1.05 times as fast as with parts of 256, Zen 3.
+      const int64_t room = packs_before_ ? block_sizes().packed_panel
+                           : low         ? block_sizes().copied_block / 2
+                                         : block_sizes().copied_block;
       const int64_t fitting = std::max<int64_t>(1, room / size_product(tile_bytes, g_.taps()));
-      const int64_t most = low_panels_ ? std::min(fitting, copy_channels_) : fitting;
+      const int64_t most = packs_before_ ? std::min(fitting, copy_channels_) : fitting;
       channels_in_place_ = panel_channels_ = EvenSplit(g_.group_channels(), most).largest();
       copy_channels_ = std::min(copy_channels_, panel_channels_);
       panel_elements_ = size_product(panel_channels_, g_.taps(), tile_.vectors, lanes_);
@@ -94,7 +102,7 @@ class PixelVectors : DirectTasks<T> {
     // In place measured with low tiles alone. Tall ones gain where the L2 cache doesn't hold the weights, which each
     // panel passes (1x1 of 512 channels to 2048 on 33x33 1.15 times as fast, of 2048 to 512 on 20x20 1.16 times).
     const int64_t weights = size_product(g_.group_out_channels(), g_.reduction(), sizeof(T));
-    if (low) {
+    if (packs_before_ || (low && !packs_panels_)) {
       most_beside_ = std::max<int64_t>(1, block_sizes().packed_panel / read);
     } else if (packs_panels_ && weights > block_sizes().large_weights / 2) {
       most_beside_ = std::max<int64_t>(1, 2 * block_sizes().copied_block / read);
@@ -177,8 +185,8 @@ class PixelVectors : DirectTasks<T> {
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t group = task % g_.groups, n = task / g_.groups;
-    const int64_t first_vector = columns_.begin(column) * tile_.vectors;
-    const int64_t end_vector = std::min(row_vectors_, columns_.end(column) * tile_.vectors);
+    const int64_t first_vector = columns_.spread_begin(column) * tile_.vectors;
+    const int64_t end_vector = std::min(row_vectors_, columns_.spread_begin(column + 1) * tile_.vectors);
     const int64_t ow_begin = first_vector * lanes_, ow_read = end_vector * lanes_;
     const int64_t ow_end = std::min(g_.w.out, ow_read);
     const EvenSplit tiles(end_vector - first_vector, tile_.vectors);
@@ -251,7 +259,7 @@ class PixelVectors : DirectTasks<T> {
             const T* const seen = from.data + segments[0].b;
             const int64_t read = columns * beside, channels = c_end - c;
             const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
-            const int64_t in_blocks = packs_panels_ ? low_panels_ ? 0 : 1 : sets;
+            const int64_t in_blocks = packs_panels_ ? packs_before_ ? 0 : 1 : sets;
             const int64_t fetches =
                 beside * (in_blocks * fetches_of_blocks(channels) + (sets - in_blocks) * kernels::fetches_of(channels));
             // A thread mostly takes the columns beside these, too.
@@ -281,9 +289,9 @@ class PixelVectors : DirectTasks<T> {
   /// Rapids).
   bool reads_runs() const {
     const int64_t outputs = g_.group_out_channels();
-    const bool enough_channels = g_.group_channels() >= channels_of_runs;
-    if (g_.taps() != 1 || g_.h.out != 1 || g_.w.stride != 1 || g_.w.padded() || input_.stride(3) != 1 ||
-        outputs > (enough_channels ? outputs_of_runs : tile_.rows)) {
+    const bool enough_channels = g_.group_channels() >= channels_of_runs && !comes_from_memory();
+    if (packs_panels_ || g_.taps() != 1 || g_.h.out != 1 || g_.w.stride != 1 || g_.w.padded() ||
+        input_.stride(3) != 1 || outputs > (enough_channels ? outputs_of_runs : tile_.rows)) {
       return false;
     }
     const bool pages = input_.stride(1) % (page_bytes / int64_t{sizeof(T)}) == 0;
@@ -292,6 +300,10 @@ class PixelVectors : DirectTasks<T> {
     const int64_t caches = block_sizes().large_weights * (outputs > tile_.rows ? run_.threads : 1);
     return (image > block_sizes().large_weights && size_product(g_.batch, image) > caches) ||
            (pages && g_.group_channels() > ways && outputs < low_tile);
+  }
+
+  bool comes_from_memory() const {
+    return size_product(g_.batch, g_.groups, g_.group_channels(), g_.h.in, g_.w.in, sizeof(T)) > cache_sizes().last / 4;
   }
 
   /// Whether a tile waits for channels that it reads in place: planes of 2^n bytes share sets of the L1 cache. Small
@@ -439,6 +451,12 @@ class PixelVectors : DirectTasks<T> {
     panel.first = channels.begin * g_.taps();
     panel.elements = (channels.end - channels.begin) * g_.taps() * vectors * lanes_;
     if (taps.begin == taps.end) return;
+    bool all = taps.end - taps.begin == g_.w.kernel;
+    for (int64_t i = 0, row; i < g_.h.kernel && all; ++i) all = this->row_offset(window, window.in_place, oh, i, row);
+    if (all) {
+      panel.segments[panel.segment_count++] = {panel.first, 0, size_product(channels.end - channels.begin, g_.taps())};
+      return;
+    }
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
@@ -483,12 +501,12 @@ class PixelVectors : DirectTasks<T> {
     tile.c_row = target.channel;
     tile.columns = columns;
     tile.accumulate = !first;
-    tile.stream = streams_ && !low_panels_ && !staged_ && first && last;
+    tile.stream = streams_ && !staged_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
     const int64_t count = outputs.end - outputs.begin, tallest = run_.kernels.tile_rows[vectors];
     const bool along = beside > 1, down = !along && takes_all(outputs, vectors);
-    const bool packs = packs_panels_ && (low_panels_ || count > tallest);
+    const bool packs = packs_panels_ && (packs_before_ || count > tallest);
     const int64_t rows_in_run = down && !packs ? tiles.rows : 1;
     for (int64_t row = 0; row < tiles.rows; row += rows_in_run) {
       // Tiles along the row, down the rows, or for one set of output channels after the other.
@@ -520,7 +538,7 @@ class PixelVectors : DirectTasks<T> {
       tile.b_tile = along ? columns : down ? from.row : 0;
       int64_t done = 0;
       if (packs) {
-        if (low_panels_) {
+        if (packs_before_) {
           for (int64_t i = 0; i < beside; ++i) {
             run_.kernels.pack_panel[vectors]({segments, used, panel.first, tile.a_step, tile.b + i * columns, lanes_,
                                               tile.b_step, panel.data + i * panel.elements});
@@ -552,7 +570,7 @@ class PixelVectors : DirectTasks<T> {
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;
   bool packs_panels_ = false;
-  bool low_panels_ = false;     ///< those of low tiles, which lie in the L1 cache and never stream their results
+  bool packs_before_ = false;   ///< low tiles, which then read a panel from the L1 cache
   bool fetches_ahead_ = false;  ///< pixels of the next tiles
   bool fetches_rows_ = false;   ///< that are read next
   bool runs_along_ = false;     ///< a row for each few output channels, since the L1 cache holds what they all read

@@ -294,7 +294,7 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
-  /// The tallest tiles, which pack a panel while they compute; where registers are few null, and pack_panel does it.
+  /// The tallest tiles, which pack a panel while they compute; and, where registers are few, what packs it before.
   TileKernel<T> packing_tile[max_tile_vectors + 1];
   void (*pack_panel[max_tile_vectors + 1])(const PanelArguments<T>&);
   /// What was streamed is seen by other threads as other stores are.
