@@ -43,6 +43,8 @@ struct BlockSizes {
   std::int64_t sliding_rows;
   /// Batches of channels-last images from this size on are fetched ahead, as they may not be in the last cache.
   std::int64_t fetched_input;
+  /// Inputs from this size on mostly come from memory.
+  std::int64_t distant_input;
   /// Results of a convolution, or of a pooling that together with its input has the third size, past the caches.
   std::int64_t streamed_conv_result, streamed_pool_result, streamed_pool_total;
 };
@@ -75,6 +77,7 @@ constexpr BlockSizes block_sizes_for(const CacheSizes& caches) noexcept {
   b.fetched_winograd_weights = far ? l2 / 2 : last / 2;
   b.sliding_rows = l2 * 7 / 16;
   b.fetched_input = last / 8;
+  b.distant_input = std::max<std::int64_t>(caches.last, 4 << 20) / 4;
   // Not from smaller sizes on where the last cache is a socket's: a call whose results go past it looks 1.1 times as
   // fast, and what reads them next pays for it (Emerald Rapids, 260 MB: depthwise 3x3 and then 1x1 of 192 channels on
   // 112x112 took 1.9 ms through the caches and 3.1 ms past them, of 384 channels 3.9 and 6.6 ms).

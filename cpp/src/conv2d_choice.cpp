@@ -152,7 +152,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   const int64_t lanes = kernels.lanes;
   const int64_t kg = g.group_out_channels();
   // A 1x1 reads the map as one row, see direct_tasks.hpp.
-  const bool one_row = g.taps() == 1 && g.h.stride == 1 && g.w.stride == 1 && !g.h.padded() && !g.w.padded();
+  const bool one_row = is_plain_product(g);
   const int64_t row = one_row ? g.out_pixels() : g.w.out;
   const double reduction = static_cast<double>(g.reduction());
   const double pixels = static_cast<double>(g.batch) * static_cast<double>(g.out_pixels());

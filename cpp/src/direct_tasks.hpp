@@ -25,12 +25,17 @@ struct InputWindow {
   std::int64_t channel_offset(std::int64_t c) const { return (c - first_channel) * channel; }
 };
 
-/// A 1x1 convolution that moves by single pixels sees one long row.
+/// Whether a 1x1 multiplies every pixel as it lies.
+inline bool is_plain_product(const Conv2dGeometry& g) {
+  return g.taps() == 1 && g.h.stride == 1 && g.w.stride == 1 && !g.h.padded() && !g.w.padded();
+}
+
+/// Such a one sees one long row.
 template <class T>
 bool reads_as_one_row(const Conv2dRun<T>& run) {
   const Conv2dGeometry& g = run.geometry;
-  return g.taps() == 1 && g.h.stride == 1 && g.w.stride == 1 && !g.h.padded() && !g.w.padded() && g.h.in == g.h.out &&
-         g.w.in == g.w.out && rows_contiguous(run.input) && rows_contiguous(run.output);
+  return is_plain_product(g) && g.h.in == g.h.out && g.w.in == g.w.out && rows_contiguous(run.input) &&
+         rows_contiguous(run.output);
 }
 
 /// f(run), of a 1x1 on images of one pixel as one of a single image, whose rows they are, so that weights are read once
@@ -71,8 +76,7 @@ void flatten_rows(Conv2dGeometry& g, TensorView<const T>& input, TensorView<T>& 
 template <class T>
 bool has_distant_planes(const Conv2dGeometry& g) {
   constexpr std::int64_t channels = 64, outputs = 48, outputs_of_pages = 24, page = 4096, short_plane = 1024;
-  if (g.taps() != 1 || g.h.stride != 1 || g.w.stride != 1 || g.h.padded() || g.w.padded()) return false;
-  if (g.group_channels() < channels) return false;
+  if (!is_plain_product(g) || g.group_channels() < channels) return false;
   const std::int64_t plane = size_product(g.h.in, g.w.in, sizeof(T));
   if (plane % page == 0) return g.group_out_channels() >= outputs_of_pages;
   return g.group_out_channels() >= outputs && plane > short_plane &&
@@ -80,21 +84,20 @@ bool has_distant_planes(const Conv2dGeometry& g) {
 }
 
 /// Low tiles load much for what they compute: where many output channels read the same vectors of pixels, those are
-/// copied side by side first, and one run of the reduction replaces segments: by the geometry of one image alone, since
-/// the order of the sums changes, but for a 1x1. Tall tiles do so for a 1x1 alone, so that this machine's caches may
+/// laid side by side, and one run of the reduction replaces segments: by the geometry of one image alone, since the
+/// order of the sums changes, but for a 1x1. Tall tiles do so for a 1x1 alone, so that this machine's caches may
 /// decide.
 template <class T>
 bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
-  // From which on it pays: of more taps, whose segments are short, and of a 1x1, whose first tile packs. With 128
-  // planes and more that takes few outputs (12 to 48 of 128 to 512 channels 1.0 to 1.75 times as fast, most where
+  // From which on it pays: of more taps, whose segments are short, and of a 1x1, whose first tile packs. Of 128 planes
+  // and more, read in place, few outputs do (12 to 48 of 128 to 512 channels 1.0 to 1.75 times as fast, most where
   // planes are whole pages; of 32 to 96 channels .8 to 1, Zen 3).
   constexpr std::int64_t outputs = 24, many_channels = 128, outputs_of_many = 12, outputs_of_few = 64;
   constexpr std::int64_t most_bytes = 128 << 10;
   if (size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) > most_bytes) return false;
   if (!has_few_registers(kernels)) return has_distant_planes<T>(g);
-  return g.group_out_channels() >= (g.taps() > 1                          ? outputs
-                                    : g.group_channels() >= many_channels ? outputs_of_many
-                                                                          : outputs_of_few);
+  const bool many = is_plain_product(g) && g.group_channels() >= many_channels;
+  return g.group_out_channels() >= (g.taps() > 1 ? outputs : many ? outputs_of_many : outputs_of_few);
 }
 
 /// Whether the pixels of the next tiles are fetched ahead, in place: nothing else foresees what lies in planes far

@@ -24,7 +24,8 @@ constexpr int64_t low_tile = 4;
 /// Planes that are read beside each other, in runs as long as the threads leave: so many streams the prefetchers
 /// follow. What sums wait for the next planes in the L2 cache is little beside them (1x1 of 48 to 1024 channels to 2 to
 /// 23 from the last cache: 1.14 times as fast as 16 planes at a time in shorter runs, Emerald Rapids). Low tiles that
-/// take several passes do better with more (1.1 times, Zen 3), and from memory so many streams are too many (.5).
+/// take several passes do better with more (1.1 times, Zen 3). From memory 48 streams are too many (.5 times as fast,
+/// Zen 3; no tall tiles were measured).
 constexpr int64_t planes_together = 48, planes_of_low_tiles = 128, planes_from_memory = 16, vectors_of_a_run = 64;
 /// Outputs that take more than one tile, which read such runs one after another, the later ones from the L1 cache, and
 /// the channels that it takes to pay (9 to 23 outputs 1.0 to 1.7 times as fast as in place, 24 to 32 .9 to 1.1, 48 to
@@ -48,8 +49,7 @@ class PixelVectors : DirectTasks<T> {
     packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
     packs_before_ = packs_panels_ && low && g_.taps() > 1;
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
-    // don't stream: few channels are multiplied no faster than that (3x3 of 3 channels to 64 on 224x224 .87, 1x1 of 16
-    // to 96 .6, Zen 3).
+    // are slower so (3x3 of 3 channels to 64 on 224x224 .87 times as fast, 1x1 of 16 to 96 .6, Zen 3).
     streams_ = streams_ && !(packs_panels_ && low);
     // How tiles lie shows in rows padded by zeros, and mustn't depend on the batch.
     const bool shows = g_.w.padded() && g_.padding_mode == PaddingMode::zeros;
@@ -99,10 +99,12 @@ class PixelVectors : DirectTasks<T> {
     }
     const int64_t read = packs_panels_ ? panel_elements_ * int64_t{sizeof(T)}
                                        : size_product(g_.group_channels(), g_.h.kernel, g_.w.stride, tile_bytes);
-    // In place measured with low tiles alone. Tall ones gain where the L2 cache doesn't hold the weights, which each
-    // panel passes (1x1 of 512 channels to 2048 on 33x33 1.15 times as fast, of 2048 to 512 on 20x20 1.16 times).
+    // In place and of several taps measured with low tiles alone; of a 1x1 with panels, results of few channels come
+    // too fast to be a few pixels of every plane (8 channels to 64 on 112x112 1.16 times as fast, 16 to 96 1.04, 64 to
+    // 256 on 56x56 .98, Zen 3), and large weights pass fewer times (512 to 2048 on 33x33 1.15 times as fast, 2048 to
+    // 512 on 20x20 1.16 times, AVX-512).
     const int64_t weights = size_product(g_.group_out_channels(), g_.reduction(), sizeof(T));
-    if (packs_before_ || (low && !packs_panels_)) {
+    if (packs_before_ || (low && (!packs_panels_ || read <= block_sizes().panel / 8))) {
       most_beside_ = std::max<int64_t>(1, block_sizes().packed_panel / read);
     } else if (packs_panels_ && weights > block_sizes().large_weights / 2) {
       most_beside_ = std::max<int64_t>(1, 2 * block_sizes().copied_block / read);
@@ -117,7 +119,9 @@ class PixelVectors : DirectTasks<T> {
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     const int64_t outputs = g_.group_out_channels();
     const int64_t for_each_thread = packs_panels_ && !low ? 1 : 2;  // each packs anew; low tiles were measured with 2
-    channel_split_ = EvenSplit(outputs, ceil_div(outputs, this->channel_pieces(tasks, outputs, for_each_thread)));
+    // A panel is for more outputs than a tile takes.
+    const int64_t most = packs_panels_ && low ? std::max<int64_t>(1, outputs / (2 * tile_.rows)) : outputs;
+    channel_split_ = EvenSplit(outputs, ceil_div(outputs, this->channel_pieces(tasks, most, for_each_thread)));
   }
 
   void operator()() const {
@@ -286,7 +290,7 @@ class PixelVectors : DirectTasks<T> {
   /// Whether a few planes at a time are read in long runs, for all of a few output channels: where pixels come from
   /// beyond the L2 cache; and on planes of whole pages, which would be copied, where a copy costs more than a few
   /// outputs do (1x1 of 12 to 512 channels to 1 to 3: 1.4 to 2.1 times as fast as from a copy, to 8 .7 to .9; Emerald
-  /// Rapids).
+  /// Rapids). From memory, for one tile's outputs alone: others would read what the caches don't keep again.
   bool reads_runs() const {
     const int64_t outputs = g_.group_out_channels();
     const bool enough_channels = g_.group_channels() >= channels_of_runs && !comes_from_memory();
@@ -303,7 +307,7 @@ class PixelVectors : DirectTasks<T> {
   }
 
   bool comes_from_memory() const {
-    return size_product(g_.batch, g_.groups, g_.group_channels(), g_.h.in, g_.w.in, sizeof(T)) > cache_sizes().last / 4;
+    return size_product(g_.batch, g_.channels, g_.h.in, g_.w.in, sizeof(T)) > block_sizes().distant_input;
   }
 
   /// Whether a tile waits for channels that it reads in place: planes of 2^n bytes share sets of the L1 cache. Small

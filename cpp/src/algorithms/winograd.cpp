@@ -260,7 +260,7 @@ class Winograd {
     bool without_short[2];  ///< whether tiles that are short [of rows, of columns] do without them
   };
 
-  /// Several where a tile's calls would be short and the weights of all stay in the L1 cache.
+  /// Several where a tile's calls would be short, of few tiles, and the weights of all stay in the L1 cache.
   void list_elements() {
     const WinogradAxis &h = axes_.h, &w = axes_.w;
     const auto left_out = [](const WinogradAxis& axis, int64_t point, int64_t longest) {

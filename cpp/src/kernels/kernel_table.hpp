@@ -294,7 +294,8 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
-  /// The tallest tiles, which pack a panel while they compute; and, where registers are few, what packs it before.
+  /// The tallest tiles, which pack a panel while they compute, and what packs it before; the latter null where
+  /// registers are many.
   TileKernel<T> packing_tile[max_tile_vectors + 1];
   void (*pack_panel[max_tile_vectors + 1])(const PanelArguments<T>&);
   /// What was streamed is seen by other threads as other stores are.
