@@ -213,7 +213,8 @@ void check_packing_tiles(const kernels::Table<T>& table) {
   const kernels::Segment segments[] = {{0, 0, 21}, {21, 1100, 4}};
   constexpr std::ptrdiff_t steps = 25;
   for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
-    REQUIRE(table.packing_tile[v] != nullptr);
+    const bool packs = table.packing_tile[v] != nullptr;
+    REQUIRE(packs);
     const std::ptrdiff_t rows = table.tile_rows[v], columns = std::ptrdiff_t{v} * table.lanes,
                          of_panel = steps * columns;
     std::vector<T> c(3 * 14 * 80, T(9)), one(3 * 14 * 80, T(9)),
