@@ -47,13 +47,14 @@ class PixelVectors : DirectTasks<T> {
     const bool low = has_few_registers(run.kernels);
     // What has to be copied first lies side by side already.
     packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
-    packs_before_ = packs_panels_ && low && g_.taps() > 1;
+    const bool low_panels = packs_panels_ && low;
+    packs_before_ = low_panels && g_.taps() > 1;
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
     // are slower so (3x3 of 3 channels to 64 on 224x224 .87 times as fast, 1x1 of 16 to 96 .6, Zen 3).
-    streams_ = streams_ && !(packs_panels_ && low);
+    streams_ = streams_ && !low_panels;
     // How tiles lie shows in rows padded by zeros, and mustn't depend on the batch.
     const bool shows = g_.w.padded() && g_.padding_mode == PaddingMode::zeros;
-    const bool large = !(packs_panels_ && low) && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    const bool large = !low_panels && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool in_runs = reads_runs();
@@ -119,8 +120,8 @@ class PixelVectors : DirectTasks<T> {
     const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
     const int64_t outputs = g_.group_out_channels();
     const int64_t for_each_thread = packs_panels_ && !low ? 1 : 2;  // each packs anew; low tiles were measured with 2
-    // A panel is for more outputs than a tile takes.
-    const int64_t most = packs_panels_ && low ? std::max<int64_t>(1, outputs / (2 * tile_.rows)) : outputs;
+    // Tiles pack in passing for more outputs than they take.
+    const int64_t most = low_panels && !packs_before_ ? std::max<int64_t>(1, outputs / (tile_.rows + 1)) : outputs;
     channel_split_ = EvenSplit(outputs, ceil_div(outputs, this->channel_pieces(tasks, most, for_each_thread)));
   }
 
@@ -574,7 +575,7 @@ class PixelVectors : DirectTasks<T> {
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;
   bool packs_panels_ = false;
-  bool packs_before_ = false;   ///< low tiles, which then read a panel from the L1 cache
+  bool packs_before_ = false;   ///< its tiles, low ones, which then read it from the L1 cache
   bool fetches_ahead_ = false;  ///< pixels of the next tiles
   bool fetches_rows_ = false;   ///< that are read next
   bool runs_along_ = false;     ///< a row for each few output channels, since the L1 cache holds what they all read
