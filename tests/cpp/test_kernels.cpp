@@ -214,7 +214,8 @@ void check_packing_tiles(const kernels::Table<T>& table) {
   constexpr std::ptrdiff_t steps = 25;
   for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
     const bool packs = table.packing_tile[v] != nullptr;
-    REQUIRE(packs);
+    REQUIRE((packs || (table.tile_rows[2] < 14 && (v == 1 || v == 4))));
+    if (!packs) continue;
     const std::ptrdiff_t rows = table.tile_rows[v], columns = std::ptrdiff_t{v} * table.lanes,
                          of_panel = steps * columns;
     std::vector<T> c(3 * 14 * 80, T(9)), one(3 * 14 * 80, T(9)),

@@ -511,7 +511,8 @@ class PixelVectors : DirectTasks<T> {
     tile.high = epilogue_.high(last);
     const int64_t count = outputs.end - outputs.begin, tallest = run_.kernels.tile_rows[vectors];
     const bool along = beside > 1, down = !along && takes_all(outputs, vectors);
-    const bool packs = packs_panels_ && (packs_before_ || count > tallest);
+    const auto packing_tile = run_.kernels.packing_tile[vectors];
+    const bool packs = packs_panels_ && (packs_before_ || (count > tallest && packing_tile != nullptr));
     const int64_t rows_in_run = down && !packs ? tiles.rows : 1;
     for (int64_t row = 0; row < tiles.rows; row += rows_in_run) {
       // Tiles along the row, down the rows, or for one set of output channels after the other.
@@ -550,7 +551,7 @@ class PixelVectors : DirectTasks<T> {
           }
         } else {
           tile.panel = panel.data;
-          run_sets(run_.kernels.packing_tile[vectors], 0, tallest, 1);
+          run_sets(packing_tile, 0, tallest, 1);
           done = tallest;
         }
         tile.segments = panel.segments;

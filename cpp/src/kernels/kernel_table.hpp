@@ -294,8 +294,8 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
-  /// The tallest tiles, which pack a panel while they compute, and what packs it before; the latter null where
-  /// registers are many.
+  /// The tallest tiles, which pack a panel while they compute, and what packs it before: where registers are few null
+  /// but for 2 and 3 vectors, those of whole rows; where they are many null.
   TileKernel<T> packing_tile[max_tile_vectors + 1];
   void (*pack_panel[max_tile_vectors + 1])(const PanelArguments<T>&);
   /// What was streamed is seen by other threads as other stores are.

@@ -223,8 +223,11 @@ CONVPOOL_KERNEL void pack_panel(const PanelArguments<T>& p) {
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);
-  table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, true>;
-  if constexpr (CONVPOOL_VECTOR_REGISTERS < 32) table.pack_panel[V] = pack_panel<T, V>;
+  constexpr bool many_registers = CONVPOOL_VECTOR_REGISTERS >= 32;
+  if constexpr (many_registers || V == 2 || V == 3) {
+    table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, true>;
+  }
+  if constexpr (!many_registers) table.pack_panel[V] = pack_panel<T, V>;
   unroll<tallest_tile(V)>([&](auto r) { table.tile[V][r + 1] = outer_product_tile<T, r + 1, V>; });
 }
 
