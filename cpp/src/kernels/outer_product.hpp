@@ -223,6 +223,7 @@ CONVPOOL_KERNEL void pack_panel(const PanelArguments<T>& p) {
 template <class T, int V>
 constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);
+  // Low tiles of 1 and 4 vectors are seldom more than the end of a row; packing ones of them were 22 KB of the wheel.
   constexpr bool many_registers = CONVPOOL_VECTOR_REGISTERS >= 32;
   if constexpr (many_registers || V == 2 || V == 3) {
     table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, true>;
