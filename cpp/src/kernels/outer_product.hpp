@@ -13,6 +13,19 @@ constexpr int tallest_tile(int vectors) {
   return rows < max_tile_rows ? rows : max_tile_rows;
 }
 
+/// f(p + r * row, r) for R rows: one pointer that moves, since as many addresses as there are rows would all be worked
+/// out first.
+template <int R, class P, class F>
+CONVPOOL_INLINE void each_row(P p, ptrdiff_t row, F&& f) {
+  unroll<R>([&](auto r) {
+    f(p, r);
+    if constexpr (r + 1 < R) p = step_by_step(p + row);
+  });
+}
+
+/// What each step of a reduction fetches beside its products.
+enum StepFetches { no_line, result_line, line_ahead };
+
 template <class T, int R, int V, bool Packs = false>
 CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   constexpr int L = lanes<T>;
@@ -30,8 +43,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   T *out = t.c, *fetched = t.fetched, *panel = t.panel;
   ptrdiff_t ahead_pieces = t.ahead_pieces, left_in_row = t.ahead_left_in_row;
   // What the sums read waits for lines that are fetched, unless there are buffers for all of them at once. Few fetches
-  // don't pay for themselves. Nor do steps of one vector pay for being cut (14 x 1, segments of 3: 7 %). Loops of
-  // other tiles have no second copy for steps of 1; small ones were 3 % slower so (AVX2).
+  // don't pay for themselves. Nor do steps of one vector pay for being cut (14 x 1, segments of 3: 7 %).
   constexpr bool few_lines = R * V <= 20, cuts_segments = V > 1;
   constexpr ptrdiff_t few_fetches = 4;
   // A core has 16 buffers for lines on their way: a piece's lines come one by one, one with each step (8 with every
@@ -39,12 +51,17 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   // would still wait behind them, and is fetched to the L1 cache: 36 products of 16 x 256 by 256 x 256, B from the last
   // cache, took 610 us without, 550 with B's lines alone, 485 with both. Low tiles' steps leave no room for it.
   constexpr bool paces = masks_are_cheap && !Packs && V > 1 && R * V >= 16;
+  // Low tiles fetch results' lines one with each step, in a loop of its own: beside the other fetches 16 lines took a
+  // tenth of 3 segments of 9 steps (6 x 2, Zen 3). Tall ones weren't measured so.
+  constexpr bool few_registers = CONVPOOL_VECTOR_REGISTERS < 32;
+  constexpr bool results_by_step = few_registers && few_lines && !Packs;
   const ptrdiff_t fetch_count =
       t.segment_count > 0 ? t.segment_count * (cuts_segments ? fetches_of(t.segments->count) : 1) : 0;
   const ptrdiff_t fetched_row = fetched != nullptr ? t.fetched_row : t.c_row;
   const ptrdiff_t rows_fetched = fetched != nullptr ? t.fetched_rows : stream ? 0 : R;
   const bool counts_fetches = fetch_count > 0 && rows_fetched > 0 && (!few_lines || fetched != nullptr);
   const ptrdiff_t rows_at_once = counts_fetches ? (rows_fetched - 1) / fetch_count + 1 : 0;
+  const ptrdiff_t bias_step = row_bias != nullptr && t.a_tile != 0 ? R : 0;
   for (ptrdiff_t tiles = t.tiles;;) {
     Vec<T> acc[R][V];
     if (t.accumulate) {
@@ -56,7 +73,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
         c_row = V * L;
       }
       if (whole || !masks_are_cheap) {
-        unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] = load(c + r * c_row + v * L); }); });
+        each_row<R>(c, c_row, [&](const T* p, auto r) { unroll<V>([&](auto v) { acc[r][v] = load(p + v * L); }); });
       } else {
         unroll<V>([&](auto v) {
           const ptrdiff_t n = t.columns - v * L;
@@ -82,7 +99,11 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     const T* written = fetched != nullptr ? fetched : out;
     ptrdiff_t rows_left = rows_fetched;
     if (fetched == nullptr && !stream && (few_lines || fetch_count <= few_fetches)) {
-      unroll<R>([&](auto r) { unroll<V>([&](auto v) { __builtin_prefetch(out + r * t.c_row + v * L, 1); }); });
+      each_row<R>(out, t.c_row, [&](const T* p, auto) {
+        unroll<V>([&](auto v) {
+          if constexpr (v % (line / L) == 0 || v + 1 == V) __builtin_prefetch(p + v * L, 1);
+        });
+      });
       rows_left = 0;
     }
     bool fetches = rows_left > 0 || ahead_pieces > 0;
@@ -100,89 +121,108 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
       unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in_a + s->a) + 3 * g * row; });
       const T* b = in_b + s->b;
       ptrdiff_t left = s->count;
-      do {
-        ptrdiff_t n = !cuts_segments || !fetches || left <= 2 * steps_of_a_fetch ? left : steps_of_a_fetch;
-        const T* passing = nullptr;
-        ptrdiff_t pace = 0;
-        if (fetches) {
-          ptrdiff_t rows = rows_left < rows_at_once ? rows_left : rows_at_once;
-          for (rows_left -= rows; rows > 0; --rows, written += fetched_row) {
+      const T* passing = nullptr;
+      ptrdiff_t pace = 0;
+      const auto run_steps = [&](ptrdiff_t n, auto fetching) CONVPOOL_INLINED {
+        do {
+          if constexpr (fetching == StepFetches::line_ahead) {
+            __builtin_prefetch(passing, 0, 2);
+            passing += pace;
+          } else if constexpr (fetching == StepFetches::result_line) {
             __builtin_prefetch(written, 1);
-            if (!few_lines && step_by_step(int{fetched == nullptr}) != 0) {
-              unroll<V - 1>([&](auto v) { __builtin_prefetch(written + (v + 1) * L, 1); });
-            }
+            written = step_by_step(written + fetched_row);
           }
-          if (t.ahead_lines <= 1) {
-            const ptrdiff_t each = cuts_segments ? t.ahead_each : t.ahead_each * fetches_of(s->count);
-            ptrdiff_t lines = ahead_pieces < each ? ahead_pieces : each;
-            for (ahead_pieces -= lines; lines > 0; --lines, ahead += line) {
-              if (left_in_row == 0) {
-                ahead += t.ahead_gap;
-                left_in_row = t.ahead_row_pieces;
-              }
-              --left_in_row;
-              __builtin_prefetch(ahead, 0, 2);
-            }
-          } else if (ahead_pieces > 0) {
-            ptrdiff_t lines = t.ahead_lines;
-            for (passing = ahead; lines > (paces ? n : 0); --lines, passing += line) __builtin_prefetch(passing, 0, 2);
-            if constexpr (paces) {
-              // Two lines on; the first ones of the next tile at the end.
-              const ptrdiff_t next = left > 2 * line ? 0 : (t.a_tile - s->count) * ptrdiff_t(sizeof(T));
-              if (t.a_step == 1) {
-                unroll<R>([&](auto r) { __builtin_prefetch(a[r / 3] + (r % 3) * row + 2 * cache_line + next); });
-              }
-              pace = (lines * line + n - 1) / n;
-            }
-            --ahead_pieces;
-            ahead += t.ahead_step;
-            if (--left_in_row == 0) {
-              ahead += t.ahead_gap;
-              left_in_row = t.ahead_row_pieces;
-            }
+          Vec<T> bv[V];
+          unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
+          if constexpr (Packs) {
+            unroll<V>([&](auto v) { store(panel + v * L, bv[v]); });
+            panel += V * L;
           }
-          fetches = rows_left > 0 || ahead_pieces > 0;
-        }
-        if (!few_lines) n = step_by_step(n);
-        left -= n;
-        const auto run_steps = [&](auto paced) CONVPOOL_INLINED {
-          do {
-            if constexpr (paced != 0) {
-              __builtin_prefetch(passing, 0, 2);
-              passing += pace;
-            }
-            Vec<T> bv[V];
-            unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
-            if constexpr (Packs) {
-              unroll<V>([&](auto v) { store(panel + v * L, bv[v]); });
-              panel += V * L;
-            }
-            unroll<R>([&](auto r) {
-              const T x = *reinterpret_cast<const T*>(a[r / 3] + (r % 3) * row);
-              unroll<V>([&](auto v) { acc[r][v] += x * bv[v]; });
-            });
-            unroll<G>([&](auto g) { a[g] = few_lines ? a[g] + a_step : step_by_step(a[g] + a_step); });
-            b = few_lines ? b + b_step : step_by_step(b + b_step);
-          } while (--n > 0);
-        };
-        if (paces && pace > 0) {
-          run_steps(Constant<paces>{});
+          unroll<R>([&](auto r) {
+            const T x = *reinterpret_cast<const T*>(a[r / 3] + (r % 3) * row);
+            unroll<V>([&](auto v) { acc[r][v] += x * bv[v]; });
+          });
+          unroll<G>([&](auto g) { a[g] = step_by_step(a[g] + a_step); });
+          b = step_by_step(b + b_step);
+        } while (--n > 0);
+      };
+      // Most steps of low tiles fetch nothing.
+      if (few_registers ? __builtin_expect(fetches, false) : fetches) {
+        if (results_by_step && ahead_pieces == 0 && rows_at_once * (cuts_segments ? fetches_of(left) : 1) <= left) {
+          const ptrdiff_t n = left < rows_left ? left : rows_left;
+          rows_left -= n;
+          left -= n;
+          fetches = rows_left > 0;
+          run_steps(n, Constant<StepFetches::result_line>{});
+          if (left == 0) continue;
         } else {
-          run_steps(Constant<0>{});
+          do {
+            ptrdiff_t n = !cuts_segments || !fetches || left <= 2 * steps_of_a_fetch ? left : steps_of_a_fetch;
+            pace = 0;
+            if (fetches) {
+              ptrdiff_t rows = rows_left < rows_at_once ? rows_left : rows_at_once;
+              for (rows_left -= rows; rows > 0; --rows, written += fetched_row) {
+                __builtin_prefetch(written, 1);
+                if (!few_lines && step_by_step(int{fetched == nullptr}) != 0) {
+                  unroll<V - 1>([&](auto v) { __builtin_prefetch(written + (v + 1) * L, 1); });
+                }
+              }
+              if (t.ahead_lines <= 1) {
+                const ptrdiff_t each = cuts_segments ? t.ahead_each : t.ahead_each * fetches_of(s->count);
+                ptrdiff_t lines = ahead_pieces < each ? ahead_pieces : each;
+                for (ahead_pieces -= lines; lines > 0; --lines, ahead += line) {
+                  if (left_in_row == 0) {
+                    ahead += t.ahead_gap;
+                    left_in_row = t.ahead_row_pieces;
+                  }
+                  --left_in_row;
+                  __builtin_prefetch(ahead, 0, 2);
+                }
+              } else if (ahead_pieces > 0) {
+                ptrdiff_t lines = t.ahead_lines;
+                for (passing = ahead; lines > (paces ? n : 0); --lines, passing += line)
+                  __builtin_prefetch(passing, 0, 2);
+                if constexpr (paces) {
+                  // Two lines on; the first ones of the next tile at the end.
+                  const ptrdiff_t next = left > 2 * line ? 0 : (t.a_tile - s->count) * ptrdiff_t(sizeof(T));
+                  if (t.a_step == 1) {
+                    unroll<R>([&](auto r) { __builtin_prefetch(a[r / 3] + (r % 3) * row + 2 * cache_line + next); });
+                  }
+                  pace = (lines * line + n - 1) / n;
+                }
+                --ahead_pieces;
+                ahead += t.ahead_step;
+                if (--left_in_row == 0) {
+                  ahead += t.ahead_gap;
+                  left_in_row = t.ahead_row_pieces;
+                }
+              }
+              fetches = rows_left > 0 || ahead_pieces > 0;
+            }
+            if (!few_lines) n = step_by_step(n);
+            left -= n;
+            if (paces && pace > 0) {
+              run_steps(n, Constant<paces ? StepFetches::line_ahead : StepFetches::no_line>{});
+            } else {
+              run_steps(n, Constant<StepFetches::no_line>{});
+            }
+          } while (cuts_segments && left > 0);
+          continue;
         }
-      } while (cuts_segments && left > 0);
+      }
+      run_steps(left, Constant<StepFetches::no_line>{});
     }
 
     if (clamps) {
       const Vec<T> low = broadcast(t.low), high = broadcast(t.high);
       unroll<R>([&](auto r) { unroll<V>([&](auto v) { acc[r][v] = clamp<T>(acc[r][v], low, high); }); });
     }
-    if (stream) {
+    if (stream) [[unlikely]] {
       unroll<R>([&](auto r) { unroll<V>([&](auto v) { store_streaming(out + r * t.c_row + v * L, acc[r][v]); }); });
     } else if (whole || !masks_are_cheap) {
       T* const c = whole ? out : stage;
       const ptrdiff_t c_row = whole ? t.c_row : V * L;
-      unroll<R>([&](auto r) { unroll<V>([&](auto v) { store(c + r * c_row + v * L, acc[r][v]); }); });
+      each_row<R>(c, c_row, [&](T* p, auto r) { unroll<V>([&](auto v) { store(p + v * L, acc[r][v]); }); });
       if (!whole) copy_rows(stage, V * L, R, t.columns, out, t.c_row);
     } else {
       unroll<V>([&](auto v) {
@@ -198,7 +238,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     in_a += t.a_tile;
     in_b += t.b_tile;
     out += t.c_tile;
-    if (row_bias != nullptr && t.a_tile != 0) row_bias += R;
+    row_bias += bias_step;
   }
 }
 
