@@ -56,36 +56,55 @@ CONVPOOL_INLINE Vec<T> load_padded(const T* in, ptrdiff_t at, const SplitArgumen
   return load_between(in + first, begin, end, broadcast(s.fill));
 }
 
-template <class T>
-CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
+/// One vector of each phase; load_vector(i) has the elements from i on.
+template <class T, int Stride, class F>
+CONVPOOL_INLINE void split_vectors(F&& load_vector, T* out, ptrdiff_t pitch) {
   constexpr int L = lanes<T>;
   using All = typename MakeIndices<L>::type;
+  const Vec<T> a = load_vector(0), b = load_vector(L);
+  const Vec<T> even = every_second<T, 0>(a, b, All{}), odd = every_second<T, 1>(a, b, All{});
+  if constexpr (Stride == 2) {
+    store(out, even);
+    store(out + pitch, odd);
+  } else {
+    const Vec<T> c = load_vector(2 * L), d = load_vector(3 * L);
+    const Vec<T> next_even = every_second<T, 0>(c, d, All{}), next_odd = every_second<T, 1>(c, d, All{});
+    store(out, every_second<T, 0>(even, next_even, All{}));
+    store(out + pitch, every_second<T, 0>(odd, next_odd, All{}));
+    store(out + 2 * pitch, every_second<T, 1>(even, next_even, All{}));
+    store(out + 3 * pitch, every_second<T, 1>(odd, next_odd, All{}));
+  }
+}
+
+template <class T, int Stride>
+CONVPOOL_INLINE void split_row(const T* in, const SplitArguments<T>& s, T* out) {
+  constexpr int step = Stride * lanes<T>;
+  // The rows behind this one come next.
+  constexpr ptrdiff_t ahead = 2048 / ptrdiff_t{sizeof(T)}, line = cache_line / ptrdiff_t{sizeof(T)};
+  const ptrdiff_t total = s.total, pitch = s.phase_pitch, first_inside = s.lead,
+                  last_inside = s.lead + s.columns - step;
+  for (ptrdiff_t x = 0; x < total; x += step, out += lanes<T>) {
+    const T* const from = in + x - first_inside;
+    unroll<(step - 1) / line + 1>([&](auto l) { __builtin_prefetch(from + ahead + l * line); });
+    if (x >= first_inside && x <= last_inside) {
+      split_vectors<T, Stride>([&](ptrdiff_t i) CONVPOOL_INLINED { return load(from + i); }, out, pitch);
+    } else {
+      split_vectors<T, Stride>([&](ptrdiff_t i) CONVPOOL_INLINED { return load_padded(in, x + i, s); }, out, pitch);
+    }
+  }
+}
+
+template <class T>
+CONVPOOL_KERNEL void split_phases(const SplitArguments<T>& s) {
   for (ptrdiff_t r = 0; r < s.rows; ++r) {
     const T* in = s.in + r * s.in_row;
     T* out = s.out + r * s.out_row;
-    if (s.stride == 2 || s.stride == 4) {
-      const ptrdiff_t vectors = s.stride, pitch = s.phase_pitch;
-      // The rows behind this one come next.
-      constexpr ptrdiff_t ahead = 2048 / ptrdiff_t{sizeof(T)};
-      const auto load_vector = [&](ptrdiff_t x) CONVPOOL_INLINED {
-        __builtin_prefetch(in + x - s.lead + ahead);
-        return load_padded(in, x, s);
-      };
-      for (ptrdiff_t x = 0; x < s.total; x += vectors * L, out += L) {
-        const Vec<T> a = load_vector(x), b = load_vector(x + L);
-        const Vec<T> even = every_second<T, 0>(a, b, All{}), odd = every_second<T, 1>(a, b, All{});
-        if (vectors == 2) {
-          store(out, even);
-          store(out + pitch, odd);
-          continue;
-        }
-        const Vec<T> c = load_vector(x + 2 * L), d = load_vector(x + 3 * L);
-        const Vec<T> next_even = every_second<T, 0>(c, d, All{}), next_odd = every_second<T, 1>(c, d, All{});
-        store(out, every_second<T, 0>(even, next_even, All{}));
-        store(out + pitch, every_second<T, 0>(odd, next_odd, All{}));
-        store(out + 2 * pitch, every_second<T, 1>(even, next_even, All{}));
-        store(out + 3 * pitch, every_second<T, 1>(odd, next_odd, All{}));
-      }
+    if (s.stride == 2) {
+      split_row<T, 2>(in, s, out);
+      continue;
+    }
+    if (s.stride == 4) {
+      split_row<T, 4>(in, s, out);
       continue;
     }
     for (ptrdiff_t p = 0; p < s.stride; ++p) {
