@@ -168,11 +168,18 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   cost.channels_in_vectors =
       waste(kg, lanes) * tile_cost(channel_tile) *
       (used_taps(g, g.h) * (cuts_rows ? used_taps(g, g.w) : 1) * short_pieces + store / reduction);
-  if (!in_channels_last && takes_rows_of_taps(g)) {
+  // Planes are copied pixel by pixel, or read so: with few registers that takes 1.5 vector FMAs for each element. This
+  // and what else is for strided layers of few registers was fitted to 66 layers 3x3 with stride 2, of 12 to 128
+  // channels to 16 to 128 on 28x28 to 320x320, and 99 others of 1 to 24 channels to 8 to 96, 3x3 to 7x7 with strides 1
+  // to 4, planes of one group (what is chosen takes 1.01 and 1.03 times as long as the best; 1.11 and 1.05 before; Zen
+  // 3).
+  const bool low = has_few_registers(kernels), strided = g.h.stride > 1 || g.w.stride > 1;
+  const bool fitted_strides = low && strided && g.taps() > 1 && g.groups == 1 && !in_channels_last;
+  if (!in_channels_last && (takes_rows_of_taps(g) || fitted_strides)) {
     const double in =
         static_cast<double>(g.batch * g.channels) * static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
-    cost.channels_in_vectors +=
-        0.25 * static_cast<double>(lanes) * in / (pixels * static_cast<double>(g.out_channels) * reduction);
+    cost.channels_in_vectors += (low && g.groups == 1 ? 1.5 : 0.25) * static_cast<double>(lanes) * in /
+                                (pixels * static_cast<double>(g.out_channels) * reduction);
   }
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += (packed_where_used(g) ? 0.6 : 2.0) * static_cast<double>(lanes) / pixels;
@@ -184,41 +191,45 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
                           : packs_panels(g, kernels)
                               ? 1.5 / static_cast<double>(kg)
                               : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
-  // Copied rows, used by every output channel and tap: about 4 operations a vector; taken apart by a stride 6, and by
-  // one above 2, element by element, 28. The other orientation copies such rows, too, but for those of a 1x1 (70 layers
-  // of 1 to 28 output channels, Zen 5).
-  const double operations = g.w.stride == 1              ? 4
-                            : g.w.stride > 2             ? 28
-                            : has_few_registers(kernels) ? 6
-                            : g.taps() == 1              ? 22
-                                                         : 4;
+  // Copied rows, used by every output channel and tap: about 4 operations a vector; taken apart by a stride 6, and
+  // element by element 28, as those above 2 once all went; by 4, in vectors, 10 where that was measured. The other
+  // orientation copies such rows, too, but for those of a 1x1 (70 layers of 1 to 28 output channels, Zen 5).
+  const double operations = g.w.stride == 1                     ? 4
+                            : fitted_strides && g.w.stride == 4 ? 10
+                            : g.w.stride > 2                    ? 28
+                            : low                               ? 6
+                            : g.taps() == 1                     ? 22
+                                                                : 4;
   const double copied =
       one_row ? 0 : operations * static_cast<double>(g.w.stride) / static_cast<double>(kg * g.w.kernel);
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
+  // Rows of many planes wait for the caches.
+  constexpr int64_t many_planes = 8;
+  if (fitted_strides && g.channels >= many_planes) cost.pixels_in_vectors += 0.2;
   // Low tiles write runs of one plane after the other: beyond the caches that costs about 1.5 cycles a vector more than
   // a transposition, whose runs are longer (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
   // on where rows are taken apart by a stride besides. Of one image, so that its bits don't depend on the batch.
   const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
   constexpr int64_t beyond_caches = 12 << 20;
   const int64_t large = g.w.stride > 1 ? beyond_caches / 3 : beyond_caches;
-  if (has_few_registers(kernels) && !one_row && image_bytes >= large) {
+  if (low && !one_row && image_bytes >= large) {
     cost.pixels_in_vectors += 3 / reduction;
   }
   // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3);
   // but what is fetched ahead costs the other orientation as much. Packed ones half of it, after Emerald Rapids, where
   // 1x1 of 256 to 768 channels on 14x14 to 28x28 are 1.06 to 1.2 times as fast so. No bits depend on what takes a 1x1.
-  if (has_few_registers(kernels) && one_row && !fetches_pixels_ahead(g, kernels, pixel_tile.rows)) {
+  if (low && one_row && !fetches_pixels_ahead(g, kernels, pixel_tile.rows)) {
     cost.pixels_in_vectors += packs_panels(g, kernels) ? 0.015 : 0.03;
   }
   // The other orientation reads a few pixels of each plane for every set of output channels (1x1 on 33x33, 2048 to 256
   // channels 1.65 times as long, 1280 to 256 1.3 times, Emerald Rapids).
-  if (!has_few_registers(kernels) && one_row && !in_channels_last && packs_panels(g, kernels)) {
+  if (!low && one_row && !in_channels_last && packs_panels(g, kernels)) {
     cost.channels_in_vectors += 0.06;
   }
   // Into rows of pixels, as layers of 1 to 3 output channels were measured; and back, at about 7 cycles a vector.
   if (in_channels_last)
-    cost.pixels_in_vectors += (has_few_registers(kernels) ? 10.0 : 20.0) * static_cast<double>(g.h.stride) /
-                              static_cast<double>(kg * g.taps());
+    cost.pixels_in_vectors +=
+        (low ? 10.0 : 20.0) * static_cast<double>(g.h.stride) / static_cast<double>(kg * g.taps());
   if (out_channels_last) {
     cost.pixels_in_vectors += pixels_serve_channels_last(g, lanes) ? 7.0 * waste(kg, lanes) / reduction : never;
   }
@@ -231,6 +242,8 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   cost.winograd = winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd);
   cost.winograd_rows =
       transforms_both_axes(g) ? winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd_rows) : never;
+  // Found too cheap by .1 to .4 for the layers with stride 2 above.
+  if (fitted_strides) cost.winograd_rows += 0.15;
   return cost;
 }
 
@@ -454,11 +467,15 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   const double winograd = can_do(Algorithm::winograd, g) ? std::min(cost.winograd, cost.winograd_rows) : never;
   // Of a few results even direct sums take longer than they should, but Winograd's more so (5x5 with stride 2 on 7x7).
   constexpr int64_t few_results = 32;
-  // On Emerald Rapids strided layers took up to 1.25 times what was fitted on Zen 5 and Zen 3.
-  const bool strided = g.h.stride > 1 || g.w.stride > 1;
+  // On Emerald Rapids strided layers took up to 1.25 times what was fitted on Zen 5 and Zen 3; with few registers
+  // strides of 4 do (7x7 and 8x8 of 3 to 32 channels, Zen 3), and others of one group of planes don't.
+  const bool low = has_few_registers(kernels), strided = g.h.stride > 1 || g.w.stride > 1;
+  const bool large_stride = std::max(g.h.stride, g.w.stride) >= 4;
+  const bool fitted = !strided || (g.groups == 1 && !channels_last(input));
   const double margin = g.batch * g.out_pixels() < few_results ? 0.8
+                        : low && large_stride                  ? 0.76
+                        : low && fitted                        ? 0.95
                         : strided                              ? 0.9
-                        : has_few_registers(kernels)           ? 0.95
                                                                : 1;
   double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
   if (!out_channels_last) best_other = std::min(best_other, cost.patches);
