@@ -240,10 +240,22 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   cost.patches = waste(g.out_pixels(), lanes) * tile_cost(patch_tile) * (1 + gather * piece / static_cast<double>(kg)) +
                  40 / reduction;
   cost.winograd = winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd);
-  cost.winograd_rows =
-      transforms_both_axes(g) ? winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd_rows) : never;
-  // Found too cheap by .1 to .4 for the layers with stride 2 above.
-  if (fitted_strides) cost.winograd_rows += 0.15;
+  cost.winograd_rows = never;
+  if (transforms_both_axes(g)) {
+    cost.winograd_rows = winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd_rows);
+    if (fitted_strides) {
+      // Found too cheap by .1 to .4 for the layers with stride 2 above; squares, where few wait for the weights, by
+      // more, most for those from memory (512 channels on 14x14 2583 us, along rows alone 2214; 384 on 16x16 1480 and
+      // 1461, with two threads 641 and 963).
+      constexpr double last_cache = 26 << 20;
+      const WinogradAxes axes(g, WeightForm::winograd);
+      const double bytes = static_cast<double>(
+          size_product(axes.weights(), axes.parts(), g.group_channels(), g.out_channels, sizeof(T)));
+      const int64_t tiles = g.batch * axes.h.tiles(g.h.out) * axes.w.tiles(g.w.out);
+      cost.winograd_rows += 0.1;
+      cost.winograd += (bytes > last_cache ? 2.0 : 0.8) / static_cast<double>(tiles);
+    }
+  }
   return cost;
 }
 
