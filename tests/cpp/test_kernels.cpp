@@ -137,6 +137,55 @@ void check_transpose_to_crowded_targets(const kernels::Table<T>& table) {
   }
 }
 
+/// From rows that share one set of the L1 cache, which go a few at a time.
+template <class T>
+void check_transpose_from_crowded_rows(const kernels::Table<T>& table) {
+  constexpr int source = 4096 / sizeof(T);
+  const std::vector<T> from = random_values<T>(25 * source);
+  std::vector<T> to(static_cast<std::size_t>(45 * 29), T(-7));
+  for (const int rows : {7, 8, 9, 15, 16, 17, 24, 25}) {
+    for (int columns = 1; columns <= 40; columns += columns < 18 ? 1 : 7) {
+      std::fill(to.begin(), to.end(), T(-7));
+      table.transpose(from.data(), source, rows, columns, to.data(), 29);
+      int wrong = 0;
+      for (int c = 0; c < 45; ++c) {
+        for (int r = 0; r < 29; ++r) {
+          const T expected = c < columns && r < rows ? from[static_cast<std::size_t>(r * source + c)] : T(-7);
+          wrong += to[static_cast<std::size_t>(c * 29 + r)] != expected;
+        }
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+/// Rows of an array that ends with them, taken apart by strides that go in vectors and one that doesn't.
+template <class T>
+void check_split_phases(const kernels::Table<T>& table) {
+  constexpr int rows = 2, gap = 3, pitch = 80;
+  const int lanes = table.lanes;
+  for (const int stride : {2, 3, 4}) {
+    for (int columns = 1; columns <= 3 * stride * lanes; columns += columns < 2 * lanes ? 1 : 5) {
+      for (const int lead : {0, 1, lanes - 1, lanes, stride * lanes + 1}) {
+        const std::vector<T> from = random_values<T>(static_cast<std::size_t>(rows * columns + gap));
+        const int total = (lead + columns + 2) / lanes * lanes + lanes, row = pitch * stride;
+        std::vector<T> to(static_cast<std::size_t>(rows * row), T(-7));
+        table.split_phases(
+            {from.data(), columns + gap, to.data(), row, pitch, rows, lead, columns, total, stride, T(5)});
+        int wrong = 0;
+        for (int r = 0; r < rows; ++r) {
+          for (int x = 0; x < total; ++x) {
+            const bool inside = x >= lead && x < lead + columns;
+            const T expected = inside ? from[static_cast<std::size_t>(r * (columns + gap) + x - lead)] : T(5);
+            wrong += to[static_cast<std::size_t>(r * row + x % stride * pitch + x / stride)] != expected;
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
 /// Of these segments, each row of A 31 elements from the last, vectors of B 3000 and steps 16 apart, rows of C 80.
 template <class T, std::size_t N>
 kernels::TileArguments<T> tile_arguments(const kernels::Segment (&segments)[N], const std::vector<T>& a,
@@ -295,7 +344,7 @@ void check_every_tile(const kernels::Table<T>& table) {
 
 }  // namespace
 
-TEST_CASE("transposition and register tiles of every ISA and shape") {
+TEST_CASE("transposition, rows taken apart and register tiles of every ISA and shape") {
   const std::string before = isa();
   for (const std::string& name : available_isas()) {
     CAPTURE(name);
@@ -304,6 +353,10 @@ TEST_CASE("transposition and register tiles of every ISA and shape") {
     check_transpose(active_kernels().f64);
     check_transpose_to_crowded_targets(active_kernels().f32);
     check_transpose_to_crowded_targets(active_kernels().f64);
+    check_transpose_from_crowded_rows(active_kernels().f32);
+    check_transpose_from_crowded_rows(active_kernels().f64);
+    check_split_phases(active_kernels().f32);
+    check_split_phases(active_kernels().f64);
     check_every_tile(active_kernels().f32);
     check_every_tile(active_kernels().f64);
     check_packing_tiles(active_kernels().f32);
