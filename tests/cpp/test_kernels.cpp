@@ -137,7 +137,7 @@ void check_transpose_to_crowded_targets(const kernels::Table<T>& table) {
   }
 }
 
-/// From rows that share one set of the L1 cache, which go a few at a time.
+/// From rows that share one set of the L1 cache, of which 16 go eight at a time where vectors are half a line.
 template <class T>
 void check_transpose_from_crowded_rows(const kernels::Table<T>& table) {
   constexpr int source = 4096 / sizeof(T);
@@ -169,6 +169,7 @@ void check_split_phases(const kernels::Table<T>& table) {
       for (const int lead : {0, 1, lanes - 1, lanes, stride * lanes + 1}) {
         const std::vector<T> from = random_values<T>(static_cast<std::size_t>(rows * columns + gap));
         const int total = (lead + columns + 2) / lanes * lanes + lanes, row = pitch * stride;
+        REQUIRE((total + stride * lanes - 1) / (stride * lanes) * lanes <= pitch);
         std::vector<T> to(static_cast<std::size_t>(rows * row), T(-7));
         table.split_phases(
             {from.data(), columns + gap, to.data(), row, pitch, rows, lead, columns, total, stride, T(5)});
@@ -250,6 +251,38 @@ void check_runs_of_tiles(const kernels::Table<T>& table) {
           CAPTURE(along_a);
           CHECK(c == one);
         }
+      }
+    }
+  }
+}
+
+/// Lines of results to be fetched, with nothing else: fewer than steps, more than a segment's, and more than there are
+/// steps. Sums show none of them.
+template <class T>
+void check_tiles_that_fetch_results(const kernels::Table<T>& table) {
+  const std::vector<T> a = random_values<T>(4000), b = random_values<T>(20000);
+  const kernels::Segment segments[] = {{0, 0, 3}, {7, 1000, 5}, {20, 2000, 19}};
+  for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
+    for (int r = 1; r <= table.tile_rows[v]; ++r) {
+      std::vector<T> none(3 * 14 * 80, T(9));
+      kernels::TileArguments<T> t = tile_arguments(segments, a, b, none);
+      t.segment_count = 3;
+      t.columns = v * table.lanes;
+      t.tiles = 3;
+      t.a_tile = r * t.a_row;
+      t.c_tile = r * t.c_row;
+      table.tile[v][r](t);
+      for (const int lines : {1, 3, 4, 11, 27, 40}) {
+        std::vector<T> c(3 * 14 * 80, T(9));
+        t.c = t.fetched = c.data();
+        t.fetched_row = 16;
+        t.fetched_rows = lines;
+        t.fetched_tile = 1;
+        table.tile[v][r](t);
+        CAPTURE(v);
+        CAPTURE(r);
+        CAPTURE(lines);
+        CHECK(c == none);
       }
     }
   }
@@ -363,6 +396,8 @@ TEST_CASE("transposition, rows taken apart and register tiles of every ISA and s
     check_packing_tiles(active_kernels().f64);
     check_runs_of_tiles(active_kernels().f32);
     check_runs_of_tiles(active_kernels().f64);
+    check_tiles_that_fetch_results(active_kernels().f32);
+    check_tiles_that_fetch_results(active_kernels().f64);
   }
   set_isa(before);
 }
