@@ -53,6 +53,10 @@ bool transforms_both_axes(const Conv2dGeometry& g) {
   return axes.h.transformed() && axes.w.transformed();
 }
 
+/// Sizes that don't depend on this machine's caches, which leave no trace in the bits: most of a last cache of 32 MB,
+/// and an L2 cache of 1 MB, from which what was fetched for Winograd's next product is gone again.
+constexpr double last_cache = 26 << 20, l2_cache = 1 << 20;
+
 /// Products, with the waste of the last tiles, and the transforms: operations for a tile of 36 or 6 elements and vector
 /// of channels in two dimensions and in one, each way. They were fitted on Zen 5 with many registers (1400 layers of 4
 /// to 256 channels, 7x7 to 224x224; vectors of 16 channels wait for the caches as much as for arithmetic) and on Zen 3
@@ -109,9 +113,6 @@ double winograd_cost(const Conv2dGeometry& g, const kernels::Table<T>& kernels, 
   const double packed = static_cast<double>(axes.weights() * axes.parts());
   const double weights_of_a_product = static_cast<double>(axes.weights()) / static_cast<double>(axes.elements());
   const double bytes = packed * sizeof(T) * static_cast<double>(cg * g.out_channels);
-  // Sizes that don't depend on this machine's caches, which leave no trace in the bits: most of a last cache of 32 MB,
-  // and an L2 cache of 1 MB, from which what was fetched for the next product is gone again.
-  constexpr double last_cache = 26 << 20, l2_cache = 1 << 20;
   const double panel = static_cast<double>(axes.parts() * cg) * static_cast<double>(tile.vectors * lanes) * sizeof(T);
   const double from_afar = bytes <= l2_cache ? 5 : bytes <= last_cache ? (few ? 6 : 12) : few ? 8 : 20;
   const bool waits_for_weights = !few && panel > l2_cache && bytes > last_cache / 2;
@@ -244,10 +245,9 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (transforms_both_axes(g)) {
     cost.winograd_rows = winograd_cost(g, kernels, in_channels_last, weights, WeightForm::winograd_rows);
     if (fitted_strides) {
-      // Found too cheap by .1 to .4 for the layers with stride 2 above; squares, where few wait for the weights, by
-      // more, most for those from memory (512 channels on 14x14 2583 us, along rows alone 2214; 384 on 16x16 1480 and
-      // 1461, with two threads 641 and 963).
-      constexpr double last_cache = 26 << 20;
+      // Both were found too cheap: rows alone by .1 to .4 for the layers with stride 2 above, squares by what weights
+      // cost where tiles are few, most from memory (512 channels on 14x14 2583 us, along rows alone 2214; 384 on 16x16
+      // 1480 and 1461, with two threads 641 and 963).
       const WinogradAxes axes(g, WeightForm::winograd);
       const double bytes = static_cast<double>(
           size_product(axes.weights(), axes.parts(), g.group_channels(), g.out_channels, sizeof(T)));
@@ -483,12 +483,12 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   // strides of 4 do (7x7 and 8x8 of 3 to 32 channels, Zen 3), and others of one group of planes don't.
   const bool low = has_few_registers(kernels), strided = g.h.stride > 1 || g.w.stride > 1;
   const bool large_stride = std::max(g.h.stride, g.w.stride) >= 4;
-  const bool fitted = !strided || (g.groups == 1 && !channels_last(input));
-  const double margin = g.batch * g.out_pixels() < few_results ? 0.8
-                        : low && large_stride                  ? 0.76
-                        : low && fitted                        ? 0.95
-                        : strided                              ? 0.9
-                                                               : 1;
+  const bool planes_of_one_group = g.groups == 1 && !channels_last(input);
+  const double margin = g.batch * g.out_pixels() < few_results     ? 0.8
+                        : low && large_stride                      ? 0.76
+                        : low && (!strided || planes_of_one_group) ? 0.95
+                        : strided                                  ? 0.9
+                                                                   : 1;
   double best_other = std::min(cost.channels_in_vectors, cost.pixels_in_vectors);
   if (!out_channels_last) best_other = std::min(best_other, cost.patches);
   const bool winograd_pays = winograd < margin * best_other;

@@ -51,10 +51,11 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   // would still wait behind them, and is fetched to the L1 cache: 36 products of 16 x 256 by 256 x 256, B from the last
   // cache, took 610 us without, 550 with B's lines alone, 485 with both. Low tiles' steps leave no room for it.
   constexpr bool paces = masks_are_cheap && !Packs && V > 1 && R * V >= 16;
-  // Low tiles fetch results' lines one with each step, in a loop of its own: beside the other fetches 16 lines took a
+  // Low tiles fetch results' lines one with each step, in a loop of their own: beside the other fetches 16 lines took a
   // tenth of 3 segments of 9 steps (6 x 2, Zen 3). Tall ones weren't measured so.
   constexpr bool few_registers = CONVPOOL_VECTOR_REGISTERS < 32;
-  constexpr bool results_by_step = few_registers && few_lines && !Packs;
+  constexpr bool results_by_step = few_registers && !Packs;
+  static_assert(few_lines || !few_registers);
   const ptrdiff_t fetch_count =
       t.segment_count > 0 ? t.segment_count * (cuts_segments ? fetches_of(t.segments->count) : 1) : 0;
   const ptrdiff_t fetched_row = fetched != nullptr ? t.fetched_row : t.c_row;
@@ -199,7 +200,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
               }
               fetches = rows_left > 0 || ahead_pieces > 0;
             }
-            if (!few_lines) n = step_by_step(n);
+            if (!few_lines) n = step_by_step(n);  // or 8 steps are unrolled
             left -= n;
             if (paces && pace > 0) {
               run_steps(n, Constant<paces ? StepFetches::line_ahead : StepFetches::no_line>{});

@@ -281,11 +281,12 @@ CONVPOOL_KERNEL void transpose(const T* from, ptrdiff_t from_row, ptrdiff_t row_
       return transpose_in_runs(from, from_row, row_count, columns, to, to_row);
     }
   }
-  // Of rows that share a set of the L1 cache as many at once as it has ways: half of a line would be gone before it is
-  // read (16 channels to 32 with stride 2 on 320x320 1.1 times as fast, 64x64 1.1, Zen 3; the results of more rows are
-  // too far apart to be written in parts).
+  // Vectors of half a line, of rows that share a set of the L1 cache: as many rows at once as it has ways, or the other
+  // half would be gone before it is read (16 channels to 32 with stride 2 on 320x320 1.1 times as fast, 64x64 1.1, Zen
+  // 3; the results of more rows are too far apart to be written in parts, of 9 to 15 it wasn't measured).
   constexpr ptrdiff_t ways = 8;
-  const bool crowded = L == ways && row_count == 2 * ways && from_row % (same_set_bytes / ptrdiff_t{sizeof(T)}) == 0;
+  const bool crowded = 2 * sizeof(Vec<T>) == cache_line && L == ways && row_count == 2 * ways &&
+                       from_row % (same_set_bytes / ptrdiff_t{sizeof(T)}) == 0;
   const ptrdiff_t together = crowded ? ways : row_count;
   for (ptrdiff_t r = 0; r < row_count; r += together) {
     transpose_vectors(from + r * from_row, from_row, together, columns, to + r, to_row,
