@@ -8,8 +8,8 @@ namespace convpool::kernels {
 using std::ptrdiff_t;
 
 /// Takes rows apart by a stride: out[r][p * phase_pitch + x] = padded[r][x * stride + p], where a padded row is `lead`
-/// times fill, in[r][0 .. columns), and fill up to `total`; for strides 2 and 4 whole vectors of each phase are
-/// written.
+/// times fill, in[r][0 .. columns), and fill up to `total`; for strides 2 and 4 as much as makes whole vectors of each
+/// phase may be written.
 template <class T>
 struct SplitArguments {
   const T* in;

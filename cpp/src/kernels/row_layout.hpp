@@ -56,41 +56,89 @@ CONVPOOL_INLINE Vec<T> load_padded(const T* in, ptrdiff_t at, const SplitArgumen
   return load_between(in + first, begin, end, broadcast(s.fill));
 }
 
-/// One vector of each phase; load_vector(i) has the elements from i on.
+/// The lower (Upper 0) or upper halves of two vectors.
+template <class T, int Upper, int... I>
+CONVPOOL_INLINE Vec<T> halves(Vec<T> a, Vec<T> b, Indices<I...>) {
+  constexpr int H = lanes<T> / 2;
+  return __builtin_shufflevector(a, b, (Upper * H + (I < H ? I : I + H))...);
+}
+
+/// One vector of each phase; load_vector(i) has the elements from i on. Where shuffles stay within halves, those are
+/// brought together first, so that all phases come out in order.
 template <class T, int Stride, class F>
 CONVPOOL_INLINE void split_vectors(F&& load_vector, T* out, ptrdiff_t pitch) {
   constexpr int L = lanes<T>;
   using All = typename MakeIndices<L>::type;
-  const Vec<T> a = load_vector(0), b = load_vector(L);
-  const Vec<T> even = every_second<T, 0>(a, b, All{}), odd = every_second<T, 1>(a, b, All{});
+  const auto both = [&](ptrdiff_t i, ptrdiff_t j, auto&& f) CONVPOOL_INLINED {
+    const Vec<T> a = load_vector(i), b = load_vector(j);
+    if constexpr (shuffles_within_halves<T>) {
+      f(halves<T, 0>(a, b, All{}), halves<T, 1>(a, b, All{}));
+    } else {
+      f(a, b);
+    }
+  };
+  const auto even = [](Vec<T> a, Vec<T> b) CONVPOOL_INLINED { return every_second_unordered<T, 0>(a, b, All{}); };
+  const auto odd = [](Vec<T> a, Vec<T> b) CONVPOOL_INLINED { return every_second_unordered<T, 1>(a, b, All{}); };
   if constexpr (Stride == 2) {
-    store(out, even);
-    store(out + pitch, odd);
+    both(0, L, [&](Vec<T> a, Vec<T> b) CONVPOOL_INLINED {
+      store(out, even(a, b));
+      store(out + pitch, odd(a, b));
+    });
   } else {
-    const Vec<T> c = load_vector(2 * L), d = load_vector(3 * L);
-    const Vec<T> next_even = every_second<T, 0>(c, d, All{}), next_odd = every_second<T, 1>(c, d, All{});
-    store(out, every_second<T, 0>(even, next_even, All{}));
-    store(out + pitch, every_second<T, 0>(odd, next_odd, All{}));
-    store(out + 2 * pitch, every_second<T, 1>(even, next_even, All{}));
-    store(out + 3 * pitch, every_second<T, 1>(odd, next_odd, All{}));
+    constexpr ptrdiff_t second = shuffles_within_halves<T> ? 2 * L : L;
+    both(0, second, [&](Vec<T> a, Vec<T> b) CONVPOOL_INLINED {
+      both(3 * L - second, 3 * L, [&](Vec<T> c, Vec<T> d) CONVPOOL_INLINED {
+        store(out, even(even(a, b), even(c, d)));
+        store(out + pitch, even(odd(a, b), odd(c, d)));
+        store(out + 2 * pitch, odd(even(a, b), even(c, d)));
+        store(out + 3 * pitch, odd(odd(a, b), odd(c, d)));
+      });
+    });
   }
+}
+
+/// A row of which every phase has a whole vector inside: those are read as they lie, the last ones over again, so that
+/// neither end needs vectors of its own. Before them vectors of `fill` are written over both ends.
+template <class T, int Stride>
+CONVPOOL_INLINE void split_long_row(const T* in, const SplitArguments<T>& s, T* out) {
+  constexpr int L = lanes<T>, step = Stride * L;
+  // The rows behind this one come next.
+  constexpr ptrdiff_t ahead = 2048 / ptrdiff_t{sizeof(T)}, line = cache_line / ptrdiff_t{sizeof(T)};
+  const ptrdiff_t lead = s.lead, pitch = s.phase_pitch, end = lead + s.columns;
+  const ptrdiff_t first = (lead + Stride - 1) / Stride * Stride, last = (end - step) / Stride * Stride;
+  const Vec<T> fill = broadcast(s.fill);
+  unroll<Stride>([&](auto p) {
+    T* const phase = out + p * pitch;
+    for (ptrdiff_t i = 0; i < first / Stride; i += L) store(phase + i, fill);
+    for (ptrdiff_t i = (s.total + Stride - 1) / Stride; i > end / Stride; i -= L) store(phase + i - L, fill);
+  });
+  const auto split = [&](const T* from, T* to) CONVPOOL_INLINED {
+    unroll<(step - 1) / line + 1>([&](auto l) { __builtin_prefetch(from + ahead + l * line); });
+    split_vectors<T, Stride>([&](ptrdiff_t i) CONVPOOL_INLINED { return load(from + i); }, to, pitch);
+  };
+  const T* from = in + first - lead;
+  T* to = out + first / Stride;
+  for (ptrdiff_t n = (last - first + step - 1) / step; n > 0; --n) {
+    split(from, to);
+    from = step_by_step(from + step);
+    to = step_by_step(to + L);
+  }
+  split(in + last - lead, out + last / Stride);
+  const auto copy = [&](ptrdiff_t x, ptrdiff_t until) {
+    for (; x < until; ++x) out[x % Stride * pitch + x / Stride] = in[x - lead];
+  };
+  copy(lead, first);
+  copy(last + step, end);
 }
 
 template <class T, int Stride>
 CONVPOOL_INLINE void split_row(const T* in, const SplitArguments<T>& s, T* out) {
-  constexpr int step = Stride * lanes<T>;
-  // The rows behind this one come next.
-  constexpr ptrdiff_t ahead = 2048 / ptrdiff_t{sizeof(T)}, line = cache_line / ptrdiff_t{sizeof(T)};
-  const ptrdiff_t total = s.total, pitch = s.phase_pitch, first_inside = s.lead,
-                  last_inside = s.lead + s.columns - step;
-  for (ptrdiff_t x = 0; x < total; x += step, out += lanes<T>) {
-    const T* const from = in + x - first_inside;
-    unroll<(step - 1) / line + 1>([&](auto l) { __builtin_prefetch(from + ahead + l * line); });
-    if (x >= first_inside && x <= last_inside) {
-      split_vectors<T, Stride>([&](ptrdiff_t i) CONVPOOL_INLINED { return load(from + i); }, out, pitch);
-    } else {
-      split_vectors<T, Stride>([&](ptrdiff_t i) CONVPOOL_INLINED { return load_padded(in, x + i, s); }, out, pitch);
-    }
+  constexpr int L = lanes<T>, step = Stride * L;
+  const ptrdiff_t first = (s.lead + Stride - 1) / Stride * Stride;
+  if (first + step <= s.lead + s.columns && s.lead + s.columns <= s.total) return split_long_row<T, Stride>(in, s, out);
+  for (ptrdiff_t x = 0; x < s.total; x += step, out += L) {
+    split_vectors<T, Stride>([&](ptrdiff_t i) CONVPOOL_INLINED { return load_padded(in, x + i, s); }, out,
+                             s.phase_pitch);
   }
 }
 
