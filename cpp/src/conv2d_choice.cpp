@@ -185,10 +185,14 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   if (weights == WeightsAre::packed_each_call) {
     cost.channels_in_vectors += (packed_where_used(g) ? 0.6 : 2.0) * static_cast<double>(lanes) / pixels;
   }
-  // A segment of a tile takes about 8 FMAs' time to begin; a panel is packed instead, once for all output channels.
+  // A segment of a tile takes about 8 FMAs' time to begin; a panel is packed instead, once for all output channels. Of
+  // listed steps there is one, which a tile waits for as for 5 more of them (98 layers of 1 to 16 channels to 8 to 96,
+  // 3x3 to 7x7 with strides 1 to 4, on 28x28 to 416x416: what is chosen takes 1.01 times as long as the best, Zen 3).
   const double steps = takes_rows_of_taps(g) ? static_cast<double>(ceil_div(g.w.kernel, g.w.stride))
                                              : static_cast<double>(std::min(reduction_block, g.group_channels()));
+  const bool lists = lists_steps(g, kernels);
   const double segments = one_row ? 0
+                          : lists ? 5 / reduction
                           : packs_panels(g, kernels)
                               ? 1.5 / static_cast<double>(kg)
                               : 8 / (steps * static_cast<double>(pixel_tile.rows * pixel_tile.vectors));
@@ -206,14 +210,17 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
   // Rows of many planes wait for the caches.
   constexpr int64_t many_planes = 8;
-  if (fitted_strides && g.channels >= many_planes) cost.pixels_in_vectors += 0.2;
+  const bool listed_planes = lists && g.groups == 1 && !in_channels_last;
+  if (g.channels >= many_planes && (listed_planes || fitted_strides)) {
+    cost.pixels_in_vectors += lists && g.channels < 2 * many_planes ? 0.1 : 0.2;
+  }
   // Low tiles write runs of one plane after the other: beyond the caches that costs about 1.5 cycles a vector more than
   // a transposition, whose runs are longer (3x3 of 3 channels on 128x128 to 640x640, Zen 3); from a third of that size
   // on where rows are taken apart by a stride besides. Of one image, so that its bits don't depend on the batch.
   const int64_t image_bytes = size_product(g.out_channels, g.out_pixels(), sizeof(T));
   constexpr int64_t beyond_caches = 12 << 20;
   const int64_t large = g.w.stride > 1 ? beyond_caches / 3 : beyond_caches;
-  if (low && !one_row && image_bytes >= large) {
+  if (low && !one_row && !lists && image_bytes >= large) {
     cost.pixels_in_vectors += 3 / reduction;
   }
   // Pixels come from planes far apart, packed for many output channels or in place (1x1, 24 to 1024 channels, Zen 3);
@@ -480,12 +487,15 @@ Conv2dChoice choose_automatically(const Conv2dGeometry& g, const TensorView<cons
   // Of a few results even direct sums take longer than they should, but Winograd's more so (5x5 with stride 2 on 7x7).
   constexpr int64_t few_results = 32;
   // On Emerald Rapids strided layers took up to 1.25 times what was fitted on Zen 5 and Zen 3; with few registers
-  // strides of 4 do (7x7 and 8x8 of 3 to 32 channels, Zen 3), and others of one group of planes don't.
+  // strides of 4 do (7x7 and 8x8 of 3 to 32 channels, Zen 3), and others of one group of planes don't, but for those
+  // whose steps are listed (the layers of estimate()).
   const bool low = has_few_registers(kernels), strided = g.h.stride > 1 || g.w.stride > 1;
   const bool large_stride = std::max(g.h.stride, g.w.stride) >= 4;
+  const bool lists = lists_steps(g, kernels);
   const bool planes_of_one_group = g.groups == 1 && !channels_last(input);
   const double margin = g.batch * g.out_pixels() < few_results     ? 0.8
                         : low && large_stride                      ? 0.76
+                        : lists && planes_of_one_group             ? 0.85
                         : low && (!strided || planes_of_one_group) ? 0.95
                         : strided                                  ? 0.9
                                                                    : 1;

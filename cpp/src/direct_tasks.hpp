@@ -83,6 +83,20 @@ bool has_distant_planes(const Conv2dGeometry& g) {
          size_product(g.group_channels(), plane) > block_sizes().copied_block;
 }
 
+/// Whether low tiles go through all taps and channels in one run, whose steps are listed: segments of a few of them
+/// take as long as five more, and panels are packed. Where the rows that a tile reads fill no more than half of the L1
+/// cache, and no tile has a vector alone: by the geometry of one image, since the order of the sums changes.
+template <class T>
+bool lists_steps(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
+  constexpr std::int64_t most_bytes = 16 << 10;
+  if (!has_few_registers(kernels) || g.taps() == 1) return false;
+  const std::int64_t vectors = ceil_div(g.w.out, std::int64_t{kernels.lanes});
+  const TileShape tile = choose_tile(kernels, g.group_out_channels(), vectors);
+  const std::int64_t run = size_product(tile.vectors, kernels.lanes, sizeof(T)) + kernels::cache_line;
+  return (tile.vectors == 3 || (tile.vectors == 2 && vectors % 2 == 0)) &&
+         size_product(g.group_channels(), g.h.kernel, std::min(g.w.stride, g.w.kernel), run) <= most_bytes;
+}
+
 /// Low tiles load much for what they compute: where many output channels read the same vectors of pixels, those are
 /// laid side by side, and one run of the reduction replaces segments: by the geometry of one image alone, since the
 /// order of the sums changes, but for a 1x1. Tall tiles do so for a 1x1 alone, so that this machine's caches may
@@ -96,6 +110,7 @@ bool packs_panels(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   constexpr std::int64_t most_bytes = 128 << 10;
   if (size_product(g.taps(), kernels::max_tile_vectors, kernels.lanes, sizeof(T)) > most_bytes) return false;
   if (!has_few_registers(kernels)) return has_distant_planes<T>(g);
+  if (lists_steps(g, kernels)) return false;
   const bool many = is_plain_product(g) && g.group_channels() >= many_channels;
   return g.group_out_channels() >= (g.taps() > 1 ? outputs : many ? outputs_of_many : outputs_of_few);
 }

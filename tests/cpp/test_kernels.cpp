@@ -288,6 +288,51 @@ void check_tiles_that_fetch_results(const kernels::Table<T>& table) {
   }
 }
 
+/// Tiles whose steps read B where a list says, as tiles do for which each step is a segment.
+template <class T>
+void check_listed_tiles(const kernels::Table<T>& table) {
+  const std::vector<T> a = random_values<T>(8000), b = random_values<T>(20000), before = random_values<T>(3 * 14 * 80);
+  const std::ptrdiff_t list[] = {900, 3, 17, 1, 0, 2000, 2001, 1999, 64};
+  const kernels::Segment listed[] = {{0, 2, 3}, {9, 5, 4}};
+  std::vector<kernels::Segment> steps;
+  for (const kernels::Segment& s : listed) {
+    for (std::ptrdiff_t k = 0; k < s.count; ++k) steps.push_back({s.a + 2 * k, list[s.b + k], 1});
+  }
+  for (int v = 1; v <= kernels::max_tile_vectors; ++v) {
+    for (int r = 1; r <= kernels::max_tile_rows; ++r) {
+      const bool exists = table.listed_tile[v][r] != nullptr;
+      CAPTURE(v);
+      CAPTURE(r);
+      REQUIRE(exists == (table.tile_rows[2] < 14 && (v == 2 || v == 3) && r <= table.tile_rows[v]));
+      if (!exists) continue;
+      for (const bool along_a : {false, true}) {
+        for (const bool accumulates : {false, true}) {
+          for (const std::ptrdiff_t missing : {0, 1, v * table.lanes - 1}) {
+            std::vector<T> c = before, expected = before;
+            kernels::TileArguments<T> t = tile_arguments(listed, a, b, c);
+            t.list = list;
+            t.columns = v * table.lanes - missing;
+            t.row_bias = a.data() + 5000;
+            t.accumulate = accumulates;
+            t.low = T(-2);
+            t.high = T(3);
+            t.tiles = 3;
+            t.a_tile = along_a ? r * t.a_row : 0;
+            t.b_tile = along_a ? 0 : 5;
+            t.c_tile = r * t.c_row;
+            table.listed_tile[v][r](t);
+            t.segments = steps.data();
+            t.segment_count = static_cast<std::ptrdiff_t>(steps.size());
+            t.c = expected.data();
+            table.tile[v][r](t);
+            CHECK(c == expected);
+          }
+        }
+      }
+    }
+  }
+}
+
 /// Results and panels of tiles that pack: what they leave is what tiles that read the panel leave, too.
 template <class T>
 void check_packing_tiles(const kernels::Table<T>& table) {
@@ -394,6 +439,8 @@ TEST_CASE("transposition, rows taken apart and register tiles of every ISA and s
     check_every_tile(active_kernels().f64);
     check_packing_tiles(active_kernels().f32);
     check_packing_tiles(active_kernels().f64);
+    check_listed_tiles(active_kernels().f32);
+    check_listed_tiles(active_kernels().f64);
     check_runs_of_tiles(active_kernels().f32);
     check_runs_of_tiles(active_kernels().f64);
     check_tiles_that_fetch_results(active_kernels().f32);

@@ -47,14 +47,16 @@ class PixelVectors : DirectTasks<T> {
     const bool low = has_few_registers(run.kernels);
     // What has to be copied first lies side by side already.
     packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
+    lists_steps_ = lists_steps(g_, run.kernels);
     const bool low_panels = packs_panels_ && low;
     packs_before_ = low_panels && g_.taps() > 1;
     // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
     // are slower so (3x3 of 3 channels to 64 on 224x224 .87 times as fast, 1x1 of 16 to 96 .6, Zen 3).
-    streams_ = streams_ && !low_panels;
+    streams_ = streams_ && !low_panels && !lists_steps_;
     // How tiles lie shows in rows padded by zeros, and mustn't depend on the batch.
     const bool shows = g_.w.padded() && g_.padding_mode == PaddingMode::zeros;
-    const bool large = !low_panels && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    const bool large =
+        !low_panels && !lists_steps_ && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool in_runs = reads_runs();
@@ -62,7 +64,9 @@ class PixelVectors : DirectTasks<T> {
     const int64_t run_vectors = std::max(block_sizes().rows_together / 4 / sums, vectors_of_a_run);
     const int64_t shares = run.threads == 1 ? 1 : ceil_div(2 * run.threads, g_.batch * g_.groups);
     const int64_t shared = ceil_div(row_vectors_, shares);
-    const int64_t piece = in_runs ? std::max<int64_t>(16, std::min(run_vectors, shared)) : 16;
+    const int64_t piece = in_runs        ? std::max<int64_t>(16, std::min(run_vectors, shared))
+                          : lists_steps_ ? listed_vectors()
+                                         : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
     if (g_.taps() == 1 && !g_.w.padded()) {  // whose sums don't show how rows are cut
       columns_ = EvenSplit(columns_.total, this->even_size(columns_.total, columns_.largest(),
@@ -133,21 +137,26 @@ class PixelVectors : DirectTasks<T> {
     const PhasedRows rows(g_.w, 0, most_columns(), lanes_);
     const int64_t copy = size_product(this->rows_read(rows_), copy_channels_, rows.row_pitch());
     const int64_t row_scratch = rows.scratch_elements();
-    const int64_t channel_steps = walks_columns_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
+    const int64_t channel_steps =
+        walks_columns_ || lists_steps_ ? g_.group_channels() : ceil_div(g_.group_channels(), reduction_block);
     const int64_t segments = size_product(g_.taps(), channel_steps);
     const int64_t stage = staged_ ? size_product(channel_split_.largest(), rows_, most_columns()) : 0;
     const int64_t panel = packs_panels_ ? size_product(most_beside_, panel_elements_) : 0;
     const SlottedWorkspace<T> scratch(round_up(panel, 16) + round_up(copy, 16) + round_up(stage, 16) + row_scratch,
                                       run_.threads);
     const int64_t panel_segments = size_product(panel_channels_, g_.h.kernel);
-    const SlottedWorkspace<Segment> segment_scratch(segments + panel_segments, run_.threads);
+    const int64_t listed = lists_steps_ ? size_product(g_.group_channels(), g_.taps()) : 0;
+    const int64_t list = ceil_div(listed * int64_t{sizeof(std::ptrdiff_t)}, int64_t{sizeof(Segment)});
+    const SlottedWorkspace<Segment> segment_scratch(segments + panel_segments + list, run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const slot = scratch.slot(thread);
                    T* const block = slot + round_up(panel, 16);
                    T* const sums = block + round_up(copy, 16);
                    Segment* const lists = segment_scratch.slot(thread);
-                   run_task(task, block, sums, sums + round_up(stage, 16), lists, {slot, lists + segments});
+                   run_task(task, block, sums, sums + round_up(stage, 16),
+                            {lists, reinterpret_cast<std::ptrdiff_t*>(lists + segments + panel_segments)},
+                            {slot, lists + segments});
                    if (streams_) run_.kernels.finish_streaming();
                  });
   }
@@ -181,7 +190,14 @@ class PixelVectors : DirectTasks<T> {
     int64_t elements = 0;  ///< of each
   };
 
-  void run_task(int64_t task, T* block, T* stage, T* row_scratch, Segment* segments, Panel panel) const {
+  /// The segments of a row, and of listed steps where they read, relative to a tile's first pixel.
+  struct Reduction {
+    Segment* segments;
+    std::ptrdiff_t* list;
+    int64_t count = 0;
+  };
+
+  void run_task(int64_t task, T* block, T* stage, T* row_scratch, Reduction reduction, Panel panel) const {
     const int64_t column = task % columns_.pieces;
     task /= columns_.pieces;
     const int64_t oh_begin = task % row_tasks_ * rows_;
@@ -216,7 +232,7 @@ class PixelVectors : DirectTasks<T> {
       bool fetches_rows = fetches_rows_;
       for (int64_t oh = oh_begin, rows; oh < oh_end; oh += rows) {
         rows = rows_alike(in_place, oh, oh_end);
-        int64_t used = 0;
+        reduction.count = 0;
         Range listed{-1, -1};
         for (int64_t t = 0, beside = 1; t < tiles.pieces; t += beside) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
@@ -228,7 +244,7 @@ class PixelVectors : DirectTasks<T> {
           const Range taps = taps_of(ow, columns);
           const bool relists = taps.begin != listed.begin || taps.end != listed.end;
           if (relists) {
-            used = list_segments(window, c, c_end, oh, taps, segments);
+            list_segments(window, c, c_end, oh, taps, reduction);
             listed = taps;
           }
           if (packs_panels_ && (relists || vectors != panel.vectors)) {
@@ -236,7 +252,8 @@ class PixelVectors : DirectTasks<T> {
           }
           if (fetches_rows) {
             const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
-            const int64_t fetches = (oh_end - oh_begin) * tiles.pieces * sets * fetches_of(segments, used);
+            const int64_t fetches =
+                (oh_end - oh_begin) * tiles.pieces * sets * fetches_of(reduction.segments, reduction.count);
             ahead = this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}, piece + 1 < channel_split_.pieces},
                                      {rows_, channels_at_once, in_place}, fetches, column, columns_.pieces);
             fetches_rows = false;
@@ -260,8 +277,8 @@ class PixelVectors : DirectTasks<T> {
                 others.end != taps.end)
               break;
           }
-          if (fetches_ahead_ && in_place && rows == 1 && used > 0) {
-            const T* const seen = from.data + segments[0].b;
+          if (fetches_ahead_ && in_place && rows == 1 && reduction.count > 0) {
+            const T* const seen = from.data + reduction.segments[0].b;
             const int64_t read = columns * beside, channels = c_end - c;
             const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
             const int64_t in_blocks = packs_panels_ ? packs_before_ ? 0 : 1 : sets;
@@ -276,8 +293,8 @@ class PixelVectors : DirectTasks<T> {
                                     std::min(g_.group_channels() - c_end, channels_at_once), read, fetches);
             }
           }
-          run_tiles(segments, used, panel, from, target, n, group, outputs, {oh, rows, ow, vectors, columns, beside},
-                    ahead, first, last);
+          run_tiles(reduction, panel, from, target, n, group, outputs, {oh, rows, ow, vectors, columns, beside}, ahead,
+                    first, last);
         }
       }
     }
@@ -305,6 +322,15 @@ class PixelVectors : DirectTasks<T> {
     const int64_t caches = block_sizes().large_weights * (outputs > tile_.rows ? run_.threads : 1);
     return (image > block_sizes().large_weights && size_product(g_.batch, image) > caches) ||
            (pages && g_.group_channels() > ways && outputs < low_tile);
+  }
+
+  /// How much of a row is taken at a time where steps are listed: as much as leaves a copy of several rows small. Of
+  /// images of a few rows less, or threads would have nothing to share out.
+  int64_t listed_vectors() const {
+    constexpr int64_t rows = 4, most_bytes = 128 << 10, least = 16, most = 128;
+    if (g_.h.out < 2 * rows) return least;
+    const int64_t bytes = size_product(g_.group_channels(), this->rows_read(rows), g_.w.stride, lanes_, sizeof(T));
+    return std::clamp(most_bytes / bytes, least, most);
   }
 
   bool comes_from_memory() const {
@@ -425,8 +451,14 @@ class PixelVectors : DirectTasks<T> {
   }
 
   /// The segments of a row for some taps, relative to a tile's first pixel.
-  int64_t list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
-                        Segment* segments) const {
+  void list_segments(const Window& window, int64_t c_begin, int64_t c_end, int64_t oh, Range taps,
+                     Reduction& reduction) const {
+    if (lists_steps_) {
+      reduction.count = list_runs(window, {c_begin, c_end}, oh, taps, 1, reduction.segments);
+      list_steps(window, {c_begin, c_end}, oh, reduction.list);
+      return;
+    }
+    Segment* const segments = reduction.segments;
     int64_t used = 0;
     const int64_t step = walks_columns_ ? 1 : reduction_block;
     for (int64_t c = c_begin; c < c_end; c += step) {
@@ -446,35 +478,52 @@ class PixelVectors : DirectTasks<T> {
         }
       }
     }
-    return used;
+    reduction.count = used;
   }
 
-  /// The runs of the reduction that some taps of a row make, neighbours as one.
+  /// Where each step reads, in the order of the weights.
+  void list_steps(const Window& window, Range channels, int64_t oh, std::ptrdiff_t* list) const {
+    for (int64_t c = channels.begin; c < channels.end; ++c) {
+      for (int64_t i = 0, row; i < g_.h.kernel; ++i, list += g_.w.kernel) {
+        if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
+        for (int64_t j = 0; j < g_.w.kernel; ++j) list[j] = row + window.channel_offset(c) + tap_offset(window, j);
+      }
+    }
+  }
+
   void list_panel(const Window& window, Range channels, int64_t oh, Range taps, int64_t vectors, Panel& panel) const {
     panel.vectors = vectors;
-    panel.segment_count = 0;
     panel.first = channels.begin * g_.taps();
     panel.elements = (channels.end - channels.begin) * g_.taps() * vectors * lanes_;
-    if (taps.begin == taps.end) return;
+    panel.segment_count = list_runs(window, channels, oh, taps, vectors * lanes_, panel.segments);
+  }
+
+  /// The runs of the reduction, in the order of the weights, that some taps of a row make, neighbours as one. Their
+  /// steps lie `step` apart in B.
+  int64_t list_runs(const Window& window, Range channels, int64_t oh, Range taps, int64_t step,
+                    Segment* segments) const {
+    if (taps.begin == taps.end) return 0;
+    const int64_t first = channels.begin * g_.taps();
     bool all = taps.end - taps.begin == g_.w.kernel;
     for (int64_t i = 0, row; i < g_.h.kernel && all; ++i) all = this->row_offset(window, window.in_place, oh, i, row);
     if (all) {
-      panel.segments[panel.segment_count++] = {panel.first, 0, size_product(channels.end - channels.begin, g_.taps())};
-      return;
+      segments[0] = {first, 0, size_product(channels.end - channels.begin, g_.taps())};
+      return 1;
     }
+    int64_t used = 0;
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t i = 0; i < g_.h.kernel; ++i) {
         int64_t row;
         if (!this->row_offset(window, window.in_place, oh, i, row)) continue;
         const int64_t a = (c * g_.h.kernel + i) * g_.w.kernel + taps.begin, count = taps.end - taps.begin;
-        Segment* const last = panel.segments + panel.segment_count - 1;
-        if (panel.segment_count > 0 && last->a + last->count == a) {
-          last->count += count;
+        if (used > 0 && segments[used - 1].a + segments[used - 1].count == a) {
+          segments[used - 1].count += count;
         } else {
-          panel.segments[panel.segment_count++] = {a, (a - panel.first) * vectors * lanes_, count};
+          segments[used++] = {a, (a - first) * step, count};
         }
       }
     }
+    return used;
   }
 
   int64_t tap_offset(const Window& window, int64_t j) const {
@@ -496,8 +545,8 @@ class PixelVectors : DirectTasks<T> {
     return outputs.end - outputs.begin <= run_.kernels.tile_rows[vectors];
   }
 
-  void run_tiles(const Segment* segments, int64_t used, const Panel& panel, const Columns& from, const Target& target,
-                 int64_t n, int64_t group, Range outputs, const RowTiles& tiles, LinesAhead<T>& ahead, bool first,
+  void run_tiles(const Reduction& reduction, const Panel& panel, const Columns& from, const Target& target, int64_t n,
+                 int64_t group, Range outputs, const RowTiles& tiles, LinesAhead<T>& ahead, bool first,
                  bool last) const {
     const int64_t vectors = tiles.vectors, columns = tiles.columns, beside = tiles.beside;
     TileArguments<T> tile{};
@@ -536,9 +585,10 @@ class PixelVectors : DirectTasks<T> {
           }
         }
       };
-      tile.segments = segments;
-      tile.segment_count = used;
-      tile.a_step = walks_columns_ ? g_.w.stride : g_.taps();
+      tile.segments = reduction.segments;
+      tile.segment_count = reduction.count;
+      tile.list = reduction.list;
+      tile.a_step = lists_steps_ ? 1 : walks_columns_ ? g_.w.stride : g_.taps();
       tile.b = from.data + row * from.row;
       tile.b_step = walks_columns_ ? 1 : from.step;
       tile.b_tile = along ? columns : down ? from.row : 0;
@@ -546,8 +596,9 @@ class PixelVectors : DirectTasks<T> {
       if (packs) {
         if (packs_before_) {
           for (int64_t i = 0; i < beside; ++i) {
-            run_.kernels.pack_panel[vectors]({segments, used, panel.first, tile.a_step, tile.b + i * columns, lanes_,
-                                              tile.b_step, panel.data + i * panel.elements});
+            run_.kernels.pack_panel[vectors]({reduction.segments, reduction.count, panel.first, tile.a_step,
+                                              tile.b + i * columns, lanes_, tile.b_step,
+                                              panel.data + i * panel.elements});
           }
         } else {
           tile.panel = panel.data;
@@ -562,7 +613,8 @@ class PixelVectors : DirectTasks<T> {
         tile.b_tile = along ? panel.elements : 0;
       }
       for_each_equal_pieces(EvenSplit(count - done, tallest), [&](int64_t begin, int64_t height, int64_t sets) {
-        run_sets(run_.kernels.tile[vectors][height], done + begin, height, sets);
+        run_sets((lists_steps_ ? run_.kernels.listed_tile : run_.kernels.tile)[vectors][height], done + begin, height,
+                 sets);
       });
     }
   }
@@ -575,6 +627,7 @@ class PixelVectors : DirectTasks<T> {
   int64_t panel_channels_ = 0, panel_elements_ = 0;
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;
+  bool lists_steps_ = false;
   bool packs_panels_ = false;
   bool packs_before_ = false;   ///< its tiles, low ones, which then read it from the L1 cache
   bool fetches_ahead_ = false;  ///< pixels of the next tiles

@@ -68,6 +68,8 @@ struct TileArguments {
   ptrdiff_t ahead_pieces, ahead_each, ahead_lines, ahead_step, ahead_row_pieces, ahead_left_in_row, ahead_gap;
   /// Where a packing tile writes what it reads of B, V vectors for each step: a panel for the tiles that follow.
   T* panel;
+  /// Where the steps of a listed tile read B, in elements from its base pointer.
+  const ptrdiff_t* list;
 };
 
 /// What a tile reads of B, V vectors for each step, in the order of A:
@@ -294,6 +296,10 @@ struct Table {
   int tile_rows[max_tile_vectors + 1];
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
+  /// The same for steps that don't lie at even distances in B: a segment's `b` is an index to the list, whose entries
+  /// from there on stand for s.b + k * b_step. They fetch the lines of C and nothing else, and never stream. Null where
+  /// registers are many, and but for 2 and 3 vectors, those of whole rows.
+  TileKernel<T> listed_tile[max_tile_vectors + 1][max_tile_rows + 1];
   /// The tallest tiles, which pack a panel while they compute, and what packs it before: where registers are few null
   /// but for 2 and 3 vectors, those of whole rows; where they are many null.
   TileKernel<T> packing_tile[max_tile_vectors + 1];

@@ -26,21 +26,25 @@ CONVPOOL_INLINE void each_row(P p, ptrdiff_t row, F&& f) {
 /// What each step of a reduction fetches beside its products.
 enum StepFetches { no_line, result_line, line_ahead };
 
-template <class T, int R, int V, bool Packs = false>
+/// How a tile goes through B: at even distances; so, and with a copy of what it reads to a panel; or where
+/// TileArguments::list says.
+enum class Steps { even, packing, listed };
+
+template <class T, int R, int V, Steps S = Steps::even>
 CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   constexpr int L = lanes<T>;
   const bool whole = t.columns >= V * L;
   constexpr ptrdiff_t line = cache_line / ptrdiff_t{sizeof(T)};
   const bool in_lines = V * L % line == 0 && t.c_row % line == 0 && t.c_tile % line == 0 &&
                         reinterpret_cast<std::uintptr_t>(t.c) % cache_line == 0;
-  const bool stream = t.stream && whole && in_lines;
+  const bool stream = S != Steps::listed && t.stream && whole && in_lines;
   // Most results aren't clamped, and where the sums are short it shows: 7 % of 27 products.
   const bool clamps = t.low > -T(__builtin_inf()) || t.high < T(__builtin_inf());
   // Without masks, rows of other lengths go through a copy.
   const bool direct = whole || masks_are_cheap;
   alignas(vector_alignment) T stage[masks_are_cheap ? 1 : R * V * L];
   const T *in_a = t.a, *in_b = t.b, *row_bias = t.row_bias, *ahead = t.ahead;
-  T *out = t.c, *fetched = t.fetched, *panel = t.panel;
+  T *out = t.c, *fetched = S == Steps::listed ? nullptr : t.fetched, *panel = t.panel;
   ptrdiff_t ahead_pieces = t.ahead_pieces, left_in_row = t.ahead_left_in_row;
   // What the sums read waits for lines that are fetched, unless there are buffers for all of them at once. Few fetches
   // don't pay for themselves. Nor do steps of one vector pay for being cut (14 x 1, segments of 3: 7 %).
@@ -50,11 +54,11 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
   // eighth step of 6 x 4 took 504 us for what took 419 without and 426 so, Emerald Rapids). What the tile broadcasts
   // would still wait behind them, and is fetched to the L1 cache: 36 products of 16 x 256 by 256 x 256, B from the last
   // cache, took 610 us without, 550 with B's lines alone, 485 with both. Low tiles' steps leave no room for it.
-  constexpr bool paces = masks_are_cheap && !Packs && V > 1 && R * V >= 16;
+  constexpr bool paces = masks_are_cheap && S == Steps::even && V > 1 && R * V >= 16;
   // Low tiles fetch results' lines one with each step, in a loop of their own: beside the other fetches 16 lines took a
   // tenth of 3 segments of 9 steps (6 x 2, Zen 3). Tall ones weren't measured so.
   constexpr bool few_registers = CONVPOOL_VECTOR_REGISTERS < 32;
-  constexpr bool results_by_step = few_registers && !Packs;
+  constexpr bool results_by_step = few_registers && S == Steps::even;
   static_assert(few_lines || !few_registers);
   const ptrdiff_t fetch_count =
       t.segment_count > 0 ? t.segment_count * (cuts_segments ? fetches_of(t.segments->count) : 1) : 0;
@@ -107,7 +111,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
       });
       rows_left = 0;
     }
-    bool fetches = rows_left > 0 || ahead_pieces > 0;
+    bool fetches = S != Steps::listed && (rows_left > 0 || ahead_pieces > 0);
     if (fetched != nullptr) fetched += t.fetched_tile;
 
     // Three rows to a pointer: base, base + row, base + 2 * row are all addressing modes, so that 14 rows take five
@@ -120,7 +124,8 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
     for (const Segment *s = t.segments, *end = s + t.segment_count; s != end; ++s) {
       const char* a[G];
       unroll<G>([&](auto g) { a[g] = reinterpret_cast<const char*>(in_a + s->a) + 3 * g * row; });
-      const T* b = in_b + s->b;
+      const T* b = S == Steps::listed ? in_b : in_b + s->b;
+      const ptrdiff_t* step = S == Steps::listed ? t.list + s->b : nullptr;
       ptrdiff_t left = s->count;
       const T* passing = nullptr;
       ptrdiff_t pace = 0;
@@ -133,9 +138,13 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
             __builtin_prefetch(written, 1);
             written = step_by_step(written + fetched_row);
           }
+          if constexpr (S == Steps::listed) {
+            b = in_b + *step;
+            step = step_by_step(step + 1);
+          }
           Vec<T> bv[V];
           unroll<V>([&](auto v) { bv[v] = pinned(load(b + v * b_vector)); });
-          if constexpr (Packs) {
+          if constexpr (S == Steps::packing) {
             unroll<V>([&](auto v) { store(panel + v * L, bv[v]); });
             panel += V * L;
           }
@@ -144,7 +153,7 @@ CONVPOOL_KERNEL void outer_product_tile(const TileArguments<T>& t) {
             unroll<V>([&](auto v) { acc[r][v] += x * bv[v]; });
           });
           unroll<G>([&](auto g) { a[g] = step_by_step(a[g] + a_step); });
-          b = step_by_step(b + b_step);
+          if constexpr (S != Steps::listed) b = step_by_step(b + b_step);
         } while (--n > 0);
       };
       // Most steps of low tiles fetch nothing.
@@ -267,9 +276,13 @@ constexpr void fill_tiles(Table<T>& table) {
   // Low tiles of 1 and 4 vectors are seldom more than the end of a row; packing ones of them were 22 KB of the wheel.
   constexpr bool many_registers = CONVPOOL_VECTOR_REGISTERS >= 32;
   if constexpr (many_registers || V == 2 || V == 3) {
-    table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, true>;
+    table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, Steps::packing>;
   }
   if constexpr (!many_registers) table.pack_panel[V] = pack_panel<T, V>;
+  if constexpr (!many_registers && (V == 2 || V == 3)) {
+    unroll<tallest_tile(V)>(
+        [&](auto r) { table.listed_tile[V][r + 1] = outer_product_tile<T, r + 1, V, Steps::listed>; });
+  }
   unroll<tallest_tile(V)>([&](auto r) { table.tile[V][r + 1] = outer_product_tile<T, r + 1, V>; });
 }
 
