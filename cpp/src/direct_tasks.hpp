@@ -89,11 +89,11 @@ bool has_distant_planes(const Conv2dGeometry& g) {
 template <class T>
 bool lists_steps(const Conv2dGeometry& g, const kernels::Table<T>& kernels) {
   constexpr std::int64_t most_bytes = 16 << 10;
-  if (!has_few_registers(kernels) || g.taps() == 1) return false;
+  if (g.taps() == 1) return false;
   const std::int64_t vectors = ceil_div(g.w.out, std::int64_t{kernels.lanes});
   const TileShape tile = choose_tile(kernels, g.group_out_channels(), vectors);
   const std::int64_t run = size_product(tile.vectors, kernels.lanes, sizeof(T)) + kernels::cache_line;
-  return (tile.vectors == 3 || (tile.vectors == 2 && vectors % 2 == 0)) &&
+  return kernels.listed_tile[tile.vectors][1] != nullptr && (tile.vectors == 3 || vectors % 2 == 0) &&
          size_product(g.group_channels(), g.h.kernel, std::min(g.w.stride, g.w.kernel), run) <= most_bytes;
 }
 

@@ -297,8 +297,8 @@ struct Table {
   /// tile[V][R], null outside 1 <= R <= tile_rows[V].
   TileKernel<T> tile[max_tile_vectors + 1][max_tile_rows + 1];
   /// The same for steps that don't lie at even distances in B: a segment's `b` is an index to the list, whose entries
-  /// from there on stand for s.b + k * b_step. They fetch the lines of C and nothing else, and never stream. Null where
-  /// registers are many, and but for 2 and 3 vectors, those of whole rows.
+  /// from there on stand for s.b + k * b_step. They fetch the lines of C and nothing else, and never stream. With
+  /// AVX2 alone, for 2 and 3 vectors, those of whole rows; else null.
   TileKernel<T> listed_tile[max_tile_vectors + 1][max_tile_rows + 1];
   /// The tallest tiles, which pack a panel while they compute, and what packs it before: where registers are few null
   /// but for 2 and 3 vectors, those of whole rows; where they are many null.

@@ -275,11 +275,13 @@ constexpr void fill_tiles(Table<T>& table) {
   table.tile_rows[V] = tallest_tile(V);
   // Low tiles of 1 and 4 vectors are seldom more than the end of a row; packing ones of them were 22 KB of the wheel.
   constexpr bool many_registers = CONVPOOL_VECTOR_REGISTERS >= 32;
+  // SSE2 goes without them, for the size of the wheel.
+  constexpr bool lists_steps = !many_registers && sizeof(Vec<T>) == 32;
   if constexpr (many_registers || V == 2 || V == 3) {
     table.packing_tile[V] = outer_product_tile<T, tallest_tile(V), V, Steps::packing>;
   }
   if constexpr (!many_registers) table.pack_panel[V] = pack_panel<T, V>;
-  if constexpr (!many_registers && (V == 2 || V == 3)) {
+  if constexpr (lists_steps && (V == 2 || V == 3)) {
     unroll<tallest_tile(V)>(
         [&](auto r) { table.listed_tile[V][r + 1] = outer_product_tile<T, r + 1, V, Steps::listed>; });
   }
