@@ -175,7 +175,8 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   // to 4, planes of one group (what is chosen takes 1.01 and 1.03 times as long as the best; 1.11 and 1.05 before; Zen
   // 3).
   const bool low = has_few_registers(kernels), strided = g.h.stride > 1 || g.w.stride > 1;
-  const bool fitted_strides = low && strided && g.taps() > 1 && g.groups == 1 && !in_channels_last;
+  const bool planes_of_one_group = g.groups == 1 && !in_channels_last;
+  const bool fitted_strides = low && strided && g.taps() > 1 && planes_of_one_group;
   if (!in_channels_last && (takes_rows_of_taps(g) || fitted_strides)) {
     const double in =
         static_cast<double>(g.batch * g.channels) * static_cast<double>(g.h.in) * static_cast<double>(g.w.in);
@@ -210,8 +211,7 @@ Cost estimate(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool in
   cost.pixels_in_vectors = waste(row, lanes) * tile_cost(pixel_tile) * (used_taps(g, g.h) + copied + segments);
   // Rows of many planes wait for the caches.
   constexpr int64_t many_planes = 8;
-  const bool listed_planes = lists && g.groups == 1 && !in_channels_last;
-  if (g.channels >= many_planes && (listed_planes || fitted_strides)) {
+  if (g.channels >= many_planes && planes_of_one_group && (lists || fitted_strides)) {
     cost.pixels_in_vectors += lists && g.channels < 2 * many_planes ? 0.1 : 0.2;
   }
   // Low tiles write runs of one plane after the other: beyond the caches that costs about 1.5 cycles a vector more than

@@ -50,13 +50,13 @@ class PixelVectors : DirectTasks<T> {
     lists_steps_ = lists_steps(g_, run.kernels);
     const bool low_panels = packs_panels_ && low;
     packs_before_ = low_panels && g_.taps() > 1;
-    // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones that read panels
-    // are slower so (3x3 of 3 channels to 64 on 224x224 .87 times as fast, 1x1 of 16 to 96 .6, Zen 3).
-    streams_ = streams_ && !low_panels && !lists_steps_;
+    const bool low_runs = low_panels || lists_steps_;
+    // A streamed tile writes whole cache lines: parts of them would go to memory one by one. Low ones with one run of
+    // the reduction are slower so (3x3 of 3 channels to 64 on 224x224 .87 times as fast, 1x1 of 16 to 96 .6, Zen 3).
+    streams_ = streams_ && !low_runs;
     // How tiles lie shows in rows padded by zeros, and mustn't depend on the batch.
     const bool shows = g_.w.padded() && g_.padding_mode == PaddingMode::zeros;
-    const bool large =
-        !low_panels && !lists_steps_ && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
+    const bool large = !low_runs && !shows && epilogue_.streams_unless_added_to(run, g_.out_pixels());
     tile_ = choose_tile(run.kernels, g_.group_out_channels(), row_vectors_, large ? vectors_of_a_line(run.kernels) : 1);
     // Long rows are cut, so that the copied block stays small whatever the image, and the sums of a piece, too.
     const bool in_runs = reads_runs();
@@ -145,9 +145,10 @@ class PixelVectors : DirectTasks<T> {
     const SlottedWorkspace<T> scratch(round_up(panel, 16) + round_up(copy, 16) + round_up(stage, 16) + row_scratch,
                                       run_.threads);
     const int64_t panel_segments = size_product(panel_channels_, g_.h.kernel);
-    const int64_t listed = lists_steps_ ? size_product(g_.group_channels(), g_.taps()) : 0;
-    const int64_t list = ceil_div(listed * int64_t{sizeof(std::ptrdiff_t)}, int64_t{sizeof(Segment)});
-    const SlottedWorkspace<Segment> segment_scratch(segments + panel_segments + list, run_.threads);
+    const int64_t listed_bytes =
+        lists_steps_ ? size_product(g_.group_channels(), g_.taps(), sizeof(std::ptrdiff_t)) : 0;
+    const SlottedWorkspace<Segment> segment_scratch(
+        segments + panel_segments + ceil_div(listed_bytes, int64_t{sizeof(Segment)}), run_.threads);
     parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const slot = scratch.slot(thread);
