@@ -14,18 +14,30 @@
 
 namespace convpool {
 
-/// The taps of a row that don't show only zeros to the outputs [ow, ow + count).
-inline Range taps_seen(const Conv2dGeometry& g, std::int64_t ow, std::int64_t count) {
-  Range taps{0, g.w.kernel};
-  if (g.padding_mode != PaddingMode::zeros) return taps;
-  const auto is_zero = [&](std::int64_t j) {
-    const Range inside = g.w.outputs_inside(j);
-    return ow + count <= inside.begin || ow >= inside.end;
-  };
-  while (taps.begin < taps.end && is_zero(taps.begin)) ++taps.begin;
-  while (taps.begin < taps.end && is_zero(taps.end - 1)) --taps.end;
-  return taps;
-}
+/// Which taps of a row some of its outputs see.
+class SeenTaps {
+ public:
+  SeenTaps() = default;
+  explicit SeenTaps(const Conv2dGeometry& g)
+      : axis_(g.w), seeing_all_(g.padding_mode == PaddingMode::zeros ? g.w.outputs_all_inside() : Range{0, g.w.out}) {}
+
+  /// Those that don't show only zeros to the outputs [ow, ow + count).
+  Range operator()(std::int64_t ow, std::int64_t count) const {
+    Range taps{0, axis_.kernel};
+    if (ow >= seeing_all_.begin && ow + count <= seeing_all_.end) return taps;
+    const auto is_zero = [&](std::int64_t j) {
+      const Range inside = axis_.outputs_inside(j);
+      return ow + count <= inside.begin || ow >= inside.end;
+    };
+    while (taps.begin < taps.end && is_zero(taps.begin)) ++taps.begin;
+    while (taps.begin < taps.end && is_zero(taps.end - 1)) --taps.end;
+    return taps;
+  }
+
+ private:
+  Axis axis_;
+  Range seeing_all_{0, 0};
+};
 
 /// Some outputs of a tile, and the taps that see the image from each of them, as an index to RowTiles::taps().
 struct TilePart {
@@ -57,7 +69,7 @@ class RowTiles {
   template <class T>
   RowTiles(const Conv2dGeometry& g, const kernels::Table<T>& kernels, std::int64_t vectors, double plane_cost,
            std::int64_t most_pixels, bool in_parts)
-      : cuts_(size_product(2, g.w.kernel) + 2) {
+      : seen_(g), all_inside_(g.w.outputs_all_inside()), cuts_(size_product(2, g.w.kernel) + 2) {
     list_cuts(g);
     shape_ = choose_shape(g, kernels, vectors, plane_cost);
     const std::int64_t tallest = kernels.tile_rows[shape_.vectors];
@@ -68,10 +80,18 @@ class RowTiles {
     parts_ = ScratchList<TilePart>(edges);
     taps_ = ScratchList<Range>(tiles_at_most + edges);
     for_each_piece(g, tallest, [&](std::int64_t first, std::int64_t end) {
-      const EvenSplit tiles(end - first, tallest);
-      for (std::int64_t t = 0; t < tiles.pieces; ++t) {
-        add_tile(g, first + tiles.begin(t), tiles.end(t) - tiles.begin(t), most_pixels, in_parts);
-      }
+      for_each_equal_pieces(EvenSplit(end - first, tallest), [&](std::int64_t begin, std::int64_t height,
+                                                                 std::int64_t tiles) {
+        for (std::int64_t ow = first + begin, at_once; tiles > 0; tiles -= at_once, ow += at_once * height) {
+          at_once = inside(ow, height, tiles);
+          if (at_once > 0) {
+            add({ow, height, at_once, index_of({0, g.w.kernel}), count_, parts_.size(), parts_.size()}, most_pixels);
+          } else {
+            add_tile(g, ow, height, most_pixels, in_parts);
+            at_once = 1;
+          }
+        }
+      });
     });
   }
 
@@ -147,7 +167,7 @@ class RowTiles {
       const int tallest = kernels.tile_rows[v];
       double cost = 0;
       for_each_piece(g, tallest, [&](std::int64_t first, std::int64_t end) {
-        const Range taps = taps_seen(g, first, end - first);
+        const Range taps = seen_(first, end - first);
         cost += static_cast<double>((end - first) * (taps.end - taps.begin)) *
                 tiling_cost(EvenSplit(end - first, tallest), EvenSplit(vectors, v), cost_of_load(kernels), plane_cost);
       });
@@ -159,8 +179,14 @@ class RowTiles {
     return best;
   }
 
+  /// Of `tiles` neighbouring tiles of a height, how many from the first on have all their taps inside the image.
+  std::int64_t inside(std::int64_t ow, std::int64_t height, std::int64_t tiles) const {
+    if (ow < all_inside_.begin || ow + height > all_inside_.end) return 0;
+    return std::min(tiles, (all_inside_.end - ow) / height);
+  }
+
   void add_tile(const Conv2dGeometry& g, std::int64_t ow, std::int64_t count, std::int64_t most_pixels, bool in_parts) {
-    Range taps = taps_seen(g, ow, count);
+    Range taps = seen_(ow, count);
     const std::int64_t parts_begin = parts_.size();
     if (in_parts) list_parts(g, ow, count, taps);
     const std::int64_t index = index_of(taps);
@@ -169,17 +195,31 @@ class RowTiles {
       const std::int64_t last = g.w.start(ow + count - 1) + (taps.end - 1) * g.w.dilation;
       stay_inside_ = stay_inside_ && first >= 0 && last < g.w.in;
     }
-    shape_.rows = std::max(shape_.rows, static_cast<int>(count));
-    const TileRun tile{ow, count, 1, index, count_++, parts_begin, parts_.size()};
+    add({ow, count, 1, index, count_, parts_begin, parts_.size()}, most_pixels);
+  }
+
+  /// To the last run, if they are alike, and the rest as runs of their own.
+  void add(TileRun tiles, std::int64_t most_pixels) {
+    shape_.rows = std::max(shape_.rows, static_cast<int>(tiles.count));
+    count_ += tiles.tiles;
+    const auto pass = [&](std::int64_t passed) {
+      tiles.ow += passed * tiles.count, tiles.first += passed, tiles.tiles -= passed;
+    };
     if (runs_.size() > 0) {
       TileRun& run = runs_[runs_.size() - 1];
-      if (tile.whole() && run.whole() && run.count == count && run.taps == index &&
-          run.pixels() + count <= most_pixels) {
-        ++run.tiles;
-        return;
+      if (tiles.whole() && run.whole() && run.count == tiles.count && run.taps == tiles.taps) {
+        const std::int64_t room = std::max<std::int64_t>(0, most_pixels - run.pixels());
+        const std::int64_t fitting = std::min(tiles.tiles, room / tiles.count);
+        run.tiles += fitting;
+        pass(fitting);
       }
     }
-    runs_.push_back(tile);
+    while (tiles.tiles > 0) {
+      TileRun run = tiles;
+      run.tiles = std::min(tiles.tiles, std::max<std::int64_t>(1, most_pixels / tiles.count));
+      runs_.push_back(run);
+      pass(run.tiles);
+    }
   }
 
   /// Leaves in `taps` those that all of the tile's outputs see, and lists the others with the outputs that do.
@@ -212,6 +252,8 @@ class RowTiles {
     return index;
   }
 
+  SeenTaps seen_;
+  Range all_inside_{0, 0};
   TileShape shape_{1, 1};
   std::int64_t count_ = 0;
   bool stay_inside_ = true;

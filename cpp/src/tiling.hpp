@@ -32,24 +32,26 @@ std::int64_t size_product(Sizes... sizes) {
 /// last piece.
 struct EvenSplit {
   std::int64_t total, pieces;
-  EvenSplit(std::int64_t total_, std::int64_t largest)
-      : total(total_), pieces(std::max<std::int64_t>(1, ceil_div(total_, largest))) {}
-  std::int64_t begin(std::int64_t piece) const { return total / pieces * piece + std::min(piece, total % pieces); }
+  std::int64_t size, larger;  ///< of the smaller pieces, and how many have one more
+  EvenSplit(std::int64_t total_, std::int64_t largest_)
+      : total(total_),
+        pieces(std::max<std::int64_t>(1, ceil_div(total_, largest_))),
+        size(total / pieces),
+        larger(total % pieces) {}
+  std::int64_t begin(std::int64_t piece) const { return size * piece + std::min(piece, larger); }
   std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
+  std::int64_t size_of(std::int64_t piece) const { return size + (piece < larger ? 1 : 0); }
   /// Such a piece where the larger ones lie among the others, so that neighbouring ones, which a thread begins with,
   /// are as much as any others.
-  std::int64_t spread_begin(std::int64_t piece) const {
-    return total / pieces * piece + total % pieces * piece / pieces;
-  }
-  std::int64_t largest() const { return ceil_div(total, pieces); }
+  std::int64_t spread_begin(std::int64_t piece) const { return size * piece + larger * piece / pieces; }
+  std::int64_t largest() const { return size_of(0); }
 };
 
 /// f(begin, size, how many) for the neighbouring pieces of one size.
 template <class F>
 void for_each_equal_pieces(const EvenSplit& split, F&& f) {
-  const std::int64_t larger = split.total % split.pieces, size = split.total / split.pieces;
-  if (larger > 0) f(std::int64_t{0}, size + 1, larger);
-  if (size > 0) f(split.begin(larger), size, split.pieces - larger);
+  if (split.larger > 0) f(std::int64_t{0}, split.size + 1, split.larger);
+  if (split.size > 0) f(split.begin(split.larger), split.size, split.pieces - split.larger);
 }
 
 /// Whether tiles are low: 16 registers hold 6 x 2 or 4 x 3 vectors of sums, 32 of them 14 x 2.

@@ -125,8 +125,9 @@ class ChannelVectors : DirectTasks<T> {
     interleaves_ = interleaves(g_, input_, run.kernels);
     in_place_ = reads_in_place(g_, input_, run.kernels);
     output_channels_last_ = channels_last(output_);
-    tiles_ = RowTiles(g_, run.kernels, vectors_, plane_cost(), pixels_per_flush,
-                      cuts_tiles_into_parts(g_, input_, run.kernels));
+    const int64_t most_pixels = output_channels_last_ ? g_.w.out : pixels_per_flush;
+    tiles_ =
+        RowTiles(g_, run.kernels, vectors_, plane_cost(), most_pixels, cuts_tiles_into_parts(g_, input_, run.kernels));
     tile_ = tiles_.shape();
     output_rows_contiguous_ = output_.stride(3) == 1 && rows_contiguous(output_);
     column_step_ = interleaves_ && g_.w.kernel == 1 ? g_.w.stride : 1;
@@ -365,10 +366,11 @@ class ChannelVectors : DirectTasks<T> {
           in_place_ ? whole_input(n, group)
                     : copy_block(n, group, c, c_end, oh_begin, oh_end, columns_of(row_piece), block);
       lists.are_of(oh_begin, in_place_ ? 0 : tile_piece, c);
-      const bool last = c_end == g_.group_channels();
       Waiting waiting;
       const EvenSplit sets(v_end - v_begin, tile_.vectors);
       const int64_t all_tiles = (oh_end - oh_begin) * ceil_div(tiles_.count(), tile_split_.pieces);
+      Outputs outputs;
+      take_inputs(n, {c, c_end}, window, outputs);
       LinesAhead<T> ahead;
       if (fetches_rows_) {
         const int64_t fetches = sets.pieces * all_tiles * g_.taps() * fetches_of_blocks(c_end - c);
@@ -383,29 +385,30 @@ class ChannelVectors : DirectTasks<T> {
           ahead = more ? weights_ahead(group, next, sets.end(set + 1) - sets.begin(set + 1), c, all_tiles)
                        : weights_ahead(group, v_begin, sets.largest(), c_end, all_tiles);
         }
-        const bool transposes = last && !output_channels_last_;
+        take_outputs(group, v, width, weights, outputs);
+        const bool transposes = outputs.last && !output_channels_last_;
+        if (!output_channels_last_) {
+          outputs.tile.c_row = (keeps_partial_sums() ? v_end - v_begin : width) * lanes_;
+        }
         // Where so many pixels' results go first, pixel by pixel.
         const auto make_room = [&](int64_t oh, int64_t ow, int64_t pixels) {
-          const int64_t pixel = (oh - oh_begin) * g_.w.out + ow;
           if (transposes && waiting.pixels + pixels > most_waiting()) {
-            flush(waiting, n, group, v, width);
+            flush(waiting, outputs);
             waiting.pixels = 0;
           }
+          waiting.sums = partial;
           if (keeps_partial_sums()) {
-            waiting.sums_row = (v_end - v_begin) * lanes_;
-            waiting.sums = partial + (pixel - waiting.pixels) * waiting.sums_row + (v - v_begin) * lanes_;
-          } else {
-            waiting.sums_row = width * lanes_;
-            waiting.sums = partial;
+            const int64_t pixel = (oh - oh_begin) * g_.w.out + ow;
+            waiting.sums += (pixel - waiting.pixels) * outputs.tile.c_row + (v - v_begin) * lanes_;
           }
           if (waiting.pixels == 0) waiting.oh = oh, waiting.ow = ow;
-          return waiting.sums + waiting.pixels * waiting.sums_row;
+          return waiting.sums + waiting.pixels * outputs.tile.c_row;
         };
         const auto add_pixels = [&](int64_t pixels, bool row_ends, int64_t next_row) {
           if (!transposes) return;
           waiting.pixels += pixels;
           if (waiting.pixels >= pixels_per_flush || (row_ends && (!output_rows_contiguous_ || next_row == oh_end))) {
-            flush(waiting, n, group, v, width);
+            flush(waiting, outputs);
             waiting.pixels = 0;
           }
         };
@@ -413,21 +416,18 @@ class ChannelVectors : DirectTasks<T> {
           InputWindow<T> of_row = window;
           const Segment* const lists_of_row = find_lists(lists, oh, oh_end, {c, c_end}, of_row);
           rows = rows_alike(oh, oh_end, waiting.pixels);
-          const auto run_tiles_at = [&](const TileRun& tiles, T* sums) {
-            run_tiles(lists_of_row, of_row, weights, n, group, v, width, oh, rows, tiles, {c, c_end}, sums,
-                      waiting.sums_row, ahead);
-          };
           if (rows > 1) {
             T* const sums = make_room(oh, 0, rows * g_.w.out);
             for (const TileRun* run = row_piece.begin; run != row_piece.end; ++run) {
-              run_tiles_at(*run, sums + run->ow * waiting.sums_row);
+              run_tiles(outputs, lists_of_row, of_row, oh, rows, *run, sums + run->ow * outputs.tile.c_row, ahead);
             }
             add_pixels(rows * g_.w.out, true, oh + rows);
             continue;
           }
           for (const TileRun* run = row_piece.begin; run != row_piece.end; ++run) {
             const TileRun tiles = run->within(row_piece.tiles);
-            run_tiles_at(tiles, make_room(oh, tiles.ow, tiles.pixels()));
+            T* const sums = make_room(oh, tiles.ow, tiles.pixels());
+            run_tiles(outputs, lists_of_row, of_row, oh, 1, tiles, sums, ahead);
             add_pixels(tiles.pixels(), run + 1 == row_piece.end, oh + 1);
           }
         }
@@ -486,19 +486,55 @@ class ChannelVectors : DirectTasks<T> {
     return {first, vector, vectors, count, fetches / 2};
   }
 
+  /// The output channels that tiles take together, what their tiles share, and whether these are the first input
+  /// channels and the last ones.
+  struct Outputs {
+    int64_t n = 0, k = 0, channels = 0, width = 0;  ///< the first channel, how many, and in how many vectors
+    bool first = false, last = false;
+    int64_t blocks = 0;  ///< of the reduction
+    int64_t origin = 0;  ///< how far before its base a window's column 0 would lie
+    TileArguments<T> tile{};
+  };
+
+  /// What doesn't depend on the output channels: filling in all of a tile's arguments for each few of them took a tenth
+  /// of 16 input channels.
+  void take_inputs(int64_t n, Range inputs, const InputWindow<T>& window, Outputs& outputs) const {
+    const int64_t step = in_place_ ? 1 : column_step_;
+    outputs.n = n;
+    outputs.first = inputs.begin == 0;
+    outputs.last = inputs.end == g_.group_channels();
+    outputs.blocks = ceil_div(inputs.end - inputs.begin, reduction_block);
+    outputs.origin = (g_.w.pad_begin + window.first_column) / step * window.pixel;
+    outputs.tile.a_row = g_.w.stride / step * window.pixel;
+    outputs.tile.a_step = window.channel;
+    outputs.tile.b_step = lanes_;
+    outputs.tile.c_row = output_.stride(3);
+    // The lines that the transposition will write arrive while the sums run.
+    outputs.tile.fetched_row = output_.stride(1);
+  }
+
+  void take_outputs(int64_t group, int64_t v, int64_t width, const PackedTaps& weights, Outputs& outputs) const {
+    outputs.k = group * g_.group_out_channels() + v * lanes_;
+    outputs.channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
+    outputs.width = width;
+    outputs.tile.b = weights.data;
+    outputs.tile.b_vector = weights.vector;
+    outputs.tile.columns = output_channels_last_ ? outputs.channels : width * lanes_;
+    outputs.tile.column_bias = run_.weights.bias + (group * vectors_ + v) * lanes_;
+    outputs.tile.fetched_rows = outputs.channels;
+  }
+
   /// Neighbouring results of a set of output channels, pixel by pixel, not yet transposed.
   struct Waiting {
     T* sums = nullptr;
-    int64_t sums_row = 0, oh = 0, ow = 0, pixels = 0;
+    int64_t oh = 0, ow = 0, pixels = 0;
   };
 
-  void flush(const Waiting& waiting, int64_t n, int64_t group, int64_t v, int64_t width) const {
-    const int64_t k = group * g_.group_out_channels() + v * lanes_;
-    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
-    T* const out = this->result(n, k, waiting.oh, waiting.ow);
-    run_.kernels.transpose(waiting.sums, waiting.sums_row, waiting.pixels, channels, out, output_.stride(1));
+  void flush(const Waiting& waiting, const Outputs& outputs) const {
+    T* const out = this->result(outputs.n, outputs.k, waiting.oh, waiting.ow);
+    run_.kernels.transpose(waiting.sums, outputs.tile.c_row, waiting.pixels, outputs.channels, out, output_.stride(1));
     if (epilogue_.remains()) {
-      epilogue_.finish_channels(out, output_.stride(1), channels, waiting.pixels, n, k,
+      epilogue_.finish_channels(out, output_.stride(1), outputs.channels, waiting.pixels, outputs.n, outputs.k,
                                 waiting.oh * g_.w.out + waiting.ow);
     }
   }
@@ -657,29 +693,20 @@ class ChannelVectors : DirectTasks<T> {
     return used;
   }
 
-  void run_tiles(const Segment* lists, const InputWindow<T>& window, const PackedTaps& weights, int64_t n,
-                 int64_t group, int64_t v, int64_t width, int64_t oh, int64_t rows, const TileRun& where,
-                 Range input_channels, T* sums, int64_t sums_row, LinesAhead<T>& ahead) const {
-    const int64_t packed = group * vectors_ + v;
-    const int64_t k = group * g_.group_out_channels() + v * lanes_;
-    const int64_t channels = std::min(width * lanes_, g_.group_out_channels() - v * lanes_);
-    const bool first = input_channels.begin == 0, last = input_channels.end == g_.group_channels();
-    T* const out = this->result(n, k, oh, where.ow);
+  void run_tiles(Outputs& outputs, const Segment* lists, const InputWindow<T>& window, int64_t oh, int64_t rows,
+                 const TileRun& where, T* sums, LinesAhead<T>& ahead) const {
+    TileArguments<T>& tile = outputs.tile;
+    T* const out = this->result(outputs.n, outputs.k, oh, where.ow);
     const bool whole = where.whole();
-    TileArguments<T> tile{};
-    const int64_t step = in_place_ ? 1 : column_step_;
-    tile.a_row = g_.w.stride / step * window.pixel;
-    tile.a_step = window.channel;
-    tile.b = weights.data;
-    tile.b_vector = weights.vector;
-    tile.b_step = lanes_;
-    tile.c_row = output_channels_last_ ? output_.stride(3) : sums_row;
-    tile.columns = output_channels_last_ ? channels : width * lanes_;
-    tile.column_bias = run_.weights.bias + packed * lanes_;
-    tile.stream = streams_ && output_channels_last_ && first && last && whole;
-    const T* const a = window.base + (g_.w.start(where.ow) - window.first_column) / step * window.pixel;
+    const T* const a = window.base + (where.ow * tile.a_row - outputs.origin);
     T* const c = output_channels_last_ ? out : sums;
-    const int64_t result_row = output_channels_last_ ? output_.stride(2) : g_.w.out * sums_row;
+    const int64_t result_row = output_channels_last_ ? output_.stride(2) : g_.w.out * tile.c_row;
+    tile.stream = streams_ && output_channels_last_ && outputs.first && outputs.last && whole;
+    tile.accumulate = !outputs.first;
+    tile.tiles = rows > 1 ? rows : where.tiles;
+    if (!output_channels_last_ && outputs.last) {
+      tile.fetched_tile = rows > 1 ? output_.stride(2) : where.count * output_.stride(3);
+    }
     const auto run = [&](const TilePart& part, const Segment* segments, int64_t count, bool is_last) {
       tile.segments = segments;
       tile.segment_count = count;
@@ -687,51 +714,42 @@ class ChannelVectors : DirectTasks<T> {
       tile.c = c + part.begin * tile.c_row;
       tile.low = epilogue_.low(is_last);
       tile.high = epilogue_.high(is_last);
-      tile.tiles = rows > 1 ? rows : where.tiles;
       tile.a_tile = rows > 1 ? g_.h.stride * window.row : part.count * tile.a_row;
       tile.c_tile = rows > 1 ? result_row : part.count * tile.c_row;
-      if (is_last && !output_channels_last_) {
-        // The lines that the transposition will write arrive while the sums run.
-        tile.fetched = out;
-        tile.fetched_row = output_.stride(1);
-        tile.fetched_rows = channels;
-        tile.fetched_tile = rows > 1 ? output_.stride(2) : where.count * output_.stride(3);
-      }
+      tile.fetched = is_last && !output_channels_last_ ? out : nullptr;
       ahead.take(tile);
-      run_.kernels.tile[width][part.count](tile);
+      run_.kernels.tile[outputs.width][part.count](tile);
     };
     const TilePart all{0, where.count, where.taps};
-    tile.accumulate = !first;
     if (whole) {
       const Segment* const list = lists + all.taps * list_pitch_;
-      run(all, list + 1, list->count, last);
+      run(all, list + 1, list->count, outputs.last);
     } else {
       // The first part begins with the bias, and so do the pixels that it leaves out: a call for all of them took 4 %
       // of 16 channels on 14x14.
       const TilePart& begins = tiles_.part(where.parts_begin);
-      for (int64_t i = 0; first && i < all.count; ++i) {
+      for (int64_t i = 0; outputs.first && i < all.count; ++i) {
         if (i == begins.begin) i += begins.count;
         for (int64_t row = 0; i < all.count && row < rows; ++row) {
           std::copy_n(tile.column_bias, tile.columns, c + row * result_row + i * tile.c_row);
         }
       }
       // A block's sums are complete before the next one's, so that they don't show how many blocks are taken together.
-      const int64_t blocks = ceil_div(input_channels.end - input_channels.begin, reduction_block);
-      for (int64_t block = 0; block < blocks; ++block) {
+      for (int64_t block = 0; block < outputs.blocks; ++block) {
         const auto run_part = [&](const TilePart& part, bool is_last) {
           const Segment* const list = lists + part.taps * list_pitch_;
-          const int64_t each = blocks == 1 ? list->count : list->count / blocks;
+          const int64_t each = outputs.blocks == 1 ? list->count : list->count / outputs.blocks;
           run(part, list + 1 + block * each, each, is_last);
           tile.accumulate = true;
         };
         for (int64_t p = where.parts_begin; p < where.parts_end; ++p) run_part(tiles_.part(p), false);
-        run_part(all, last && block + 1 == blocks);
+        run_part(all, outputs.last && block + 1 == outputs.blocks);
       }
     }
-    if (last && output_channels_last_ && epilogue_.remains()) {
+    if (outputs.last && output_channels_last_ && epilogue_.remains()) {
       for (int64_t row = 0; row < rows; ++row) {
-        epilogue_.finish_pixels(out + row * output_.stride(2), output_.stride(3), where.pixels(), channels, n, k,
-                                (oh + row) * g_.w.out + where.ow);
+        epilogue_.finish_pixels(out + row * output_.stride(2), output_.stride(3), where.pixels(), outputs.channels,
+                                outputs.n, outputs.k, (oh + row) * g_.w.out + where.ow);
       }
     }
   }

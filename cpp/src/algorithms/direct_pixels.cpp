@@ -44,6 +44,7 @@ class PixelVectors : DirectTasks<T> {
  public:
   explicit PixelVectors(const Conv2dRun<T>& run) : Base(run, run.geometry) {
     row_vectors_ = ceil_div(g_.w.out, lanes_);
+    seen_ = SeenTaps(g_);
     const bool low = has_few_registers(run.kernels);
     // What has to be copied first lies side by side already.
     packs_panels_ = packs_panels(g_, run.kernels) && (low || input_.stride(3) == 1);
@@ -230,6 +231,8 @@ class PixelVectors : DirectTasks<T> {
           in_place ? whole_input(n, group, ow_begin, ow_read)
                    : copy_block(n, group, c, c_end, oh_begin, oh_end, ow_begin, ow_read, block, row_scratch);
       const bool first = c == 0, last = c_end == g_.group_channels();
+      Outputs taken{n, group * g_.group_out_channels() + outputs.begin, outputs.end - outputs.begin, last,
+                    shared_arguments(target, reduction, first, last)};
       bool fetches_rows = fetches_rows_;
       for (int64_t oh = oh_begin, rows; oh < oh_end; oh += rows) {
         rows = rows_alike(in_place, oh, oh_end);
@@ -237,10 +240,10 @@ class PixelVectors : DirectTasks<T> {
         Range listed{-1, -1};
         for (int64_t t = 0, beside = 1; t < tiles.pieces; t += beside) {
           const int64_t ow = ow_begin + tiles.begin(t) * lanes_;
-          const int64_t vectors = tiles.end(t) - tiles.begin(t);
+          const int64_t vectors = tiles.size_of(t);
           const int64_t columns = std::min(ow_end - ow, vectors * lanes_);
           const auto taps_of = [&](int64_t x, int64_t count) {
-            return walks_columns_ ? Range{0, g_.w.kernel} : taps_seen(g_, x, count);
+            return walks_columns_ ? Range{0, g_.w.kernel} : seen_(x, count);
           };
           const Range taps = taps_of(ow, columns);
           const bool relists = taps.begin != listed.begin || taps.end != listed.end;
@@ -252,7 +255,7 @@ class PixelVectors : DirectTasks<T> {
             list_panel(window, {c, c_end}, oh, taps, vectors, panel);
           }
           if (fetches_rows) {
-            const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
+            const int64_t sets = ceil_div(taken.count, run_.kernels.tile_rows[vectors]);
             const int64_t fetches =
                 (oh_end - oh_begin) * tiles.pieces * sets * fetches_of(reduction.segments, reduction.count);
             ahead = this->rows_ahead({n, group, {c, c_end}, {oh_begin, oh_end}, piece + 1 < channel_split_.pieces},
@@ -267,21 +270,19 @@ class PixelVectors : DirectTasks<T> {
           beside = 1;
           const int64_t width = vectors * lanes_;
           int64_t most_beside = most_beside_;
-          if (!packs_panels_ && takes_all(outputs, vectors)) {
+          if (!packs_panels_ && takes_all(taken.count, vectors)) {
             most_beside = rows == 1 ? tiles.pieces : 1;
           } else if (runs_along_) {
             most_beside = tiles.pieces;
           }
           for (; beside < most_beside && t + beside < tiles.pieces && ow + (beside + 1) * width <= ow_end; ++beside) {
             const Range others = taps_of(ow + beside * width, width);
-            if (tiles.end(t + beside) - tiles.begin(t + beside) != vectors || others.begin != taps.begin ||
-                others.end != taps.end)
-              break;
+            if (tiles.size_of(t + beside) != vectors || others.begin != taps.begin || others.end != taps.end) break;
           }
           if (fetches_ahead_ && in_place && rows == 1 && reduction.count > 0) {
             const T* const seen = from.data + reduction.segments[0].b;
             const int64_t read = columns * beside, channels = c_end - c;
-            const int64_t sets = ceil_div(outputs.end - outputs.begin, run_.kernels.tile_rows[vectors]);
+            const int64_t sets = ceil_div(taken.count, run_.kernels.tile_rows[vectors]);
             const int64_t in_blocks = packs_panels_ ? packs_before_ ? 0 : 1 : sets;
             const int64_t fetches =
                 beside * (in_blocks * fetches_of_blocks(channels) + (sets - in_blocks) * kernels::fetches_of(channels));
@@ -294,8 +295,7 @@ class PixelVectors : DirectTasks<T> {
                                     std::min(g_.group_channels() - c_end, channels_at_once), read, fetches);
             }
           }
-          run_tiles(reduction, panel, from, target, n, group, outputs, {oh, rows, ow, vectors, columns, beside}, ahead,
-                    first, last);
+          run_tiles(taken, reduction, panel, from, target, {oh, rows, ow, vectors, columns, beside}, ahead);
         }
       }
     }
@@ -542,27 +542,40 @@ class PixelVectors : DirectTasks<T> {
     int64_t oh, rows, ow, vectors, columns, beside;
   };
 
-  bool takes_all(const Range& outputs, int64_t vectors) const {
-    return outputs.end - outputs.begin <= run_.kernels.tile_rows[vectors];
-  }
+  /// Output channels of an image, from channel k on, for which input channels may follow unless these are the last;
+  /// and what all of their tiles share.
+  struct Outputs {
+    int64_t n, k, count;
+    bool last;
+    TileArguments<T> tile;
+  };
 
-  void run_tiles(const Reduction& reduction, const Panel& panel, const Columns& from, const Target& target, int64_t n,
-                 int64_t group, Range outputs, const RowTiles& tiles, LinesAhead<T>& ahead, bool first,
-                 bool last) const {
-    const int64_t vectors = tiles.vectors, columns = tiles.columns, beside = tiles.beside;
+  TileArguments<T> shared_arguments(const Target& target, const Reduction& reduction, bool first, bool last) const {
     TileArguments<T> tile{};
     tile.a_row = g_.reduction();
     tile.b_vector = lanes_;
     tile.c_row = target.channel;
-    tile.columns = columns;
     tile.accumulate = !first;
     tile.stream = streams_ && !staged_ && first && last;
     tile.low = epilogue_.low(last);
     tile.high = epilogue_.high(last);
-    const int64_t count = outputs.end - outputs.begin, tallest = run_.kernels.tile_rows[vectors];
-    const bool along = beside > 1, down = !along && takes_all(outputs, vectors);
+    tile.list = reduction.list;
+    return tile;
+  }
+
+  bool takes_all(int64_t outputs, int64_t vectors) const { return outputs <= run_.kernels.tile_rows[vectors]; }
+
+  void run_tiles(Outputs& outputs, const Reduction& reduction, const Panel& panel, const Columns& from,
+                 const Target& target, const RowTiles& tiles, LinesAhead<T>& ahead) const {
+    const int64_t vectors = tiles.vectors, columns = tiles.columns, beside = tiles.beside;
+    TileArguments<T>& tile = outputs.tile;
+    tile.columns = columns;
+    const int64_t tallest = run_.kernels.tile_rows[vectors];
+    const bool along = beside > 1, down = !along && takes_all(outputs.count, vectors);
     const auto packing_tile = run_.kernels.packing_tile[vectors];
-    const bool packs = packs_panels_ && (packs_before_ || (count > tallest && packing_tile != nullptr));
+    const bool packs = packs_panels_ && (packs_before_ || (outputs.count > tallest && packing_tile != nullptr));
+    const int64_t done = packs && !packs_before_ ? tallest : 0;
+    const EvenSplit sets_left(outputs.count - done, tallest);
     const int64_t rows_in_run = down && !packs ? tiles.rows : 1;
     for (int64_t row = 0; row < tiles.rows; row += rows_in_run) {
       // Tiles along the row, down the rows, or for one set of output channels after the other.
@@ -572,28 +585,26 @@ class PixelVectors : DirectTasks<T> {
         tile.c_tile = along ? columns : down ? target.row : height * tile.c_row;
         const int64_t at_once = along ? 1 : sets;
         for (int64_t set = 0; set < sets; set += at_once, begin += height) {
-          const int64_t k = group * g_.group_out_channels() + outputs.begin + begin;
-          tile.a = run_.weights.data + k * g_.reduction();
+          const int64_t k = outputs.k + begin;
+          tile.a = run_.weights.data + k * tile.a_row;
           tile.row_bias = run_.weights.bias == nullptr ? nullptr : run_.weights.bias + k;
           tile.c = target.at(begin, tiles.oh + row, tiles.ow);
           ahead.take(tile);
           kernel(tile);
-          if (!last || !epilogue_.remains()) continue;
+          if (!outputs.last || !epilogue_.remains()) continue;
           for (int64_t r = row; r < row + rows_in_run; ++r) {
             const int64_t oh = tiles.oh + r;
-            epilogue_.finish_channels(target.at(begin, oh, tiles.ow), tile.c_row, height * at_once, columns * beside, n,
-                                      k, oh * g_.w.out + tiles.ow);
+            epilogue_.finish_channels(target.at(begin, oh, tiles.ow), tile.c_row, height * at_once, columns * beside,
+                                      outputs.n, k, oh * g_.w.out + tiles.ow);
           }
         }
       };
       tile.segments = reduction.segments;
       tile.segment_count = reduction.count;
-      tile.list = reduction.list;
       tile.a_step = lists_steps_ ? 1 : walks_columns_ ? g_.w.stride : g_.taps();
       tile.b = from.data + row * from.row;
       tile.b_step = walks_columns_ ? 1 : from.step;
       tile.b_tile = along ? columns : down ? from.row : 0;
-      int64_t done = 0;
       if (packs) {
         if (packs_before_) {
           for (int64_t i = 0; i < beside; ++i) {
@@ -604,7 +615,6 @@ class PixelVectors : DirectTasks<T> {
         } else {
           tile.panel = panel.data;
           run_sets(packing_tile, 0, tallest, 1);
-          done = tallest;
         }
         tile.segments = panel.segments;
         tile.segment_count = panel.segment_count;
@@ -613,7 +623,7 @@ class PixelVectors : DirectTasks<T> {
         tile.b_step = vectors * lanes_;
         tile.b_tile = along ? panel.elements : 0;
       }
-      for_each_equal_pieces(EvenSplit(count - done, tallest), [&](int64_t begin, int64_t height, int64_t sets) {
+      for_each_equal_pieces(sets_left, [&](int64_t begin, int64_t height, int64_t sets) {
         run_sets((lists_steps_ ? run_.kernels.listed_tile : run_.kernels.tile)[vectors][height], done + begin, height,
                  sets);
       });
@@ -621,6 +631,7 @@ class PixelVectors : DirectTasks<T> {
   }
 
   TileShape tile_{};
+  SeenTaps seen_;
   int64_t row_vectors_ = 0;
   EvenSplit columns_{1, 1};  ///< of tiles
   EvenSplit channel_split_{1, 1};
