@@ -159,21 +159,20 @@ class DirectTasks {
     rows = std::clamp<std::int64_t>(rows, 1, g_.h.out);
     while (copied && rows > 1 && size_product(rows_read(rows), row_elements, sizeof(T)) > block_sizes().copied_block)
       --rows;
-    return even_size(g_.h.out, rows, g_.batch * g_.groups);
+    return split_rows(rows).largest();
   }
 
-  /// The size of as even pieces as can be, at most `largest`: up to twice as many where few then leave no thread
-  /// without one at the end.
-  std::int64_t even_size(std::int64_t total, std::int64_t largest, std::int64_t other_tasks) const {
+  EvenSplit split_rows(std::int64_t rows) const { return split_for_threads(g_.h.out, rows, g_.batch * g_.groups); }
+
+  /// As even pieces as can be, of at most `largest`, where the larger ones lie among the others: up to twice as many
+  /// where few would leave a thread without one at the end.
+  EvenSplit split_for_threads(std::int64_t total, std::int64_t largest, std::int64_t other_tasks) const {
     const EvenSplit least(total, largest);
-    if (size_product(least.pieces, other_tasks) >= 8 * run_.threads || least.pieces < run_.threads) {
-      return least.largest();
+    if (size_product(least.pieces, other_tasks) >= 8 * run_.threads || least.pieces < run_.threads) return least;
+    for (std::int64_t pieces = least.pieces; pieces <= std::min(2 * least.pieces, total); ++pieces) {
+      if (pieces * other_tasks % run_.threads == 0) return EvenSplit::in_pieces(total, pieces);
     }
-    for (std::int64_t size = least.largest(); size > 0 && ceil_div(total, size) <= 2 * least.pieces; --size) {
-      const std::int64_t pieces = ceil_div(total, size);
-      if (pieces * other_tasks % run_.threads == 0) return ceil_div(total, pieces);
-    }
-    return least.largest();
+    return least;
   }
 
   /// Channels that a copied block takes at a time.

@@ -38,6 +38,13 @@ struct EvenSplit {
         pieces(std::max<std::int64_t>(1, ceil_div(total_, largest_))),
         size(total / pieces),
         larger(total % pieces) {}
+  static EvenSplit in_pieces(std::int64_t total, std::int64_t pieces) {
+    EvenSplit split(total, total);
+    split.pieces = pieces;
+    split.size = total / pieces;
+    split.larger = total % pieces;
+    return split;
+  }
   std::int64_t begin(std::int64_t piece) const { return size * piece + std::min(piece, larger); }
   std::int64_t end(std::int64_t piece) const { return begin(piece + 1); }
   std::int64_t size_of(std::int64_t piece) const { return size + (piece < larger ? 1 : 0); }

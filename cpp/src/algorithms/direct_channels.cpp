@@ -153,16 +153,20 @@ class ChannelVectors : DirectTasks<T> {
     // Where there aren't output channels enough to share out.
     const int64_t others = size_product(g_.batch, g_.groups, ceil_div(vectors_, tile_.vectors));
     if (others < run.threads) rows_ = std::min(rows_, ceil_div(g_.h.out, ceil_div(run.threads, others)));
-    row_tasks_ = ceil_div(g_.h.out, rows_);
+    row_split_ = this->split_rows(rows_);
+    rows_ = row_split_.largest();
     tile_split_ = EvenSplit(tiles_.count(), tiles_.count());
     copied_width_ = padded_width_;
     // A plane that reads as one row, or has only one: the row is shared out.
     const bool shares_row = g_.h.out == 1 && (in_place_ || interleaves_);
-    if (shares_row) tile_split_ = EvenSplit(tiles_.count(), ceil_div(tiles_.count(), pieces_of_the_row()));
+    if (shares_row) {
+      const int64_t largest = ceil_div(tiles_.count(), pieces_of_the_row());
+      tile_split_ = this->split_for_threads(tiles_.count(), largest, g_.batch * g_.groups);
+    }
     if (shares_row && !in_place_) copy_pieces_of_the_row();
     weights_ = run.weights.data;
     if (run.weights.packed_later) prepare_packing();
-    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * tile_split_.pieces;
+    const int64_t tasks = g_.batch * g_.groups * row_split_.pieces * tile_split_.pieces;
     const int64_t sets = ceil_div(vectors_, tile_.vectors);
     int64_t pieces = in_place_ ? this->even_channel_pieces(tasks, sets) : this->channel_pieces(tasks, sets, 1);
     if (keeps_partial_sums()) {
@@ -201,7 +205,7 @@ class ChannelVectors : DirectTasks<T> {
       Segment* const inside = segment_scratch.slot(thread) + head;
       new (lists(thread)) Lists{inside, inside + row_pitch_, -1, 0, 0, false, 0, 0};
     }
-    parallel_for(g_.batch * g_.groups * row_tasks_ * tile_split_.pieces * channel_split_.pieces, run_.threads,
+    parallel_for(g_.batch * g_.groups * row_split_.pieces * tile_split_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const block = scratch.slot(thread);
                    T* const sums = block + round_up(copy, 16);
@@ -300,7 +304,7 @@ class ChannelVectors : DirectTasks<T> {
   }
 
   RowTiles::Piece piece_of_row(int64_t piece) const {
-    return tiles_.piece({tile_split_.begin(piece), tile_split_.end(piece)});
+    return tiles_.piece({tile_split_.spread_begin(piece), tile_split_.spread_begin(piece + 1)});
   }
 
   /// Of a single row each task copies what its own tiles read, all channels of it where that is not much.
@@ -334,7 +338,7 @@ class ChannelVectors : DirectTasks<T> {
   /// multiply, or all at once where several tasks want them.
   void prepare_packing() {
     const int64_t channel_bytes = size_product(tile_.vectors, g_.taps(), lanes_, sizeof(T));
-    packs_ = g_.batch * row_tasks_ * tile_split_.pieces == 1 &&
+    packs_ = g_.batch * row_split_.pieces * tile_split_.pieces == 1 &&
              size_product(channel_bytes, reduction_block) <= most_packed_bytes;
     if (packs_) {
       const int64_t fitting = block_sizes().packed_weights / channel_bytes;
@@ -353,9 +357,9 @@ class ChannelVectors : DirectTasks<T> {
     const int64_t tile_piece = task % tile_split_.pieces;
     const RowTiles::Piece row_piece = piece_of_row(tile_piece);
     task /= tile_split_.pieces;
-    const int64_t oh_begin = task % row_tasks_ * rows_;
-    const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
-    task /= row_tasks_;
+    const int64_t row = task % row_split_.pieces;
+    const int64_t oh_begin = row_split_.spread_begin(row), oh_end = row_split_.spread_begin(row + 1);
+    task /= row_split_.pieces;
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t group = task % g_.groups, n = task / g_.groups;
@@ -758,7 +762,7 @@ class ChannelVectors : DirectTasks<T> {
   TileShape tile_{};
   bool in_place_ = false, input_channels_last_ = false, interleaves_ = false;
   bool output_channels_last_ = false, output_rows_contiguous_ = false;
-  int64_t padded_width_ = 0, copied_width_ = 0, column_step_ = 1, rows_ = 0, copy_channels_ = 0, row_tasks_ = 0;
+  int64_t padded_width_ = 0, copied_width_ = 0, column_step_ = 1, rows_ = 0, copy_channels_ = 0;
   Range rows_inside_{0, 0};
   int64_t list_pitch_ = 0, row_pitch_ = 0, listed_rows_ = 1;
   bool large_ = false;
@@ -767,7 +771,7 @@ class ChannelVectors : DirectTasks<T> {
   const T* weights_ = nullptr;
   RowTiles tiles_;
   Workspace packed_;  ///< after the lists: taken last, given back first
-  EvenSplit tile_split_{1, 1}, channel_split_{1, 1};
+  EvenSplit row_split_{1, 1}, tile_split_{1, 1}, channel_split_{1, 1};
 };
 
 }  // namespace

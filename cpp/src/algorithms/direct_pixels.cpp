@@ -70,8 +70,8 @@ class PixelVectors : DirectTasks<T> {
                                          : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
     if (g_.taps() == 1 && !g_.w.padded()) {  // whose sums don't show how rows are cut
-      columns_ = EvenSplit(columns_.total, this->even_size(columns_.total, columns_.largest(),
-                                                           size_product(g_.batch, g_.groups, g_.h.out)));
+      columns_ =
+          this->split_for_threads(columns_.total, columns_.largest(), size_product(g_.batch, g_.groups, g_.h.out));
     }
     walks_columns_ = takes_rows_of_taps(g_);
     staged_ = output_.stride(3) != 1 && g_.w.out > 1;
@@ -121,8 +121,8 @@ class PixelVectors : DirectTasks<T> {
     const int64_t rows_bytes = size_product(g_.group_channels(), g_.h.kernel, rows.row_pitch(), sizeof(T));
     runs_along_ = !packs_panels_ && rows_bytes <= block_sizes().panel;
     crowds_caches_ = !in_runs && !packs_panels_ && crowds_caches();
-    row_tasks_ = ceil_div(g_.h.out, rows_);
-    const int64_t tasks = g_.batch * g_.groups * row_tasks_ * columns_.pieces;
+    row_split_ = this->split_rows(rows_);
+    const int64_t tasks = g_.batch * g_.groups * row_split_.pieces * columns_.pieces;
     const int64_t outputs = g_.group_out_channels();
     const int64_t for_each_thread = packs_panels_ && !low ? 1 : 2;  // each packs anew; low tiles were measured with 2
     // Tiles pack in passing for more outputs than they take.
@@ -150,7 +150,7 @@ class PixelVectors : DirectTasks<T> {
         lists_steps_ ? size_product(g_.group_channels(), g_.taps(), sizeof(std::ptrdiff_t)) : 0;
     const SlottedWorkspace<Segment> segment_scratch(
         segments + panel_segments + ceil_div(listed_bytes, int64_t{sizeof(Segment)}), run_.threads);
-    parallel_for(g_.batch * g_.groups * row_tasks_ * columns_.pieces * channel_split_.pieces, run_.threads,
+    parallel_for(g_.batch * g_.groups * row_split_.pieces * columns_.pieces * channel_split_.pieces, run_.threads,
                  [&](int64_t task, int thread) {
                    T* const slot = scratch.slot(thread);
                    T* const block = slot + round_up(panel, 16);
@@ -202,9 +202,9 @@ class PixelVectors : DirectTasks<T> {
   void run_task(int64_t task, T* block, T* stage, T* row_scratch, Reduction reduction, Panel panel) const {
     const int64_t column = task % columns_.pieces;
     task /= columns_.pieces;
-    const int64_t oh_begin = task % row_tasks_ * rows_;
-    const int64_t oh_end = std::min(g_.h.out, oh_begin + rows_);
-    task /= row_tasks_;
+    const int64_t row = task % row_split_.pieces;
+    const int64_t oh_begin = row_split_.spread_begin(row), oh_end = row_split_.spread_begin(row + 1);
+    task /= row_split_.pieces;
     const int64_t piece = task % channel_split_.pieces;
     task /= channel_split_.pieces;
     const int64_t group = task % g_.groups, n = task / g_.groups;
@@ -634,8 +634,8 @@ class PixelVectors : DirectTasks<T> {
   SeenTaps seen_;
   int64_t row_vectors_ = 0;
   EvenSplit columns_{1, 1};  ///< of tiles
-  EvenSplit channel_split_{1, 1};
-  int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0, row_tasks_ = 0;
+  EvenSplit row_split_{1, 1}, channel_split_{1, 1};
+  int64_t rows_ = 0, copy_channels_ = 0, channels_in_place_ = 0;
   int64_t panel_channels_ = 0, panel_elements_ = 0;
   int64_t most_beside_ = 1;  ///< tiles, for each few output channels
   bool walks_columns_ = false;

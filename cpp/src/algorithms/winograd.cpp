@@ -120,7 +120,7 @@ class Winograd {
     if (run.weights.packed_later) prepare_packing(tiles, std::min(most_tiles, most_transformed_bytes / tile_bytes));
     // A few blocks leave no thread without one at the end.
     if (blocks_.pieces > 1 && blocks_.pieces * g_.groups < 8 * run.threads) {
-      blocks_ = EvenSplit(units, ceil_div(units, round_up(blocks_.pieces, run.threads)));
+      blocks_ = EvenSplit::in_pieces(units, std::min(units, round_up(blocks_.pieces, run.threads)));
     }
     block_tiles_ = blocks_.largest() * w.tile_phases;
     // Elements 2^n bytes apart crowded the L1 cache: 32x32, 64x64, 128x128 and 224x224 pixels took up to 1.7 times as
@@ -176,8 +176,8 @@ class Winograd {
       Task t{};
       const int64_t piece = task % channel_split_.pieces;
       task /= channel_split_.pieces;
-      t.begin = blocks_.begin(task % blocks_.pieces);
-      t.end = blocks_.end(task % blocks_.pieces);
+      t.begin = blocks_.spread_begin(task % blocks_.pieces);
+      t.end = blocks_.spread_begin(task % blocks_.pieces + 1);
       t.group = task / blocks_.pieces;
       arrange_tiles(t);
       t.transformed = scratch.slot(thread);
