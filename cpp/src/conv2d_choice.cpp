@@ -450,8 +450,9 @@ Conv2dChoice make_depthwise(const Conv2dGeometry& g, const TensorView<const T>& 
 }
 
 /// Whether several outputs of a single channel are taken one by one: that copies no rows and packs nothing. Measured
-/// with 16 registers, 4 to 64 outputs, 28x28 to 224x224 (Zen 3): in NCHW 1.1 to 1.8 times as fast up to 5x5, with
-/// stride 2 up to 8 outputs, in NHWC 1.1 to 3.8 times up to 8 outputs, or so few results that the caches hold them.
+/// with 16 registers, 4 to 64 outputs, 28x28 to 250x250, 3x3 and 5x5 (Zen 3): in NCHW 1.1 to 1.8 times as fast as where
+/// rows are packed; where their steps are listed, 1.02 to 1.75 times up to so many products of an image, from there on
+/// .6 to 1.02 times; in NHWC 1.0 to 3.8 times up to 8 outputs, or so few results that the caches hold them.
 template <class T>
 bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernels, bool out_channels_last) {
   const bool alike = g.h.stride == g.w.stride && g.h.stride <= 2 && g.h.dilation == 1 && g.w.dilation == 1;
@@ -466,7 +467,11 @@ bool outputs_one_by_one(const Conv2dGeometry& g, const kernels::Table<T>& kernel
   }
   // Rows that share sets of the caches are copied, other kernels have no tiles of their own.
   if (smallest != largest || size_product(g.w.in, sizeof(T)) % kernels::crowded_row_bytes == 0) return false;
-  return g.h.stride == 1 ? largest <= 5 : largest <= 3 && g.out_channels <= few_outputs;
+  const bool few = g.out_channels <= few_outputs, strided = g.h.stride > 1;
+  if (largest > (strided ? 3 : 5)) return false;
+  if (!lists_steps(g, kernels)) return few || !strided;
+  const double most_products = !strided ? 2.2e6 : few ? 0.5e6 : 0.13e6;
+  return g.multiply_adds() / static_cast<double>(g.batch) <= most_products;
 }
 
 template <class T>
