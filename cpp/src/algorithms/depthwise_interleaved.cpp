@@ -1,6 +1,6 @@
-// Depthwise convolution of a few interleaved channels, an RGB image's say: a row of pixels is taken as a row of
-// elements, whose weights come back after a few vectors. So nothing is taken apart or put together, and every lane is
-// used.
+// Depthwise convolution of a few interleaved channels, an RGB image's say, or of kernels of one column: a row of pixels
+// is taken as a row of elements, whose weights come back after a few vectors. So nothing is taken apart or put
+// together, and every lane is used.
 
 #include <algorithm>
 

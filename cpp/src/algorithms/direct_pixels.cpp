@@ -31,6 +31,9 @@ constexpr int64_t planes_together = 48, planes_of_low_tiles = 128, planes_from_m
 /// the channels that it takes to pay (9 to 23 outputs 1.0 to 1.7 times as fast as in place, 24 to 32 .9 to 1.1, 48 to
 /// 96 channels .85).
 constexpr int64_t outputs_of_runs = 23, channels_of_runs = 128;
+/// Vector FMAs that are worth a task of a 1x1 (10 channels to 1 in each of 16 groups, 40x40, 89 to 54 us; 3 to 16 on
+/// 224x224 190 to 152; Zen 3).
+constexpr int64_t products_of_a_task = 4096;
 /// Addresses a page apart share a set of the L1 cache, which holds so many of their lines; so many pages are found at
 /// once.
 constexpr int64_t page_bytes = 4096, ways = 8, most_pages = 48;
@@ -65,9 +68,11 @@ class PixelVectors : DirectTasks<T> {
     const int64_t run_vectors = std::max(block_sizes().rows_together / 4 / sums, vectors_of_a_run);
     const int64_t shares = run.threads == 1 ? 1 : ceil_div(2 * run.threads, g_.batch * g_.groups);
     const int64_t shared = ceil_div(row_vectors_, shares);
-    const int64_t piece = in_runs        ? std::max<int64_t>(16, std::min(run_vectors, shared))
-                          : lists_steps_ ? listed_vectors()
-                                         : 16;
+    const int64_t products = size_product(g_.group_out_channels(), g_.reduction());
+    const int64_t piece = in_runs          ? std::max<int64_t>(16, std::min(run_vectors, shared))
+                          : lists_steps_   ? listed_vectors()
+                          : g_.taps() == 1 ? std::clamp<int64_t>(products_of_a_task / products, 16, 128)
+                                           : 16;
     columns_ = EvenSplit(ceil_div(row_vectors_, tile_.vectors), ceil_div(piece, tile_.vectors));
     if (g_.taps() == 1 && !g_.w.padded()) {  // whose sums don't show how rows are cut
       columns_ =
