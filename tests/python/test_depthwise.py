@@ -207,6 +207,69 @@ def test_depthwise_of_pixels_that_crowd_the_caches(kernel: Any, options: dict[st
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        ((1, 1), {"stride": 2}),
+        ((1, 3), {"padding": (0, 1)}),
+        ((1, 3), {"padding": (0, 1), "stride": 2}),
+        ((1, 4), {"padding": (1, 3), "stride": (1, 2)}),
+        ((1, 7), {"padding": (0, 9), "dilation": (1, 3)}),
+        ((1, 150), {"padding": (0, 80)}),
+        ((2, 2), {"stride": 2}),
+        ((2, 3), {"padding": (1, 1)}),
+        ((3, 2), {"padding": (2, 1)}),
+        ((3, 3), {"padding": 1, "stride": (2, 1)}),
+        ((3, 3), {"padding": 2, "stride": (1, 2), "dilation": (3, 1)}),
+        ((4, 1), {"padding": (3, 0)}),
+        ((5, 5), {"padding": 2, "stride": (3, 2)}),
+    ],
+)
+def test_depthwise_of_rows_that_share_little(kernel: Any, options: dict[str, Any], dtype: Any) -> None:
+    """They go row by row; columns beside the plane are not touched, whatever lies there."""
+    for height, width in [(1, 40), (3, 9), (5, 7), (9, 33), (10, 16), (21, 17), (6, 64), (4, 2100)]:
+        if height < kernel[0] or width < 17 < kernel[1]:
+            continue
+        image = np.full((2, 4, height + 8, width + 40), np.nan, dtype)
+        input = image[..., 4 : height + 4, 20 : width + 20]
+        input[...] = values(input.shape, dtype)
+        for multiplier in (1, 2):
+            weight = values((4 * multiplier, 1, *kernel), dtype, 1)
+            bias = values((4 * multiplier,), dtype, 2)
+            case = {**options, "groups": 4, "activation": "relu", "algorithm": "depthwise"}
+            got = convpool.conv2d(input, weight, bias, num_threads=1, **case)
+            check_conv2d(got, input, weight, bias, **case)
+            assert_same_bits(got, convpool.conv2d(input, weight, bias, num_threads=2, **case))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        ((3, 1), {"padding": (1, 0)}),
+        ((7, 1), {"padding": (3, 0)}),
+        ((5, 1), {"stride": (2, 1)}),
+        ((6, 1), {"padding": ((9, 0), (0, 0)), "dilation": (2, 1)}),
+        ((5, 1), {"padding": (0, 2), "activation": "silu"}),
+    ],
+)
+def test_depthwise_of_one_column_whose_rows_crowd_the_caches(
+    kernel: Any, options: dict[str, Any], dtype: Any
+) -> None:
+    """Channels-last rows a multiple of 2 KB apart are copied first; a few are read one by one."""
+    for height, width, channels in [(35, 32, 48), (18, 2048, 3), (40, 64, 8)]:
+        input = values((2, height, width, channels), dtype)
+        weight, bias = values((channels, 1, *kernel), dtype, 1), values((channels,), dtype, 2)
+        case = {**options, "groups": channels, "layout": "NHWC", "algorithm": "depthwise"}
+        got = convpool.conv2d(input, weight, bias, num_threads=1, **case)
+        check_conv2d(got, input, weight, bias, **case)
+        assert_same_bits(got, convpool.conv2d(input, weight, bias, num_threads=2, **case))
+        assert_same_bits(got[1:], convpool.conv2d(input[1:], weight, bias, **case))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kernel", [(6, 6), (7, 7), (7, 10), (9, 6), (11, 11), (13, 8)])
 def test_depthwise_with_tall_kernels(kernel: tuple[int, int], dtype: Any) -> None:
     """What lies inside a plane may go by larger tiles than its edges, copied with its padding or in place."""
@@ -260,6 +323,21 @@ def test_tall_depthwise_results_too_large_for_the_caches_have_the_same_bits() ->
         assert together.nbytes > 12 << 20
         for i in range(len(batch)):
             assert_same_bits(together[i], layer(batch[i]))
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("kernel", "columns"), [((1, 3), 112), ((2, 5), 112), ((1, 5), 107)])
+def test_depthwise_results_by_rows_too_large_for_the_caches_have_the_same_bits(
+    kernel: tuple[int, int], columns: int
+) -> None:
+    batch, weight = values((9, 32, 112, columns)), values((32, 1, *kernel), seed=1)
+    padding = (0, kernel[1] // 2)
+    layer = nn.Conv2d.from_weights(weight, None, padding=padding, groups=32, activation="relu")
+    together = layer(batch)
+    assert together.nbytes > 12 << 20
+    check_conv2d(together[:1], batch[:1], weight, None, padding=padding, groups=32, activation="relu")
+    for i in range(len(batch)):
+        assert_same_bits(together[i], layer(batch[i]))
 
 
 @pytest.mark.usefixtures("isa")

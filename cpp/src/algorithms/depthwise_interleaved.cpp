@@ -21,6 +21,19 @@ using std::int64_t;
 /// Where the fewest rows that are copied would take more than this, columns are taken in pieces.
 constexpr int64_t most_copied_bytes = 2 << 20, least_columns = 256;
 
+/// Whether the rows that a tile reads fall into one set of the L1 cache or two, and are too many to be read in place
+/// (7x1 of 64 channels on 64x64 takes 1.55 times as long then, 5x1 1.2 times; on 80x80 of 32 channels, in two sets, 7x1
+/// 1.2 times, 5x1 .85; Zen 3).
+template <class T>
+bool rows_crowd_cache(const Conv2dRun<T>& run) {
+  const Conv2dGeometry& g = run.geometry;
+  const int64_t row_bytes = size_product(run.input.stride(2), sizeof(T));
+  const bool one_set = row_bytes % kernels::same_set_bytes == 0;
+  return (one_set || row_bytes % kernels::crowded_row_bytes == 0) &&
+         g.h.kernel > kernels::most_crowded_rows + (one_set ? 0 : 2) && g.h.kernel > g.h.stride && g.h.out > 1 &&
+         g.h.effective_kernel() <= 2 * tile_rows;
+}
+
 /// Rows of results whose rows of the input are copied together: they should be worth those that two pieces share.
 int64_t copied_together(const Conv2dGeometry& g, int64_t row_bytes) {
   const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
@@ -36,19 +49,21 @@ class InterleavedChannels {
       : run_(run),
         g_(run.geometry),
         epilogue_(run),
-        copies_(pads_with_image(g_)),
+        pads_(pads_with_image(g_)),
+        spreads_(!pads_ && rows_crowd_cache(run)),
         streams_(writes_lines(run.kernels) && epilogue_.streams(run, g_.out_pixels())),
         tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
     TapColumns* const taps = tap_memory_.template as<TapColumns>();
     for (int64_t j = 0; j < g_.w.kernel; ++j) taps[j] = {j * g_.w.dilation * g_.channels, j, -1, -1};
-    if (copies_) {
+    const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch);
+    if (pads_ || spreads_) {
       width_ = (g_.w.out - 1) * g_.w.stride + g_.w.effective_kernel();
       pitch_ = round_up(width_ * g_.channels, 16) + 16;
       row_unit_ = copied_together(g_, size_product(pitch_, sizeof(T)));
+      if (spreads_) row_unit_ = std::min(row_unit_, std::max(tile_rows, ceil_div(g_.h.out, wanted)));
       rows_ = EvenSplit(ceil_div(g_.h.out, row_unit_), 1);
     } else {
       row_unit_ = tile_rows;
-      const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch);
       rows_ = pieces_of(g_.h.out, row_unit_, wanted);
     }
   }
@@ -57,14 +72,15 @@ class InterleavedChannels {
     if (run_.blocking != nullptr) {
       *run_.blocking = {0, 0, std::min(g_.h.out, row_unit_ * rows_.largest()) * g_.w.out, g_.channels, g_.reduction()};
     }
-    const int64_t rows_copied = copies_ ? (row_unit_ - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
+    const int64_t rows_copied = pads_ || spreads_ ? (row_unit_ - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
     const SlottedWorkspace<T> scratch(size_product(rows_copied, pitch_), run_.threads);
     parallel_for(g_.batch * rows_.pieces, run_.threads, [&](int64_t task, int thread) {
       const int64_t piece = task % rows_.pieces, n = task / rows_.pieces;
       const int64_t oh = row_unit_ * rows_.begin(piece);
       const int64_t rows = std::min(g_.h.out, row_unit_ * rows_.end(piece)) - oh;
       DepthwisePlaneArguments<T> d = arguments(n, oh, rows);
-      if (copies_) copy_rows(oh, rows, scratch.slot(thread), d);
+      if (pads_) copy_rows(oh, rows, scratch.slot(thread), d);
+      if (spreads_) spread_rows(scratch.slot(thread), d);
       run_rows(run_.kernels.depthwise_planes->interleaved, d);
       if (epilogue_.remains()) {
         for (int64_t r = 0; r < rows; ++r) {
@@ -103,10 +119,26 @@ class InterleavedChannels {
     d.in_columns = pitch_;
   }
 
+  /// What the rows of results read of the image's rows, further apart.
+  void spread_rows(T* block, DepthwisePlaneArguments<T>& d) const {
+    const int64_t top = std::clamp<int64_t>(d.first_row, 0, g_.h.in);
+    const int64_t bottom = std::clamp<int64_t>(d.first_row + g_.h.covered_span(d.rows), top, g_.h.in);
+    const int64_t left = std::clamp<int64_t>(d.first_column, 0, d.in_columns);
+    const int64_t right = std::clamp<int64_t>(d.first_column + width_ * g_.channels, left, d.in_columns);
+    run_.kernels.pad_rows(
+        {d.in + top * d.in_row + left, d.in_row, block, pitch_, bottom - top, 0, right - left, right - left, T(0)});
+    d.in = block;
+    d.in_row = pitch_;
+    d.in_rows = bottom - top;
+    d.in_columns = right - left;
+    d.first_row -= top;
+    d.first_column -= left;
+  }
+
   const Conv2dRun<T>& run_;
   const Conv2dGeometry& g_;
   Epilogue<T> epilogue_;
-  bool copies_, streams_;
+  bool pads_, spreads_, streams_;
   Workspace tap_memory_;
   int64_t width_ = 0, pitch_ = 0, row_unit_ = 1;
   EvenSplit rows_{1, 1};
@@ -117,7 +149,7 @@ class InterleavedChannels {
 template <class T>
 void run_depthwise_interleaved(const Conv2dRun<T>& run) {
   const Conv2dGeometry& g = run.geometry;
-  if (!pads_with_image(g)) return InterleavedChannels<T>{run}();
+  if (!pads_with_image(g) && !rows_crowd_cache(run)) return InterleavedChannels<T>{run}();
   const int64_t reach = std::min(g.h.effective_kernel() - 1, unaffordable);
   const int64_t copied = size_product(size_product(std::max(tile_rows, 2 * reach / g.h.stride), g.h.stride) + reach,
                                       g.channels, sizeof(T));

@@ -5,99 +5,11 @@
 // neighbouring pixels the weights.
 
 #include "depthwise_blocks.hpp"
-#include "depthwise_windows.hpp"
+#include "depthwise_columns.hpp"
+#include "depthwise_rows.hpp"
 
 namespace convpool::kernels {
 namespace {
-
-/// What `count` tiles beside each other, of R rows and one vector of columns of one output, work on. `row` and `column`
-/// are where the window of their first result starts in the input, which is `in`. Rows from `next` on are to be
-/// fetched, see fetched_rows, null for none. Of interleaved channels `weight` is that of `phase`.
-template <class T>
-struct PlaneTiles {
-  const T* in;
-  const T* weight;
-  T bias;
-  T* out;
-  ptrdiff_t row, column, left, count;
-  const T* next;
-  ptrdiff_t phase;
-  T* waiting;  ///< null where results aren't streamed, see store_lines()
-  Written written;
-};
-
-/// Vectors that wait at most, where they are half a line.
-inline constexpr int most_waiting = 16;
-
-/// How many tap columns are taken at once, see TapColumns: a third one comes before or after the two.
-enum class Taken { one, two, two_after_one, two_before_one };
-
-/// Whether blocks of 16 bytes are shuffled apart, each by itself: that takes a cheaper instruction than a whole vector
-/// does, or one where that takes two. Results are put in order once, at their end.
-template <class T, int N>
-#if defined(CONVPOOL_ISA_AVX2) || defined(CONVPOOL_ISA_AVX512)
-inline constexpr bool shuffles_blocks = N == lanes<T>;
-#else
-inline constexpr bool shuffles_blocks = false;
-#endif
-
-/// The result that stands at position p of a vector until then, and the other way round.
-template <class T, int N>
-constexpr int result_at(int p) {
-  constexpr int block = 16 / int(sizeof(T)), half = block / 2;
-  return shuffles_blocks<T, N> ? p % block / half * (N / 2) + p / block * half + p % half : p;
-}
-template <class T, int N>
-constexpr int position_of(int result) {
-  int p = 0;
-  while (result_at<T, N>(p) != result) ++p;
-  return p;
-}
-
-/// Every other element of a and b.
-template <class T, int N, int Odd, int... I>
-CONVPOOL_INLINE VecN<T, N> alternate(VecN<T, N> a, VecN<T, N> b, Indices<I...>) {
-  return __builtin_shufflevector(a, b, (2 * result_at<T, N>(I) + Odd)...);
-}
-template <class T, int N, int... I>
-CONVPOOL_INLINE VecN<T, N> in_order(VecN<T, N> v, Indices<I...>) {
-  return __builtin_shufflevector(v, v, position_of<T, N>(I)...);
-}
-/// Each result's element becomes the next one's, or the one's before; what is missing then comes from another vector.
-template <class T, int N, int... I>
-CONVPOOL_INLINE VecN<T, N> shifted_up(VecN<T, N> v, VecN<T, N> first, Indices<I...>) {
-  return __builtin_shufflevector(
-      v, first, (result_at<T, N>(I) == 0 ? N : position_of<T, N>((result_at<T, N>(I) + N - 1) % N))...);
-}
-template <class T, int N, int... I>
-CONVPOOL_INLINE VecN<T, N> shifted_down(VecN<T, N> v, VecN<T, N> last, Indices<I...>) {
-  return __builtin_shufflevector(
-      v, last, (result_at<T, N>(I) == N - 1 ? N : position_of<T, N>((result_at<T, N>(I) + 1) % N))...);
-}
-
-/// The most tap columns that are taken at once: their weights want registers, too.
-inline constexpr int columns_together = CONVPOOL_VECTOR_REGISTERS < 32 ? 2 : CONVPOOL_MASKS_LOADS ? 3 : 2;
-
-/// The columns of a row that a vector of results sees through each of the tap columns taken. With a column stride of 2,
-/// what the third sees is what one of the others saw, a result further, and one more element: that costs less than the
-/// two loads that it would take.
-template <Taken taken, int ColumnStride, class T, int N, class W>
-CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside, VecN<T, N> (&x)[3]) {
-  using V = VecN<T, N>;
-  if constexpr (ColumnStride == 1) {
-    x[0] = pinned(window.template load<0>(p));
-  } else {
-    using All = typename MakeIndices<N>::type;
-    const V a = window.template load<0>(p), b = window.template load<1>(p);
-    x[0] = alternate<T, N, 0>(a, b, All{});
-    if constexpr (taken != Taken::one) x[1] = alternate<T, N, 1>(a, b, All{});
-    if constexpr (taken == Taken::two_after_one) {
-      x[2] = shifted_up<T, N>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
-    } else if constexpr (taken == Taken::two_before_one) {
-      x[2] = shifted_down<T, N>(x[0], where_inside(p + 2 * N, third_inside) - V{}, All{});
-    }
-  }
-}
 
 /// What a tile's weights are.
 enum class Weighted {
@@ -452,25 +364,6 @@ constexpr PlaneTileKind<T> make_plane_tile_kind() {
 template <class T, int Chunk, int Stride, int ColumnStride, Weighted weighted>
 inline constexpr PlaneTileKind<T> plane_tile_kind = make_plane_tile_kind<T, Chunk, Stride, ColumnStride, weighted>();
 
-/// The columns of results, whole vectors, whose tiles see columns inside the plane only.
-struct InsideColumns {
-  ptrdiff_t begin, end;
-};
-template <class T>
-InsideColumns inside_columns(const DepthwisePlaneArguments<T>& d) {
-  constexpr ptrdiff_t L = lanes<T>;
-  const bool strided = d.column_stride == 2;
-  const ptrdiff_t outside = d.first_column < 0 ? -d.first_column : 0;
-  // Strided rows are loaded to the end of their last pair.
-  const ptrdiff_t read = d.taps[d.tap_count - 1].in + (strided ? 2 * (L + 1) : L + 1);
-  const ptrdiff_t room = d.in_columns - read - d.first_column;
-  if (room < 0) return {0, 0};
-  const ptrdiff_t last = strided ? room / 2 : room;
-  const ptrdiff_t begin = (strided ? (outside + 2 * L - 1) / (2 * L) : (outside + L - 1) / L) * L;
-  const ptrdiff_t end = (last + L < d.columns ? last + L : d.columns) / L * L;
-  return begin < end ? InsideColumns{begin, end} : InsideColumns{0, 0};
-}
-
 /// Rows in the tallest tiles that fit. The last ones go back over rows that are done already rather than stop short.
 template <class T>
 [[gnu::noinline]] void plane_rows(const PlaneTileKind<T>& kind, const DepthwisePlaneArguments<T>& d,
@@ -498,11 +391,14 @@ template <class T>
     const PlaneTilesByPlace<T>& tiles_by_place = !square       ? height->any
                                                  : rows_inside ? height->square
                                                                : height->square_at_edge;
-    InsideColumns inside =
-        (rows_inside || square) && tiles_by_place.inside != tiles_by_place.edge ? inside_plane : InsideColumns{0, 0};
+    InsideColumns inside = (rows_inside || square) && tiles_by_place.inside != tiles_by_place.edge
+                               ? inside_plane
+                               : InsideColumns{0, 0, -1};
     if (streams && sizeof(Vec<T>) < cache_line) {  // lines aren't cut between two kernels
-      inside = {(inside.begin + 2 * L - 1) / (2 * L) * (2 * L), inside.end / (2 * L) * (2 * L)};
-      if (inside.begin >= inside.end) inside = {0, 0};
+      inside.begin = (inside.begin + 2 * L - 1) / (2 * L) * (2 * L);
+      inside.end = inside.end / (2 * L) * (2 * L);
+      inside.last = inside.end - L;
+      if (inside.begin >= inside.end) inside = {0, 0, -1};
     }
     // What the next row of tiles reads first. Measured on planes beyond the last cache: 2.1 to 1.5 ms, with stride 2 on
     // Zen 3 16.1 to 11.2 ms (16 images of 96x112x112).
@@ -523,7 +419,7 @@ template <class T>
                         streams ? waiting : nullptr,
                         Written::alone};
     for (ptrdiff_t x = 0;;) {
-      const bool whole = x >= inside.begin && x < inside.end;
+      const bool whole = x >= inside.begin && x <= inside.last && tiles.left >= L;
       const ptrdiff_t until = whole ? inside.end : x < inside.begin ? inside.begin : d.columns;
       const ptrdiff_t count = (until - x) / L;
       tiles.count = count < 1 ? 1 : count > most_together ? most_together : count;
@@ -545,9 +441,12 @@ template <class T>
           run(d, others);
         }
       }
-      const ptrdiff_t done = tiles.count * L;
+      ptrdiff_t done = tiles.count * L;
+      if (x + done >= d.columns) break;
+      // Results that are there already, again, rather than a part of a vector.
+      const ptrdiff_t rest = d.columns - x - done, whole_vector = rest <= S ? S : L;
+      if (kind.weighted != Weighted::by_column && !streams && rest < whole_vector) done -= whole_vector - rest;
       x += done;
-      if (x >= d.columns) break;
       tiles.in += done * d.column_stride;
       tiles.column += done * d.column_stride;
       tiles.out += done;
@@ -665,11 +564,95 @@ template <class T, Weighted weighted>
 const PlaneTileKind<T>& rows_together(ptrdiff_t kernel_rows) {
   if constexpr (specialised<T>) {
     // Two rows share what they read as well: 2x3 on 48x48 1.28 times as fast as row by row, 2x2 1.08 times.
-    constexpr int least = CONVPOOL_VECTOR_REGISTERS < 32 ? 1 : 2;
+    constexpr int least = CONVPOOL_VECTOR_REGISTERS >= 32 ? 2 : weighted == Weighted::by_column ? 1 : 3;
     return *with_tap_chunk<5, least>(kernel_rows,
                                      [](auto chunk) { return &plane_tile_kind<T, chunk, 1, 1, weighted>; });
   } else {
     return plane_tile_kind<T, 3, 1, 1, weighted>;
+  }
+}
+
+/// Planes row by row, as far as rows of windows lie inside; the others in tiles of `kind`, and so are the ends of rows
+/// where marks aren't enough.
+template <class T, int ColumnStride>
+class PlaneByRows {
+ public:
+  PlaneByRows(const PlaneTileKind<T>& kind, const DepthwisePlaneArguments<T>& d)
+      : kind_(kind), d_(d), steps_(d), inside_(inside_columns(d)), has_marks_(ColumnMarks<T>::enough(d)) {
+    if (has_marks_) marks_.set(d);
+    const ptrdiff_t room = d.in_rows - 1 - (d.kernel_rows - 1) * d.row_dilation - d.first_row;
+    begin_ = d.first_row >= 0 ? 0 : (-d.first_row + d.row_stride - 1) / d.row_stride;
+    end_ = room < 0 ? 0 : room / d.row_stride + 1;
+    if (end_ > d.rows) end_ = d.rows;
+    if (begin_ >= end_ || (d.columns < lanes<T> && !has_marks_)) begin_ = end_ = 0;
+  }
+
+  /// Of one output.
+  [[gnu::noinline]] void run(const T* in, const T* weight, const T* bias, T* out) const {
+    constexpr ptrdiff_t L = lanes<T>;
+    const auto part = [&](ptrdiff_t row, ptrdiff_t rows, ptrdiff_t column, ptrdiff_t columns) {
+      if (rows <= 0 || columns <= 0) return;
+      DepthwisePlaneArguments<T> some = d_;
+      some.first_row += row * d_.row_stride;
+      some.first_column += column * ColumnStride;
+      some.outputs_per_group = 1;
+      some.rows = rows;
+      some.columns = columns;
+      plane_rows(kind_, some, inside_columns(some), in, weight, bias, out + row * d_.out_row + column);
+    };
+    const bool streams = d_.stream && streams_lines(out, d_.out_row);
+    // Lines aren't cut between two kernels.
+    const ptrdiff_t unit = streams && ptrdiff_t{sizeof(Vec<T>)} < cache_line ? 2 * L : L;
+    const ptrdiff_t first = (inside_.begin + unit - 1) / unit * unit, until = inside_.end / unit * unit;
+    RowColumns<T> columns{0, 0, d_.columns, has_marks_ ? marks_.begin() : nullptr};
+    if (until > first) columns = {first, until, d_.columns, columns.marks};
+    part(0, begin_, 0, d_.columns);
+    if (begin_ < end_) {
+      const RowBand<T> rows{in + (d_.first_row + begin_ * d_.row_stride) * d_.in_row + d_.first_column,
+                            weight,
+                            out + begin_ * d_.out_row,
+                            end_ - begin_,
+                            bias == nullptr ? T(0) : *bias,
+                            streams,
+                            d_.row_stride > d_.kernel_rows};
+      row_bands<T, ColumnStride>(d_, steps_, columns, rows);
+    }
+    if (!has_marks_) {
+      part(begin_, end_ - begin_, 0, columns.begin);
+      part(begin_, end_ - begin_, columns.end, d_.columns - columns.end);
+    }
+    part(end_, d_.rows - end_, 0, d_.columns);
+  }
+
+ private:
+  const PlaneTileKind<T>& kind_;
+  const DepthwisePlaneArguments<T>& d_;
+  RowSteps steps_;
+  InsideColumns inside_;
+  ptrdiff_t begin_, end_;  ///< rows whose windows lie inside
+  bool has_marks_;
+  ColumnMarks<T> marks_;
+};
+
+/// See DepthwisePlaneTable. With few registers, stride 1 and Zen 3: 2x1 to 2x5 1.4 to 1.8 times as fast as in tiles
+/// whose rows share what they read, 3x1, 3x2 and 4x1 1.2 to 1.3 times, 5x2 1.2 times, 5x1 and 3x5 level.
+template <class T>
+bool goes_by_rows(ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t row_stride, ptrdiff_t column_stride) {
+  if (!specialised<T>) return false;
+  if (row_stride != column_stride || row_stride >= kernel_rows) return true;
+  return CONVPOOL_VECTOR_REGISTERS < 32 && row_stride == 1 &&
+         (kernel_rows <= 2 || (kernel_rows <= 4 && kernel_columns <= 2));
+}
+
+template <class T, int ColumnStride>
+void planes_by_rows(const DepthwisePlaneArguments<T>& d) {
+  const PlaneByRows<T, ColumnStride> planes(plane_tile_kind<T, 1, 0, ColumnStride, Weighted::one_output>, d);
+  const ptrdiff_t weights = d.channels_per_group * d.kernel_rows * d.kernel_columns;
+  for (ptrdiff_t g = 0; g < d.groups; ++g) {
+    for (ptrdiff_t k = g * d.outputs_per_group; k < (g + 1) * d.outputs_per_group; ++k) {
+      planes.run(d.in + g * d.in_group, d.weight + k * weights, d.bias == nullptr ? nullptr : d.bias + k,
+                 d.out + k * d.out_channel);
+    }
   }
 }
 
@@ -709,7 +692,14 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
     }
   };
   constexpr Weighted one = Weighted::one_output;
-  if (d.row_dilation == 1 && d.row_stride == d.column_stride && (specialised<T> || d.kernel_rows > 1)) {
+  if constexpr (specialised<T>) {
+    if (goes_by_rows<T>(d.kernel_rows, d.kernel_columns, d.row_dilation == 1 ? d.row_stride : d.kernel_rows,
+                        d.column_stride) &&
+        RowSteps::can_list(d)) {
+      return d.column_stride == 1 ? planes_by_rows<T, 1>(d) : planes_by_rows<T, 2>(d);
+    }
+  }
+  if (d.row_dilation == 1 && d.row_stride == d.column_stride && d.row_stride < d.kernel_rows) {
     if (d.row_stride == 1) return run(rows_together<T, one>(d.kernel_rows));
     // The largest tiles of all: small chunks leave them half as large, and serve all but 5 taps as well.
     if constexpr (double_chunk<T> == 5) {
@@ -723,7 +713,10 @@ void depthwise_plane(const DepthwisePlaneArguments<T>& d) {
 template <class T>
 void depthwise_interleaved(const DepthwisePlaneArguments<T>& d) {
   constexpr Weighted by_column = Weighted::by_column;
-  const bool together = d.row_dilation == 1 && d.row_stride == 1 && (specialised<T> || d.kernel_rows > 1);
+  // Each line is read once and left again where tiles of many rows would push it out before its next vector (2x1 to
+  // 4x1 1.3 to 1.5 times as fast, otherwise .8, Zen 3).
+  const bool crowded = d.in_row * ptrdiff_t{sizeof(T)} % same_set_bytes == 0 && d.kernel_rows <= most_crowded_rows;
+  const bool together = d.row_dilation == 1 && d.row_stride == 1 && (specialised<T> || d.kernel_rows > 1) && !crowded;
   plane_rows<T>(together ? rows_together<T, by_column>(d.kernel_rows) : plane_tile_kind<T, 1, 0, 1, by_column>, d,
                 inside_columns(d), d.in, d.weight, nullptr, d.out);
 }

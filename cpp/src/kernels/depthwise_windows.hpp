@@ -48,6 +48,17 @@ class InsideRow {
 #endif
   }
 
+  /// Where the marks of the lanes are -1, not 0.
+  CONVPOOL_INLINE explicit InsideRow(const typename IndexOf<T>::type* marks) {
+#if defined(CONVPOOL_ISA_AVX512)
+    static_assert(N == lanes<T>);
+    const __m512i m = _mm512_loadu_si512(marks);
+    mask_ = sizeof(T) == 4 ? _mm512_test_epi32_mask(m, m) : static_cast<__mmask16>(_mm512_test_epi64_mask(m, m));
+#else
+    __builtin_memcpy(&mask_, marks, sizeof mask_);
+#endif
+  }
+
   CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
     using V = VecN<T, N>;
 #if defined(CONVPOOL_ISA_AVX512)

@@ -256,6 +256,8 @@ inline constexpr ptrdiff_t crowded_row_bytes = 2048;
 
 /// Pixels or planes that are a multiple of this apart, in bytes, all fall into the same sets of the L1 cache.
 inline constexpr ptrdiff_t same_set_bytes = 4096;
+/// So few rows of interleaved channels are read in place although they crowd the sets of the L1 cache.
+inline constexpr ptrdiff_t most_crowded_rows = 4;
 
 /// Neighbouring pixels of a row of results that DepthwiseChannelTable's kernel takes together.
 inline constexpr int depthwise_tile_pixels = 7;
@@ -274,6 +276,9 @@ struct DepthwisePlaneTable {
   /// are worth a padded copy.
   bool has_blocks;
   DepthwisePlaneKernel<T> interleaved;
+  /// Whether `plane` takes what lies inside a plane row by row: where rows of results share none that they read, or so
+  /// few products that sharing them costs more.
+  bool (*by_rows)(ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t row_stride, ptrdiff_t column_stride);
   /// For square kernels over planes that are runs of pixels: strides of 1, input and results without gaps between their
   /// rows, `width` columns wide, of which results have `kept`; where tap (kernel - 1) / 2 lies on a column of the plane
   /// for each of them. `edge_rows`: rows of results whose windows reach over the top or the bottom. Null where `plane`
