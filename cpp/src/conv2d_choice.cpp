@@ -356,10 +356,10 @@ double depthwise_plane_cycles(const Conv2dGeometry& g, const TensorView<const T>
     row = taps + channels * 10 / 3 * static_cast<double>(std::min<int64_t>(3, g.w.kernel));
   }
   if (g.h.kernel <= 2) row = shares_rows && g.h.stride == 1 ? 3.3 * taps + 4 : 11 * taps;
-  // Measured with AVX2: 1x3 to 1x21 on 14 to 64 columns, 1x1 to 2x2 with stride 2 (Zen 3).
+  // Measured with AVX2: 1x3 to 1x21 on 14 to 64 columns, 1x1 to 3x3 with a column stride of 2 (Zen 3).
   if (has_few_registers(kernels) && g.w.stride <= 2 &&
       kernels.depthwise_planes->by_rows(g.h.kernel, g.w.kernel, g.h.stride, g.w.stride)) {
-    row = g.w.stride == 1 ? 1.3 * taps + 4 : 1.5 * taps + 9;
+    row = g.w.stride == 1 ? 1.3 * taps + 4 : (g.w.dilation == 1 ? 2 : 3.7) * taps + 9;
   }
   if (measured_on_zen_5(g, kernels) && shares_rows && rows >= 7) {
     row = g.h.stride == 1 ? (g.h.kernel <= 2 ? 1.3 : 0.5) * taps + 6 : (g.h.kernel <= 2 ? 3 : 1) * taps + 10;

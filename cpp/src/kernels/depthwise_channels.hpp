@@ -45,7 +45,7 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
   const Vec<T> bias = load(t.bias);
   unroll<R>([&](auto r)
                 CONVPOOL_INLINE_LAMBDA { unroll<P>([&](auto p) CONVPOOL_INLINE_LAMBDA { acc[r][p] = bias; }); });
-  const WindowOf<Inside, T, L, 1> window(0, t.in_left);
+  const WindowOf<Inside, T, 1> window(0, t.in_left);
   const ptrdiff_t whole = taps_in_whole_chunks<Chunk>(d.kernel_columns);
   const ptrdiff_t column_stride = ColumnStride == 0 ? d.column_stride : ColumnStride;
   const ptrdiff_t column_dilation = ColumnStride == 0 ? d.column_dilation : 1;
@@ -131,9 +131,8 @@ CONVPOOL_KERNEL void channels_tile(const DepthwiseChannelsArguments<T>& d, const
     });
     return;
   }
-  unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
-    store_columns<T, L>(acc[r], t.out_left, t.out + r * d.out_row, d.out_pixel);
-  });
+  unroll<R>([&](auto r)
+                CONVPOOL_INLINE_LAMBDA { store_columns<T>(acc[r], t.out_left, t.out + r * d.out_row, d.out_pixel); });
 }
 
 /// Rows of results of a tile that goes through the channels by itself.

@@ -32,45 +32,45 @@ enum class Taken { one, two, two_after_one, two_before_one };
 
 /// Whether blocks of 16 bytes are shuffled apart, each by itself: that takes a cheaper instruction than a whole vector
 /// does, or one where that takes two. Results are put in order once, at their end.
-template <class T, int N>
+template <class T>
 #if defined(CONVPOOL_ISA_AVX2) || defined(CONVPOOL_ISA_AVX512)
-inline constexpr bool shuffles_blocks = N == lanes<T>;
+inline constexpr bool shuffles_blocks = true;
 #else
 inline constexpr bool shuffles_blocks = false;
 #endif
 
 /// The result that stands at position p of a vector until then, and the other way round.
-template <class T, int N>
+template <class T>
 constexpr int result_at(int p) {
   constexpr int block = 16 / int(sizeof(T)), half = block / 2;
-  return shuffles_blocks<T, N> ? p % block / half * (N / 2) + p / block * half + p % half : p;
+  return shuffles_blocks<T> ? p % block / half * (lanes<T> / 2) + p / block * half + p % half : p;
 }
-template <class T, int N>
+template <class T>
 constexpr int position_of(int result) {
   int p = 0;
-  while (result_at<T, N>(p) != result) ++p;
+  while (result_at<T>(p) != result) ++p;
   return p;
 }
 
 /// Every other element of a and b.
-template <class T, int N, int Odd, int... I>
-CONVPOOL_INLINE VecN<T, N> alternate(VecN<T, N> a, VecN<T, N> b, Indices<I...>) {
-  return __builtin_shufflevector(a, b, (2 * result_at<T, N>(I) + Odd)...);
+template <class T, int Odd, int... I>
+CONVPOOL_INLINE Vec<T> alternate(Vec<T> a, Vec<T> b, Indices<I...>) {
+  return __builtin_shufflevector(a, b, (2 * result_at<T>(I) + Odd)...);
 }
-template <class T, int N, int... I>
-CONVPOOL_INLINE VecN<T, N> in_order(VecN<T, N> v, Indices<I...>) {
-  return __builtin_shufflevector(v, v, position_of<T, N>(I)...);
+template <class T, int... I>
+CONVPOOL_INLINE Vec<T> in_order(Vec<T> v, Indices<I...>) {
+  return __builtin_shufflevector(v, v, position_of<T>(I)...);
 }
 /// Each result's element becomes the next one's, or the one's before; what is missing then comes from another vector.
-template <class T, int N, int... I>
-CONVPOOL_INLINE VecN<T, N> shifted_up(VecN<T, N> v, VecN<T, N> first, Indices<I...>) {
+template <class T, int... I>
+CONVPOOL_INLINE Vec<T> shifted_up(Vec<T> v, Vec<T> first, Indices<I...>) {
   return __builtin_shufflevector(
-      v, first, (result_at<T, N>(I) == 0 ? N : position_of<T, N>((result_at<T, N>(I) + N - 1) % N))...);
+      v, first, (result_at<T>(I) == 0 ? lanes<T> : position_of<T>((result_at<T>(I) + lanes<T> - 1) % lanes<T>))...);
 }
-template <class T, int N, int... I>
-CONVPOOL_INLINE VecN<T, N> shifted_down(VecN<T, N> v, VecN<T, N> last, Indices<I...>) {
+template <class T, int... I>
+CONVPOOL_INLINE Vec<T> shifted_down(Vec<T> v, Vec<T> last, Indices<I...>) {
   return __builtin_shufflevector(
-      v, last, (result_at<T, N>(I) == N - 1 ? N : position_of<T, N>((result_at<T, N>(I) + 1) % N))...);
+      v, last, (result_at<T>(I) == lanes<T> - 1 ? lanes<T> : position_of<T>((result_at<T>(I) + 1) % lanes<T>))...);
 }
 
 /// The most tap columns that are taken at once: their weights want registers, too.
@@ -79,20 +79,20 @@ inline constexpr int columns_together = CONVPOOL_VECTOR_REGISTERS < 32 ? 2 : CON
 /// The columns of a row that a vector of results sees through each of the tap columns taken. With a column stride of 2,
 /// what the third sees is what one of the others saw, a result further, and one more element: that costs less than the
 /// two loads that it would take.
-template <Taken taken, int ColumnStride, class T, int N, class W>
-CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside, VecN<T, N> (&x)[3]) {
-  using V = VecN<T, N>;
+template <Taken taken, int ColumnStride, class T, class W>
+CONVPOOL_INLINE void load_columns(const T* p, const W& window, bool third_inside, Vec<T> (&x)[3]) {
+  using V = Vec<T>;
   if constexpr (ColumnStride == 1) {
     x[0] = pinned(window.template load<0>(p));
   } else {
-    using All = typename MakeIndices<N>::type;
+    using All = typename MakeIndices<lanes<T>>::type;
     const V a = window.template load<0>(p), b = window.template load<1>(p);
-    x[0] = alternate<T, N, 0>(a, b, All{});
-    if constexpr (taken != Taken::one) x[1] = alternate<T, N, 1>(a, b, All{});
+    x[0] = alternate<T, 0>(a, b, All{});
+    if constexpr (taken != Taken::one) x[1] = alternate<T, 1>(a, b, All{});
     if constexpr (taken == Taken::two_after_one) {
-      x[2] = shifted_up<T, N>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
+      x[2] = shifted_up<T>(x[1], where_inside(p - 1, third_inside) - V{}, All{});
     } else if constexpr (taken == Taken::two_before_one) {
-      x[2] = shifted_down<T, N>(x[0], where_inside(p + 2 * N, third_inside) - V{}, All{});
+      x[2] = shifted_down<T>(x[0], where_inside(p + 2 * lanes<T>, third_inside) - V{}, All{});
     }
   }
 }

@@ -11,15 +11,16 @@ namespace convpool::kernels {
 namespace {
 
 /// One product of each result, or two with a column stride: where the input is, from the window of the first result on;
-/// which weights, `second` negative for none; and its column.
+/// which weights, `second` negative for none; and its row of the kernel and its column.
 struct RowStep {
-  ptrdiff_t in, first, second, column;
+  ptrdiff_t in, column;
+  std::int32_t first, second, row;
 };
 
 /// The steps of a kernel, at most so many.
 class RowSteps {
  public:
-  static constexpr ptrdiff_t most = 128;
+  static constexpr ptrdiff_t most = 512;
 
   template <class T>
   static bool can_list(const DepthwisePlaneArguments<T>& d) {
@@ -48,8 +49,9 @@ class RowSteps {
                   ptrdiff_t second) {
     for (ptrdiff_t i = 0; i < d.kernel_rows; ++i) {
       const ptrdiff_t weight = (c * d.kernel_rows + i) * d.kernel_columns;
-      steps_[count_++] = {c * d.in_channel + i * d.row_dilation * d.in_row + column, weight + first,
-                          second < 0 ? -1 : weight + second, column};
+      steps_[count_++] = {c * d.in_channel + i * d.row_dilation * d.in_row + column, column,
+                          static_cast<std::int32_t>(weight + first),
+                          second < 0 ? -1 : static_cast<std::int32_t>(weight + second), static_cast<std::int32_t>(i)};
     }
   }
 
@@ -72,9 +74,8 @@ class MarkedWindow {
 
  private:
   template <int... I>
-  CONVPOOL_INLINE MarkedWindow(const Mark* marks, Indices<I...>)
-      : inside_{InsideRow<T, lanes<T>>(marks + I * lanes<T>)...} {}
-  InsideRow<T, lanes<T>> inside_[Vectors];
+  CONVPOOL_INLINE MarkedWindow(const Mark* marks, Indices<I...>) : inside_{InsideRow<T>(marks + I * lanes<T>)...} {}
+  InsideRow<T> inside_[Vectors];
 };
 template <class T, int Vectors, bool Marked>
 struct RowWindow {
@@ -86,8 +87,8 @@ struct RowWindow;
 #endif
 template <class T, int Vectors>
 struct RowWindow<T, Vectors, false> {
-  struct type : WholeWindow<T, lanes<T>, Vectors> {
-    CONVPOOL_INLINE explicit type(const typename IndexOf<T>::type*) : WholeWindow<T, lanes<T>, Vectors>(0, 0) {}
+  struct type : WholeWindow<T, Vectors> {
+    CONVPOOL_INLINE explicit type(const typename IndexOf<T>::type*) : WholeWindow<T, Vectors>(0, 0) {}
   };
 };
 
@@ -100,15 +101,27 @@ struct RowColumns {
   const typename IndexOf<T>::type* marks;
 };
 
-/// Rows of results, the window of the first starting at `in`; where `stream`, past the caches, and where `fetch`, what
-/// the rows below read is fetched, which lies behind rows that are skipped (1x1 with stride 2 of 512x80x80 1.9 times as
-/// fast, Zen 3).
+/// Rows of a kernel.
+struct TapRows {
+  ptrdiff_t begin, end;
+};
+/// Those inside the plane, of a window that starts in such a row of it.
+template <class T>
+TapRows tap_rows_inside(const DepthwisePlaneArguments<T>& d, ptrdiff_t row) {
+  const ptrdiff_t begin = row >= 0 ? 0 : (-row - 1) / d.row_dilation + 1;
+  const ptrdiff_t end = row >= d.in_rows ? 0 : (d.in_rows - row - 1) / d.row_dilation + 1;
+  return {begin, end < d.kernel_rows ? end : d.kernel_rows};
+}
+
+/// Rows of results, the window of the first starting at `in`, in row `first_row` of the plane; where `stream`, past the
+/// caches, and where `fetch`, what the rows below read is fetched, which lies behind rows that are skipped (1x1 with
+/// stride 2 of 512x80x80 1.9 times as fast, Zen 3).
 template <class T>
 struct RowBand {
   const T* in;
   const T* weight;
   T* out;
-  ptrdiff_t rows;
+  ptrdiff_t rows, first_row;
   T bias;
   bool stream, fetch;
 };
@@ -118,15 +131,16 @@ struct RowBand {
 inline constexpr ptrdiff_t tall_rows = 8, wide_rows = 4;
 
 /// R rows of V vectors, the window of the first result starting at `in`. A single vector of a plane that is narrower is
-/// stored as far as its `columns` go.
+/// stored as far as its `columns` go. Rows that are taken one by one leave out the tap rows outside `taps`.
 template <class T, int ColumnStride, int R, int V, bool Marked>
 CONVPOOL_INLINE void row_tile(const DepthwisePlaneArguments<T>& d, const RowSteps& steps, const T* in, const T* weight,
                               T bias, T* out, [[maybe_unused]] const typename IndexOf<T>::type* marks,
-                              [[maybe_unused]] ptrdiff_t columns, bool stream, bool fetch) {
+                              [[maybe_unused]] ptrdiff_t columns, [[maybe_unused]] const TapRows& taps, bool stream,
+                              bool fetch) {
   constexpr int L = lanes<T>;
   using All = typename MakeIndices<L>::type;
   using Window = typename RowWindow<T, V * ColumnStride, Marked>::type;
-  const ptrdiff_t next_row = d.row_stride * d.in_row, out_row = d.out_row;
+  const ptrdiff_t next_row = R == 1 && !fetch ? 0 : d.row_stride * d.in_row, out_row = d.out_row;
   Vec<T> sum[R][V];
   const auto for_all = [&](auto f) CONVPOOL_INLINE_LAMBDA {
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { unroll<V>([&](auto v) CONVPOOL_INLINE_LAMBDA { f(r, v); }); });
@@ -136,6 +150,7 @@ CONVPOOL_INLINE void row_tile(const DepthwisePlaneArguments<T>& d, const RowStep
     for (int r = 0; r < R; ++r) __builtin_prefetch(in + (R + r) * next_row);
   }
   for (const RowStep& step : steps) {
+    if (R == 1 && (step.row < taps.begin || step.row >= taps.end)) continue;
     const Window window(Marked ? marks + step.column : nullptr);
     const Vec<T> w = pinned(broadcast(weight[step.first]));
     unroll_steps<R>(in + step.in, next_row, [&](auto r, const T* p) CONVPOOL_INLINE_LAMBDA {
@@ -144,14 +159,14 @@ CONVPOOL_INLINE void row_tile(const DepthwisePlaneArguments<T>& d, const RowStep
           sum[r][v] += w * window.template load<v>(p);
         } else {
           const Vec<T> a = window.template load<2 * v>(p), b = window.template load<2 * v + 1>(p);
-          sum[r][v] += w * alternate<T, L, 0>(a, b, All{});
-          if (step.second >= 0) sum[r][v] += broadcast(weight[step.second]) * alternate<T, L, 1>(a, b, All{});
+          sum[r][v] += w * alternate<T, 0>(a, b, All{});
+          if (step.second >= 0) sum[r][v] += broadcast(weight[step.second]) * alternate<T, 1>(a, b, All{});
         }
       });
     });
   }
-  if constexpr (ColumnStride == 2 && shuffles_blocks<T, L>) {
-    for_all([&](auto r, auto v) CONVPOOL_INLINE_LAMBDA { sum[r][v] = in_order<T, L>(sum[r][v], All{}); });
+  if constexpr (ColumnStride == 2 && shuffles_blocks<T>) {
+    for_all([&](auto r, auto v) CONVPOOL_INLINE_LAMBDA { sum[r][v] = in_order<T>(sum[r][v], All{}); });
   }
   if (bounded(d.low, d.high)) {
     const Vec<T> low = broadcast(d.low), high = broadcast(d.high);
@@ -161,7 +176,7 @@ CONVPOOL_INLINE void row_tile(const DepthwisePlaneArguments<T>& d, const RowStep
     if (columns < L) {
       Vec<T> results[R];
       unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { results[r] = sum[r][0]; });
-      return store_columns<T, L>(results, columns, out, out_row);
+      return store_columns<T>(results, columns, out, out_row);
     }
   }
   if (stream) {
@@ -186,11 +201,12 @@ CONVPOOL_KERNEL void row_band(const DepthwisePlaneArguments<T>& d, const RowStep
     if (band.rows - row < R) row = band.rows - R;
     const T* const in = band.in + row * d.row_stride * d.in_row;
     T* const out = band.out + row * d.out_row;
+    const TapRows taps = R == 1 ? tap_rows_inside(d, band.first_row + row * d.row_stride) : TapRows{0, d.kernel_rows};
 #if CONVPOOL_MASKS_LOADS
     if (columns.marks != nullptr) {
       const auto marked = [&](auto vectors, ptrdiff_t x, bool lines) CONVPOOL_INLINE_LAMBDA {
         row_tile<T, ColumnStride, R, vectors, true>(d, steps, in + x * ColumnStride, weight, bias, out + x,
-                                                    columns.marks + x * ColumnStride, columns.all, lines, fetch);
+                                                    columns.marks + x * ColumnStride, columns.all, taps, lines, fetch);
       };
       for (ptrdiff_t x = columns.begin > 0 ? 0 : columns.end; x < columns.all;) {
         if (R == wide_rows && vectors_of_line<T> == 2 && stream && columns.all - x >= 2 * L) {
@@ -209,18 +225,18 @@ CONVPOOL_KERNEL void row_band(const DepthwisePlaneArguments<T>& d, const RowStep
     ptrdiff_t x = columns.begin;
     if constexpr (R == wide_rows) {
       for (; columns.end - x >= 2 * L; x += 2 * L) {
-        row_tile<T, ColumnStride, R, 2, false>(d, steps, in + x * ColumnStride, weight, bias, out + x, nullptr, L,
+        row_tile<T, ColumnStride, R, 2, false>(d, steps, in + x * ColumnStride, weight, bias, out + x, nullptr, L, taps,
                                                stream, fetch);
       }
     }
     for (; x < columns.end; x += L) {
-      row_tile<T, ColumnStride, R, 1, false>(d, steps, in + x * ColumnStride, weight, bias, out + x, nullptr, L, stream,
-                                             fetch);
+      row_tile<T, ColumnStride, R, 1, false>(d, steps, in + x * ColumnStride, weight, bias, out + x, nullptr, L, taps,
+                                             stream, fetch);
     }
   }
 }
 
-/// The rows of a band, of any number.
+/// The rows of a band, of any number, all of whose windows' rows lie inside.
 template <class T, int ColumnStride>
 void row_bands(const DepthwisePlaneArguments<T>& d, const RowSteps& steps, const RowColumns<T>& columns,
                RowBand<T> band) {

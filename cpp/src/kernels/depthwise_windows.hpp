@@ -11,30 +11,20 @@
 namespace convpool::kernels {
 namespace {
 
-/// N lanes: a whole vector, or half of one for narrow maps and the ends of rows.
-template <class T, int N>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(N * sizeof(T))));
-};
-template <class T, int N>
-using VecN = typename VectorOf<T, N>::type;
-
-template <class T>
-inline constexpr int shortest_vector = specialised<T> && lanes<T> > 4 ? lanes<T> / 2 : lanes<T>;
-
 #if defined(CONVPOOL_ISA_AVX512) || defined(CONVPOOL_ISA_AVX2)
 #define CONVPOOL_MASKS_LOADS 1
 
-/// The lanes of N elements from `column` on that lie inside a row of `columns`. A load gives zeros for the others and
+/// The lanes of a vector from `column` on that lie inside a row of `columns`. A load gives zeros for the others and
 /// doesn't touch them. Measured on Zen 4, where a mask leaves nothing out: as fast as plain loads with AVX-512, up to a
 /// tenth slower with AVX2.
-template <class T, int N>
+template <class T>
 class InsideRow {
  public:
   CONVPOOL_INLINE InsideRow(ptrdiff_t column, ptrdiff_t columns) {
-    const ptrdiff_t first = column >= 0 ? 0 : column > -N ? -column : N;
+    constexpr ptrdiff_t L = lanes<T>;
+    const ptrdiff_t first = column >= 0 ? 0 : column > -L ? -column : L;
     const ptrdiff_t left = columns - column;
-    const ptrdiff_t last = left >= N ? N : left > first ? left : first;
+    const ptrdiff_t last = left >= L ? L : left > first ? left : first;
 #if defined(CONVPOOL_ISA_AVX512)
     mask_ = static_cast<__mmask16>((1u << last) - (1u << first));
     __asm__("" : "+Yk"(mask_));  // GCC 12 otherwise moves it there for every load
@@ -51,7 +41,6 @@ class InsideRow {
   /// Where the marks of the lanes are -1, not 0.
   CONVPOOL_INLINE explicit InsideRow(const typename IndexOf<T>::type* marks) {
 #if defined(CONVPOOL_ISA_AVX512)
-    static_assert(N == lanes<T>);
     const __m512i m = _mm512_loadu_si512(marks);
     mask_ = sizeof(T) == 4 ? _mm512_test_epi32_mask(m, m) : static_cast<__mmask16>(_mm512_test_epi64_mask(m, m));
 #else
@@ -59,55 +48,47 @@ class InsideRow {
 #endif
   }
 
-  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
-    using V = VecN<T, N>;
+  CONVPOOL_INLINE Vec<T> load(const T* p) const {
+    if constexpr (sizeof(T) == 4) {
 #if defined(CONVPOOL_ISA_AVX512)
-    if constexpr (sizeof(T) == 4 && N == 16) {
-      return (V)_mm512_maskz_loadu_ps(mask_, p);
-    } else if constexpr (sizeof(T) == 4) {
-      return (V)_mm256_maskz_loadu_ps(static_cast<__mmask8>(mask_), p);
-    } else if constexpr (N == 8) {
-      return (V)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask_), p);
-    } else {
-      return (V)_mm256_maskz_loadu_pd(static_cast<__mmask8>(mask_), p);
-    }
+      return (Vec<T>)_mm512_maskz_loadu_ps(mask_, p);
 #else
-    if constexpr (sizeof(T) == 4 && N == 8) {
-      return (V)_mm256_maskload_ps(p, (__m256i)mask_);
-    } else if constexpr (sizeof(T) == 4) {
-      return (V)_mm_maskload_ps(p, (__m128i)mask_);
-    } else if constexpr (N == 4) {
-      return (V)_mm256_maskload_pd(p, (__m256i)mask_);
-    } else {
-      return (V)_mm_maskload_pd(p, (__m128i)mask_);
-    }
+      return (Vec<T>)_mm256_maskload_ps(p, (__m256i)mask_);
 #endif
+    } else {
+#if defined(CONVPOOL_ISA_AVX512)
+      return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask_), p);
+#else
+      return (Vec<T>)_mm256_maskload_pd(p, (__m256i)mask_);
+#endif
+    }
   }
 
  private:
 #if defined(CONVPOOL_ISA_AVX512)
   __mmask16 mask_;
 #else
-  typedef int Mask __attribute__((vector_size(N * sizeof(T))));
+  typedef int Mask __attribute__((vector_size(sizeof(Vec<T>))));
   Mask mask_;
 #endif
 };
 
-/// Loads neighbouring vectors of N elements, zeros where they lie outside a row. read_pieces says where from.
-template <class T, int N, int Vectors>
+/// Loads neighbouring vectors, zeros where they lie outside a row. read_pieces says where from.
+template <class T, int Vectors>
 class Window {
  public:
   CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns)
       : Window(column, columns, typename MakeIndices<Vectors>::type{}) {}
   template <int I>
-  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
-    return inside_[I].load(p + I * N);
+  CONVPOOL_INLINE Vec<T> load(const T* p) const {
+    return inside_[I].load(p + I * lanes<T>);
   }
 
  private:
   template <int... I>
-  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns, Indices<I...>) : inside_{{column + I * N, columns}...} {}
-  InsideRow<T, N> inside_[Vectors];
+  CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns, Indices<I...>)
+      : inside_{{column + I * lanes<T>, columns}...} {}
+  InsideRow<T> inside_[Vectors];
 };
 
 #else
@@ -124,20 +105,20 @@ template <class T, int Width>
   }
 }
 
-/// Loads neighbouring vectors of N elements, from where read_pieces says: what lies outside a row is zeros there.
-template <class T, int N, int Vectors>
+/// Loads neighbouring vectors, from where read_pieces says: what lies outside a row is zeros there.
+template <class T, int Vectors>
 class Window {
  public:
-  static constexpr int width = N * Vectors;
+  static constexpr int width = Vectors * lanes<T>;
   CONVPOOL_INLINE Window(ptrdiff_t column, ptrdiff_t columns) {
     first_ = column >= 0 ? 0 : column > -width ? -column : width;
     const ptrdiff_t left = columns - column;
     last_ = left >= width ? width : left > first_ ? left : first_;
   }
   template <int I>
-  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
-    VecN<T, N> x;
-    __builtin_memcpy(&x, p + I * N, sizeof x);
+  CONVPOOL_INLINE Vec<T> load(const T* p) const {
+    Vec<T> x;
+    __builtin_memcpy(&x, p + I * lanes<T>, sizeof x);
     return x;
   }
   CONVPOOL_INLINE bool whole() const { return last_ - first_ == width; }
@@ -153,38 +134,35 @@ class Window {
 #if !defined(CONVPOOL_ISA_AVX512)
 /// The tile's part of a store that is cut short. A function of its own: GCC takes the vector apart in general
 /// registers, and a vector that ends so it keeps in memory all through the tile.
-template <class T, int N>
+template <class T>
 [[gnu::noinline, gnu::cold]] void store_short(const T* stage, ptrdiff_t count, ptrdiff_t columns, T* out,
                                               ptrdiff_t row) {
-  for (ptrdiff_t r = 0; r < count; ++r) copy_short<T, N>(stage + r * N, columns, out + r * row);
+  for (ptrdiff_t r = 0; r < count; ++r) copy_short<T, lanes<T>>(stage + r * lanes<T>, columns, out + r * row);
 }
 #endif
 
-/// Stores the first `left` of the N elements of each vector, all of them where there are more.
-template <class T, int N, int R>
-CONVPOOL_INLINE void store_columns(const VecN<T, N> (&v)[R], ptrdiff_t left, T* out, ptrdiff_t row) {
+/// Stores the first `left` elements of each vector, all of them where there are more.
+template <class T, int R>
+CONVPOOL_INLINE void store_columns(const Vec<T> (&v)[R], ptrdiff_t left, T* out, ptrdiff_t row) {
+  constexpr int L = lanes<T>;
 #if defined(CONVPOOL_ISA_AVX512)
-  auto mask = static_cast<__mmask16>(left >= N ? (1u << N) - 1 : (1u << left) - 1);
+  auto mask = static_cast<__mmask16>(left >= L ? (1u << L) - 1 : (1u << left) - 1);
   __asm__("" : "+Yk"(mask));
   unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA {
     T* const p = out + r * row;
-    if constexpr (sizeof(T) == 4 && N == 16) {
+    if constexpr (sizeof(T) == 4) {
       _mm512_mask_storeu_ps(p, mask, (__m512)v[r]);
-    } else if constexpr (sizeof(T) == 4) {
-      _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m256)v[r]);
-    } else if constexpr (N == 8) {
-      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v[r]);
     } else {
-      _mm256_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m256d)v[r]);
+      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v[r]);
     }
   });
 #else
-  if (left >= N) {
-    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { __builtin_memcpy(out + r * row, &v[r], sizeof v[r]); });
+  if (left >= L) {
+    unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { store(out + r * row, v[r]); });
   } else {
-    alignas(vector_alignment) VecN<T, N> stage[R];
+    alignas(vector_alignment) Vec<T> stage[R];
     unroll<R>([&](auto r) CONVPOOL_INLINE_LAMBDA { stage[r] = v[r]; });
-    store_short<T, N>(reinterpret_cast<const T*>(stage), R, left, out, row);
+    store_short(reinterpret_cast<const T*>(stage), R, left, out, row);
   }
 #endif
 }
@@ -280,28 +258,28 @@ CONVPOOL_INLINE void advance(const T*& p, ptrdiff_t step) {
 #endif
 }
 
-/// Loads neighbouring vectors of N elements that lie inside.
-template <class T, int N, int Vectors>
+/// Loads neighbouring vectors that lie inside.
+template <class T, int Vectors>
 class WholeWindow {
  public:
   CONVPOOL_INLINE WholeWindow(ptrdiff_t, ptrdiff_t) {}
   template <int I>
-  CONVPOOL_INLINE VecN<T, N> load(const T* p) const {
-    VecN<T, N> x;
-    __builtin_memcpy(&x, p + I * N, sizeof x);
+  CONVPOOL_INLINE Vec<T> load(const T* p) const {
+    Vec<T> x;
+    __builtin_memcpy(&x, p + I * lanes<T>, sizeof x);
     return x;
   }
 };
-template <bool Inside, class T, int N, int Vectors>
+template <bool Inside, class T, int Vectors>
 struct ChooseWindow {
-  typedef Window<T, N, Vectors> type;
+  typedef Window<T, Vectors> type;
 };
-template <class T, int N, int Vectors>
-struct ChooseWindow<true, T, N, Vectors> {
-  typedef WholeWindow<T, N, Vectors> type;
+template <class T, int Vectors>
+struct ChooseWindow<true, T, Vectors> {
+  typedef WholeWindow<T, Vectors> type;
 };
-template <bool Inside, class T, int N, int Vectors>
-using WindowOf = typename ChooseWindow<Inside, T, N, Vectors>::type;
+template <bool Inside, class T, int Vectors>
+using WindowOf = typename ChooseWindow<Inside, T, Vectors>::type;
 
 /// f(0, p), f(1, p + step), ... Four at a time share an address: so few additions that it shows, and few registers.
 template <int Count, class T, class F>
@@ -315,8 +293,8 @@ CONVPOOL_INLINE void unroll_steps(const T* p, ptrdiff_t step, F f) {
 /// Which pieces a tile expects to read: code for each of two cases is twice the code.
 enum class Live { all, some, any };
 
-template <int Count, Live expected, class T, int N, int Vectors, class Read>
-CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, ptrdiff_t step,
+template <int Count, Live expected, class T, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces(const WholeWindow<T, Vectors>&, const T* p, ptrdiff_t step,
                                  [[maybe_unused]] unsigned live, Read read) {
   if constexpr (expected == Live::all) {
     unroll_steps<Count>(p, step, read);
@@ -330,16 +308,16 @@ CONVPOOL_INLINE void read_pieces(const WholeWindow<T, N, Vectors>&, const T* p, 
 
 /// read(i, p) for those of Count pieces of a window, `step` apart from p on, whose bit is set in `live`; p is where to
 /// load piece i.
-template <int Count, Live expected, class T, int N, int Vectors, class Read>
-CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, N, Vectors>& window, const T* p, ptrdiff_t step,
+template <int Count, Live expected, class T, int Vectors, class Read>
+CONVPOOL_INLINE void read_pieces([[maybe_unused]] const Window<T, Vectors>& window, const T* p, ptrdiff_t step,
                                  unsigned live, Read read) {
   constexpr unsigned all = (std::uint64_t{1} << Count) - 1;
 #if !CONVPOOL_MASKS_LOADS
-  alignas(vector_alignment) T stage[Count * N * Vectors];
+  alignas(vector_alignment) T stage[Count * Vectors * lanes<T>];
   if (!window.whole()) {
     window.stage(p, step, live, Count, stage);
     p = stage;
-    step = N * Vectors;
+    step = Vectors * lanes<T>;
   }
 #endif
   if (expected == Live::all || (expected == Live::any && live == all)) {
