@@ -440,15 +440,26 @@ bool depthwise_by_channels(const Conv2dGeometry& g, const TensorView<const T>& i
          ((channels_last(output) && channels_last(input)) || transposes_planes(g, input, output, kernels));
 }
 
+/// Half of an L2 cache of 512 KB.
+constexpr int64_t most_interleaved_weights = 256 << 10;
+/// Where long runs of elements pay although a 1x1 shares nothing (96x112x112 1.35 to 1.86 times as fast, 64x56x56
+/// level, 512x14x14 .87; Zen 3).
+constexpr int64_t large_pointwise_result = 1 << 20;
+
 /// Few channels of contiguous rows of pixels, which would leave vectors of channels half empty; and kernels of one
-/// column, since what is loaded then serves several rows of results (3x1 to 21x1 of 12 to 1024 channels 1.1 to 4.6
-/// times as fast as pixel by pixel, 1x1 1.1 to 1.95 times, Zen 3).
+/// column, since what is loaded then serves several rows of results, where there are enough of them for a tile (3x1 to
+/// 21x1 of 12 to 1024 channels 1.1 to 4.6 times as fast as pixel by pixel, 256 channels on 5 rows .28; Zen 3). Weights
+/// are packed for as many vectors as it takes until channels come back, which the L2 cache should hold.
 template <class T>
 bool depthwise_interleaved(const Conv2dGeometry& g, const TensorView<const T>& input, const TensorView<T>& output,
                            const kernels::Table<T>& kernels) {
   const auto contiguous = [&](const auto& view) { return channels_last(view) && view.stride(3) == g.channels; };
   const bool few = g.channels < kernels.lanes && waste(g.channels, kernels.lanes) > 1.3;
-  const bool column = g.w.kernel == 1;
+  const bool large = size_product(g.out_pixels(), g.channels, sizeof(T)) >= large_pointwise_result;
+  const bool shares = g.h.kernel > g.h.stride || (g.h.kernel == 1 && large);
+  const bool column = g.w.kernel == 1 && shares && g.h.out >= kernels::interleaved_tile_rows &&
+                      size_product(interleaved_phases(g, kernels.lanes), kernels.lanes, g.h.kernel + 1, sizeof(T)) <=
+                          most_interleaved_weights;
   return g.group_channels() == 1 && g.group_out_channels() == 1 && g.w.stride == 1 && (few || column) &&
          !mostly_padding(g.w) && contiguous(input) && contiguous(output);
 }

@@ -269,6 +269,26 @@ def test_depthwise_of_one_column_whose_rows_crowd_the_caches(
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("shape", [(14, 14, 96), (7, 33, 37), (3, 40, 64), (1, 50, 96), (20, 500, 20)])
+def test_threads_share_the_columns_of_low_channels_last_images(
+    shape: tuple[int, ...], activation: str
+) -> None:
+    input, channels = values((1, *shape)), shape[-1]
+    add = values((1, *shape), seed=3)
+    for rows in (1, 5, 7):
+        weight, bias = values((channels, 1, rows, 1), seed=1), values((channels,), seed=2)
+        case = {"padding": (rows // 2, 0), "groups": channels, "layout": "NHWC", "activation": activation}
+        got = convpool.conv2d(input, weight, bias, add=add, algorithm="depthwise", num_threads=1, **case)
+        check_conv2d(got, input, weight, bias, add=add, algorithm="depthwise", **case)
+        for threads in (2, 3, 8):
+            again = convpool.conv2d(
+                input, weight, bias, add=add, algorithm="depthwise", num_threads=threads, **case
+            )
+            assert_same_bits(got, again)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kernel", [(6, 6), (7, 7), (7, 10), (9, 6), (11, 11), (13, 8)])
 def test_depthwise_with_tall_kernels(kernel: tuple[int, int], dtype: Any) -> None:

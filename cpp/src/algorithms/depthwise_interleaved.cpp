@@ -1,6 +1,6 @@
 // Depthwise convolution of a few interleaved channels, an RGB image's say, or of kernels of one column: a row of pixels
-// is taken as a row of elements, whose weights come back after a few vectors. So nothing is taken apart or put
-// together, and every lane is used.
+// is taken as a row of elements, whose weights come back after as many vectors as channels take to fill whole ones. So
+// nothing is taken apart or put together, and every lane is used.
 
 #include <algorithm>
 
@@ -20,6 +20,9 @@ using std::int64_t;
 
 /// Where the fewest rows that are copied would take more than this, columns are taken in pieces.
 constexpr int64_t most_copied_bytes = 2 << 20, least_columns = 256;
+
+/// Elements of a row that threads share out at least where there are few rows.
+constexpr int64_t least_elements = 256;
 
 /// Whether the rows that a tile reads fall into one set of the L1 cache or two, and are too many to be read in place
 /// (7x1 of 64 channels on 64x64 takes 1.55 times as long then, 5x1 1.2 times; on 80x80 of 32 channels, in two sets, 7x1
@@ -52,7 +55,8 @@ class InterleavedChannels {
         pads_(pads_with_image(g_)),
         spreads_(!pads_ && rows_crowd_cache(run)),
         streams_(writes_lines(run.kernels) && epilogue_.streams(run, g_.out_pixels())),
-        tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)) {
+        tap_memory_(static_cast<std::size_t>(g_.w.kernel) * sizeof(TapColumns)),
+        columns_(g_.w.out, g_.w.out) {
     TapColumns* const taps = tap_memory_.template as<TapColumns>();
     for (int64_t j = 0; j < g_.w.kernel; ++j) taps[j] = {j * g_.w.dilation * g_.channels, j, -1, -1};
     const int64_t wanted = run.threads == 1 ? 1 : ceil_div(pieces_per_thread * run.threads, g_.batch);
@@ -66,25 +70,39 @@ class InterleavedChannels {
       row_unit_ = tile_rows;
       rows_ = pieces_of(g_.h.out, row_unit_, wanted);
     }
+    // Which taps a tile leaves out in the padding, which shows where one isn't finite, must not depend on the threads.
+    if (!pads_ && g_.w.kernel == 1 && !g_.w.padded()) {
+      const int64_t most = std::max<int64_t>(1, size_product(g_.w.out, g_.channels) / least_elements);
+      const int64_t pieces = std::min({most, g_.w.out, ceil_div(wanted, rows_.pieces)});
+      columns_ = EvenSplit::in_pieces(g_.w.out, pieces);
+    }
   }
 
   void operator()() const {
     if (run_.blocking != nullptr) {
-      *run_.blocking = {0, 0, std::min(g_.h.out, row_unit_ * rows_.largest()) * g_.w.out, g_.channels, g_.reduction()};
+      const int64_t rows = std::min(g_.h.out, row_unit_ * rows_.largest());
+      *run_.blocking = {0, 0, rows * columns_.largest(), g_.channels, g_.reduction()};
     }
     const int64_t rows_copied = pads_ || spreads_ ? (row_unit_ - 1) * g_.h.stride + g_.h.effective_kernel() : 0;
     const SlottedWorkspace<T> scratch(size_product(rows_copied, pitch_), run_.threads);
-    parallel_for(g_.batch * rows_.pieces, run_.threads, [&](int64_t task, int thread) {
-      const int64_t piece = task % rows_.pieces, n = task / rows_.pieces;
+    parallel_for(g_.batch * rows_.pieces * columns_.pieces, run_.threads, [&](int64_t task, int thread) {
+      const int64_t piece = task % rows_.pieces;
+      task /= rows_.pieces;
+      const int64_t column_piece = task % columns_.pieces, n = task / columns_.pieces;
       const int64_t oh = row_unit_ * rows_.begin(piece);
       const int64_t rows = std::min(g_.h.out, row_unit_ * rows_.end(piece)) - oh;
+      const int64_t ow = columns_.begin(column_piece), columns = columns_.size_of(column_piece);
       DepthwisePlaneArguments<T> d = arguments(n, oh, rows);
+      d.first_column += ow * g_.channels;
+      d.columns = columns * g_.channels;
+      d.out += ow * g_.channels;
       if (pads_) copy_rows(oh, rows, scratch.slot(thread), d);
       if (spreads_) spread_rows(scratch.slot(thread), d);
       run_rows(run_.kernels.depthwise_planes->interleaved, d);
       if (epilogue_.remains()) {
         for (int64_t r = 0; r < rows; ++r) {
-          epilogue_.finish_pixels(d.out + r * d.out_row, g_.channels, g_.w.out, g_.channels, n, 0, (oh + r) * g_.w.out);
+          epilogue_.finish_pixels(d.out + r * d.out_row, g_.channels, columns, g_.channels, n, 0,
+                                  (oh + r) * g_.w.out + ow);
         }
       }
       if (streams_) run_.kernels.finish_streaming();
@@ -124,7 +142,8 @@ class InterleavedChannels {
     const int64_t top = std::clamp<int64_t>(d.first_row, 0, g_.h.in);
     const int64_t bottom = std::clamp<int64_t>(d.first_row + g_.h.covered_span(d.rows), top, g_.h.in);
     const int64_t left = std::clamp<int64_t>(d.first_column, 0, d.in_columns);
-    const int64_t right = std::clamp<int64_t>(d.first_column + width_ * g_.channels, left, d.in_columns);
+    const int64_t reach = (g_.w.effective_kernel() - 1) * g_.channels;
+    const int64_t right = std::clamp<int64_t>(d.first_column + d.columns + reach, left, d.in_columns);
     run_.kernels.pad_rows(
         {d.in + top * d.in_row + left, d.in_row, block, pitch_, bottom - top, 0, right - left, right - left, T(0)});
     d.in = block;
@@ -141,7 +160,7 @@ class InterleavedChannels {
   bool pads_, spreads_, streams_;
   Workspace tap_memory_;
   int64_t width_ = 0, pitch_ = 0, row_unit_ = 1;
-  EvenSplit rows_{1, 1};
+  EvenSplit rows_{1, 1}, columns_;
 };
 
 }  // namespace

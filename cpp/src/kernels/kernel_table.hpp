@@ -256,6 +256,8 @@ inline constexpr ptrdiff_t crowded_row_bytes = 2048;
 
 /// Pixels or planes that are a multiple of this apart, in bytes, all fall into the same sets of the L1 cache.
 inline constexpr ptrdiff_t same_set_bytes = 4096;
+/// Rows of results that tiles of interleaved channels take together, where there are as many.
+inline constexpr int interleaved_tile_rows = 7;
 /// So few rows of interleaved channels are read in place although they crowd the sets of the L1 cache.
 inline constexpr ptrdiff_t most_crowded_rows = 4;
 
